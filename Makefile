@@ -1,0 +1,89 @@
+# `make` prints the targets. Each target sets up what it needs; the second time that is quick.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Cases, parameters and inventories are passed on as they are: make case CASE=2 ARGS='-e users=64 -i inventory/mine.yml'
+CASE ?=
+ARGS ?=
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## print the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: case
+case: $(VENV)/run.stamp ## run one case on the built-in testbed: make case CASE=3 [ARGS='-e transport=tcp']
+	@scripts/need testbed
+	@ansible-playbook run-case.yml -e 'case=$(CASE)' $(ARGS)
+
+.PHONY: testbed-up
+testbed-up: $(VENV)/run.stamp ## start the hosts of the built-in testbed
+	@scripts/need testbed
+	@ansible-playbook playbooks/testbed-up.yml $(ARGS)
+
+.PHONY: testbed-down
+testbed-down: $(VENV)/run.stamp ## stop the testbed and remove all that it left on this machine
+	@ansible-playbook playbooks/testbed-down.yml $(ARGS)
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## everything: lint, unit tests, all cases on the testbed
+	@scripts/need testbed
+	@$(MAKE) lint
+	@pytest $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
+	@pytest -m 'not testbed' $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/dev.stamp ## ruff, mypy, yamllint, ansible-lint
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@yamllint --strict .
+	@ansible-lint --offline -q
+
+.PHONY: format
+format: $(VENV)/dev.stamp ## let ruff format the Python code
+	@ruff format .
+	@ruff check --fix .
+
+.PHONY: schema
+schema: $(VENV)/run.stamp ## write the generated files anew: cases/schema.json, results/README.md
+	@floodmark docs --write
+
+.PHONY: env
+env: $(VENV)/run.stamp ## create the Python environment only (in .venv)
+
+.PHONY: lock
+lock: $(VENV)/uv.stamp ## pin the newest allowed versions of all Python packages
+	@for set in uv run dev; do \
+	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --no-emit-index-url --no-emit-find-links requirements/$$set.in -o requirements/$$set.txt; done
+
+.PHONY: clean
+clean: ## remove the Python environment and caches (results and testbed stay)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist
+
+# --- the environment -------------------------------------------------------------------------------
+
+$(VENV)/uv.stamp: requirements/uv.txt scripts/need
+	@scripts/need python $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/uv.stamp requirements/run.txt pyproject.toml
+	@echo 'floodmark: installing the Python environment …' >&2
+	@uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	@uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
