@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 CASE ?=
 ARGS ?=
 
+# What a command says is shown only when it fails.
+quietly = $(1) >$(VENV)/setup.log 2>&1 || { cat $(VENV)/setup.log >&2; exit 1; }
+
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
@@ -80,10 +83,10 @@ $(VENV)/uv.stamp: requirements/uv.txt scripts/need
 
 $(VENV)/run.stamp: $(VENV)/uv.stamp requirements/run.txt pyproject.toml
 	@echo 'floodmark: installing the Python environment …' >&2
-	@uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
-	@uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(call quietly,uv pip install --python $(BIN)/python --require-hashes -r requirements/run.txt)
+	@$(call quietly,uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
-	@uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(call quietly,uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt)
 	@touch $@

@@ -1,0 +1,68 @@
+"""What the agent is told: one JSON file, written by the role `collector`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening socket to look at.
+
+    Attributes:
+        name: "upstream" or "front".
+        transport: "unix" or "tcp".
+        path: of a unix socket; empty for TCP.
+        port: of a TCP socket; 0 for unix.
+    """
+
+    name: str
+    transport: str
+    path: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Config:
+    """The agent's configuration.
+
+    Attributes:
+        output: folder for the CSV files and host.json.
+        listeners: the upstream's first, then nginx's own.
+        status_path: location of nginx's status page on the front listener's port.
+        nginx_unit: systemd unit of nginx.
+        upstream_unit: systemd unit of the upstream.
+        rates_hz: table name -> readings a second.
+    """
+
+    output: Path
+    listeners: list[Listener]
+    status_path: str
+    nginx_unit: str
+    upstream_unit: str
+    rates_hz: dict[str, float]
+
+    @property
+    def upstream(self) -> Listener:
+        """The upstream's listener."""
+        return next(one for one in self.listeners if one.name == "upstream")
+
+    @property
+    def front(self) -> Listener:
+        """The listener of nginx for clients."""
+        return next(one for one in self.listeners if one.name == "front")
+
+
+def read_config(path: Path) -> Config:
+    """Read the configuration file."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Config(
+        output=Path(data["output"]),
+        listeners=[Listener(**one) for one in data["listeners"]],
+        status_path=data["status_path"],
+        nginx_unit=data["nginx_unit"],
+        upstream_unit=data["upstream_unit"],
+        rates_hz={name: float(rate) for name, rate in data["rates_hz"].items()},
+    )

@@ -1,0 +1,246 @@
+"""The registry of all columns: name, unit, type, meaning and where the number comes from.
+
+Whoever writes a table takes its header from here, whoever reads it takes its types from here, and
+`results/README.md` is generated from here. The first column of a source is always the time of the
+reading, the last one the reason why a reading failed; a failed reading has no values but that.
+
+History of FORMAT_VERSION, raised when a column changes its meaning, name or unit:
+    1  first version
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column.
+
+    Attributes:
+        name: with the unit as its suffix where it has one.
+        type: "integer", "real" or "text".
+        unit: what one of it is; empty for names and states.
+        meaning: one sentence.
+        source: the kernel file, the nginx source or the program that it is read from.
+    """
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a run: a name, what it is, its columns in order, and its default rate if it is sampled."""
+
+    name: str
+    about: str
+    fields: tuple[Field, ...]
+    rate_hz: float | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns in order."""
+        return tuple(field.name for field in self.fields)
+
+
+T_NS = Field("t_ns", "integer", "ns", "Time of the reading on the host's monotonic clock.", "CLOCK_MONOTONIC")
+REASON = Field("reason", "text", "", "Why the reading failed; empty when it succeeded.", "the agent")
+
+_DIAG_UNIX = "net/unix/diag.c sk_diag_show_rqlen"
+_SEQ_UNIX = "net/unix/af_unix.c unix_seq_show"
+_STATUS = "nginx ngx_http_stub_status_module.c"
+_NETSTAT = "/proc/net/netstat, net/ipv4/proc.c"
+_SMAPS = "/proc/PID/smaps_rollup, fs/proc/task_mmu.c"
+
+ACCEPT_QUEUE = Table(
+    "accept_queue",
+    "Depth and limit of the accept queue, one row for each listener and reading.",
+    (
+        T_NS,
+        Field("listener", "text", "", "upstream: the misbehaving server; front: nginx's own.", "agent.json"),
+        Field(
+            "depth_conns",
+            "integer",
+            "conns",
+            "Complete connections that wait for accept(). More than limit_conns means full: the queue holds one more.",
+            f"unix: udiag_rqueue, {_DIAG_UNIX}; TCP: idiag_rqueue, net/ipv4/tcp_diag.c tcp_diag_get_info",
+        ),
+        Field(
+            "limit_conns",
+            "integer",
+            "conns",
+            "min(backlog, somaxconn) at the moment of listen(), as the kernel holds it.",
+            "sk_max_ack_backlog by udiag_wqueue or idiag_wqueue",
+        ),
+        REASON,
+    ),
+    rate_hz=1000,
+)
+
+UNIX_STATES = Table(
+    "unix_states",
+    "Rows of /proc/net/unix on the upstream's path, counted by state. TCP has no such rows.",
+    (
+        T_NS,
+        Field("free_socks", "integer", "socks", "State 00, SS_FREE.", _SEQ_UNIX),
+        Field("unconnected_socks", "integer", "socks", "State 01, SS_UNCONNECTED: the listener itself.", _SEQ_UNIX),
+        Field(
+            "connecting_socks",
+            "integer",
+            "socks",
+            "State 02, SS_CONNECTING: connections in the accept queue, not accepted.",
+            _SEQ_UNIX,
+        ),
+        Field("connected_socks", "integer", "socks", "State 03, SS_CONNECTED: accepted connections.", _SEQ_UNIX),
+        Field("disconnecting_socks", "integer", "socks", "State 04, SS_DISCONNECTING.", _SEQ_UNIX),
+        REASON,
+    ),
+    rate_hz=20,
+)
+
+UPSTREAM_CONNS = Table(
+    "upstream_conns",
+    "Connections that the upstream has accepted and not closed, and the bytes it left unread in them.",
+    (
+        T_NS,
+        Field(
+            "accepted_conns",
+            "integer",
+            "conns",
+            "A: connections to the upstream that a process holds (they have an inode).",
+            "net/unix/diag.c, net/ipv4/inet_diag.c",
+        ),
+        Field("unread_bytes", "integer", "bytes", "Sum of their receive queues.", "udiag_rqueue, idiag_rqueue"),
+        REASON,
+    ),
+    rate_hz=10,
+)
+
+STUB_STATUS = Table(
+    "stub_status",
+    "nginx's own counters, read over one keep-alive connection from loopback.",
+    (
+        T_NS,
+        Field("active_conns", "integer", "conns", "Active connections as printed: our own poll is one of them.", _STATUS),
+        Field("active_without_poll_conns", "integer", "conns", "Active connections without our own poll.", _STATUS),
+        Field("reading_requests", "integer", "requests", "Requests whose header nginx reads.", _STATUS),
+        Field("writing_requests", "integer", "requests", "Requests being answered or proxied; our own is one.", _STATUS),
+        Field("waiting_conns", "integer", "conns", "Idle keep-alive and fresh connections.", _STATUS),
+        Field("accepts_total", "integer", "conns", "Accepted client connections since nginx started.", _STATUS),
+        Field("handled_total", "integer", "conns", "Accepted connections that got a slot.", _STATUS),
+        Field("requests_total", "integer", "requests", "Client requests since nginx started; our polls included.", _STATUS),
+        REASON,
+    ),
+    rate_hz=20,
+)
+
+PROCESS = Table(
+    "process",
+    "Memory, descriptors and cpu of each nginx process and of the upstream.",
+    (
+        T_NS,
+        Field("role", "text", "", "nginx-master, nginx-worker or upstream.", "agent.json"),
+        Field("pid", "integer", "", "Process id.", "/proc"),
+        Field("vmsize_bytes", "integer", "bytes", "Virtual memory: the study's VmSize.", "psutil memory_info().vms"),
+        Field("rss_bytes", "integer", "bytes", "Resident memory, shared pages included.", _SMAPS),
+        Field("pss_bytes", "integer", "bytes", "Resident memory, shared pages divided by their users.", _SMAPS),
+        Field("private_dirty_bytes", "integer", "bytes", "Memory that this process alone has written.", _SMAPS),
+        Field("fds", "integer", "fds", "Open file descriptors.", "/proc/PID/fd"),
+        Field("threads", "integer", "threads", "Threads.", "/proc/PID/stat"),
+        Field("cpu_s", "real", "s", "User and system time since the process started.", "/proc/PID/stat"),
+        Field("voluntary_switches_total", "integer", "switches", "Voluntary context switches.", "/proc/PID/status"),
+        Field("involuntary_switches_total", "integer", "switches", "Involuntary context switches.", "/proc/PID/status"),
+        REASON,
+    ),
+    rate_hz=10,
+)
+
+TCP_EXT = Table(
+    "tcp_ext",
+    "TCP counters of the host's network namespace since it began. They count segments, not clients.",
+    (
+        T_NS,
+        Field("listen_overflows_total", "integer", "events", "ListenOverflows: an accept queue was full.", _NETSTAT),
+        Field("listen_drops_total", "integer", "events", "ListenDrops: a SYN or final ACK was dropped.", _NETSTAT),
+        Field("req_q_full_drop_total", "integer", "events", "TCPReqQFullDrop: SYN queue full, dropped.", _NETSTAT),
+        Field("req_q_full_cookies_total", "integer", "events", "TCPReqQFullDoCookies: SYN queue full, cookie.", _NETSTAT),
+        Field("timeouts_total", "integer", "events", "TCPTimeouts: retransmission timers that ran out.", _NETSTAT),
+        Field("syn_retrans_total", "integer", "events", "TCPSynRetrans: SYN segments sent again.", _NETSTAT),
+        REASON,
+    ),
+    rate_hz=10,
+)
+
+AGENT = Table(
+    "agent",
+    "The agent itself: how late it was, what it lost and what it cost, since the row before.",
+    (
+        T_NS,
+        Field("ticks", "integer", "ticks", "Readings that were due and made.", "collectors/agent.py"),
+        Field("lost_ticks", "integer", "ticks", "Readings that were due and left out: the agent was too late.", "collectors/agent.py"),
+        Field("lateness_max_ns", "integer", "ns", "Largest delay of a reading after its due time.", "collectors/agent.py"),
+        Field("lateness_sum_ns", "integer", "ns", "Sum of all delays; divided by ticks it is the mean.", "collectors/agent.py"),
+        Field("cpu_s", "real", "s", "Processor time used by the agent.", "CLOCK_PROCESS_CPUTIME_ID"),
+        REASON,
+    ),
+    rate_hz=10,
+)
+
+REQUESTS = Table(
+    "requests",
+    "Every request of the flood as the client saw it. Times are on the proxy host's monotonic clock.",
+    (
+        Field("id", "text", "", "Sent as X-Floodmark-Id, so that nginx logs it too.", "floodmark/loadgen"),
+        Field("start_ns", "integer", "ns", "Just before the client connects.", "floodmark/loadgen"),
+        Field("end_ns", "integer", "ns", "The last byte was read, or the error came.", "floodmark/loadgen"),
+        Field("status", "integer", "", "HTTP status; empty when no status line came.", "floodmark/loadgen"),
+        Field(
+            "error",
+            "text",
+            "",
+            "refused, reset, timeout, closed, truncated, malformed or other; empty for a complete answer.",
+            "floodmark/loadgen",
+        ),
+        Field("detail", "text", "", "The client's own words for the error.", "floodmark/loadgen"),
+        Field("body_bytes", "integer", "bytes", "Bytes of the body that were read.", "floodmark/loadgen"),
+    ),
+)
+
+NGINX_ACCESS = Table(
+    "nginx_access",
+    "nginx's access log: one row for each request that nginx finished.",
+    (
+        Field("id", "text", "", "X-Floodmark-Id of the request.", "$http_x_floodmark_id"),
+        Field("end_ns", "integer", "ns", "When nginx logged it; nginx knows the millisecond.", "$msec"),
+        Field("worker_pid", "integer", "", "The worker that served it.", "$pid"),
+        Field("status", "integer", "", "Status sent to the client; 499 when the client left first.", "$status"),
+        Field("sent_bytes", "integer", "bytes", "Bytes sent to the client, header included.", "$bytes_sent"),
+        Field("request_s", "real", "s", "From the first byte read to the last byte sent.", "$request_time"),
+        Field("upstream_connect_s", "real", "s", "Time to connect to the upstream.", "$upstream_connect_time"),
+        Field("upstream_header_s", "real", "s", "Time to the upstream's response header.", "$upstream_header_time"),
+        Field("upstream_response_s", "real", "s", "Time to the end of the upstream's response.", "$upstream_response_time"),
+        Field("upstream_status", "text", "", "Status that nginx gave the upstream's answer.", "$upstream_status"),
+    ),
+)
+
+NGINX_ERRORS = Table(
+    "nginx_errors",
+    "nginx's error log, from level warn upwards, one row for each line.",
+    (
+        Field("end_ns", "integer", "ns", "When nginx logged it; the log knows the second.", "error.log"),
+        Field("level", "text", "", "warn, error, crit, alert or emerg.", "error.log"),
+        Field("worker_pid", "integer", "", "The process that logged it.", "error.log"),
+        Field("errno", "integer", "", "Error number of the failed call; empty when there was none.", "error.log"),
+        Field("message", "text", "", "The message up to its first comma.", "error.log"),
+    ),
+)
+
+SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, AGENT)
+LOGS = (NGINX_ACCESS, NGINX_ERRORS)
+TABLES = {table.name: table for table in (*SOURCES, *LOGS, REQUESTS)}

@@ -1,0 +1,199 @@
+"""What the host is, read back from it once the case is up: host.json.
+
+    python3 -m collectors.host /etc/floodmark/agent.json
+
+Nothing in it is assumed: queue limits come from the kernel, sysctls from /proc/sys, versions from
+the programs themselves. What could not be read is null, with the reason beside it under `unread`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import psutil
+
+from collectors import fields
+from collectors.config import Config, Listener, read_config
+from collectors.errors import Unreadable
+from collectors.proc_net_unix import find_listener, read_proc_net_unix
+from collectors.sock_diag import SockDiag
+
+# What decides about queues, buffers and retransmissions on the path under test.
+SYSCTLS = (
+    "net.core.netdev_max_backlog",
+    "net.core.rmem_default",
+    "net.core.somaxconn",
+    "net.core.wmem_default",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_abort_on_overflow",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_syn_retries",
+    "net.ipv4.tcp_synack_retries",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_tw_reuse",
+    "net.unix.max_dgram_qlen",
+)
+SYSCTL_RECORD = Path("/run/floodmark-sysctl/before.json")
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """Return the content of host.json."""
+    unread: dict[str, str] = {}
+
+    def attempt(name: str, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except (Unreadable, OSError, psutil.Error, subprocess.SubprocessError) as why:
+            unread[name] = str(why)
+            return None
+
+    diag = SockDiag()
+    return {
+        "format_version": fields.FORMAT_VERSION,
+        "kernel": {
+            "release": platform.release(),
+            "version": platform.version(),
+            "config_sha256": attempt("kernel.config_sha256", _kernel_config_sha256),
+            "cmdline": attempt("kernel.cmdline", lambda: _text("/proc/cmdline")),
+        },
+        "mitigations": attempt("mitigations", _mitigations),
+        "cpu": {"model": attempt("cpu.model", _cpu_model), "count": psutil.cpu_count()},
+        "memory_bytes": psutil.virtual_memory().total,
+        "virtualization": attempt("virtualization", lambda: _output(["systemd-detect-virt"], good=(0, 1))),
+        "sysctls": {name: attempt(name, lambda name=name: _sysctl(name)) for name in SYSCTLS},
+        "sysctls_before": attempt("sysctls_before", lambda: json.loads(_text(str(SYSCTL_RECORD)))),
+        "listeners": [
+            attempt(f"listeners.{one.name}", lambda one=one: _listener(diag, one)) for one in config.listeners
+        ],
+        "clocks": {
+            "clocksource": attempt(
+                "clocks.clocksource",
+                lambda: _text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            ),
+            **wall_clock(),
+        },
+        "versions": {
+            "nginx": attempt("versions.nginx", lambda: _output(["nginx", "-v"]).rpartition("/")[2].split()[0]),
+            "python": platform.python_version(),
+            "psutil": psutil.__version__,
+            "systemd": attempt("versions.systemd", lambda: _output(["systemctl", "--version"]).splitlines()[0]),
+            "os": attempt("versions.os", _os_name),
+        },
+        "unread": unread,
+    }
+
+
+def wall_clock() -> dict[str, int]:
+    """Return how far the wall clock is ahead of the monotonic clock, from the tightest of some readings.
+
+    Returns:
+        `wall_minus_monotonic_ns`, and `wall_error_ns`: the width of the interval it was read in.
+    """
+    readings = []
+    for _ in range(50):
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        readings.append((after - before, wall - (before + after) // 2))
+    error, offset = min(readings)
+    return {"wall_minus_monotonic_ns": offset, "wall_error_ns": error}
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _output(command: list[str], good: tuple[int, ...] = (0,)) -> str:
+    """Return what a command prints on either stream; nginx prints its version as an error."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    if done.returncode not in good:
+        raise Unreadable(f"{' '.join(command)}: status {done.returncode}")
+    return (done.stdout + done.stderr).strip()
+
+
+def _sysctl(name: str) -> str:
+    return _text("/proc/sys/" + name.replace(".", "/"))
+
+
+def _kernel_config_sha256() -> str:
+    """Hash the kernel's configuration, where the kernel or the distribution shows it."""
+    for path in (Path("/proc/config.gz"), Path(f"/boot/config-{platform.release()}")):
+        if path.exists():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+    raise Unreadable("neither /proc/config.gz nor /boot/config-RELEASE exists")
+
+
+def _mitigations() -> dict[str, str]:
+    folder = Path("/sys/devices/system/cpu/vulnerabilities")
+    return {path.name: _text(str(path)) for path in sorted(folder.iterdir())}
+
+
+def _cpu_model() -> str:
+    # model name	: AMD EPYC 9R14
+    for line in _text("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _os_name() -> str:
+    # PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"
+    for line in _text("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    raise Unreadable("/etc/os-release has no PRETTY_NAME")
+
+
+def _listener(diag: SockDiag, listener: Listener) -> dict[str, Any]:
+    """Return a listener as the kernel has it, with the program that owns it."""
+    if listener.transport == "unix":
+        inode = find_listener(read_proc_net_unix(), listener.path.encode())
+        limit = diag.unix_listener(inode).limit_conns
+        owner = _owner_of_inode(inode)
+    else:
+        limit = diag.tcp_listener(listener.port).limit_conns
+        owner = _owner_of_port(listener.port)
+    return {
+        "name": listener.name,
+        "transport": listener.transport,
+        "address": listener.path or f"port {listener.port}",
+        "limit_conns": limit,
+        "owner": owner,
+    }
+
+
+def _owner_of_inode(inode: int) -> Optional[str]:
+    wanted = f"socket:[{inode}]"
+    for process in psutil.process_iter():
+        try:
+            if any(wanted == str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()):
+                return process.name()
+        except (OSError, psutil.Error):
+            continue  # it ended while we looked
+    return None
+
+
+def _owner_of_port(port: int) -> Optional[str]:
+    for connection in psutil.net_connections("tcp4"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            return psutil.Process(connection.pid).name()
+    return None
+
+
+def main() -> None:
+    """Write host.json into the output folder and print it."""
+    config = read_config(Path(sys.argv[1]))
+    text = json.dumps(describe(config), indent=2)
+    (config.output / "host.json").write_text(text + "\n", encoding="utf-8")
+    print(text)  # noqa: T201 - the playbook reads it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Case files: their schema, and how they are found, read and checked.
+
+A case is described in one place, its file in `cases/`; `base.yml` holds what all cases share.
+Values and conditions in a case are SQL over the tables of a run (see `floodmark.judge`).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from floodmark.errors import CaseError, did_you_mean
+from floodmark.parameters import Parameters, Transport, resolve_parameters
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = ROOT / "cases"
+
+ModelT = TypeVar("ModelT", bound="Model")
+Sql = Annotated[str, Field(min_length=1)]
+
+
+class Model(BaseModel):
+    """A part of a case file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Upstream(Model):
+    """Which calls the upstream makes on each connection, in this order."""
+
+    accept: bool = Field(default=True, description="Call accept(); without it connections stay in the accept queue.")
+    read: bool = Field(default=True, description="Read the whole request.")
+    write: bool = Field(default=True, description="Write a complete response with status 200.")
+    close: bool = Field(default=True, description="Close the connection; without it the connection is kept open.")
+
+
+class Observation(Model):
+    """One value taken from the tables of a run, and the condition that it is held against."""
+
+    value: Sql = Field(description="SQL expression over the table in `from`; may use parameters by their name.")
+    from_: str = Field(alias="from", description="A table or view of the run, or several joined.")
+    holds: Sql = Field(description="SQL condition over `value` and the parameters.")
+    transport: list[Transport] = Field(
+        default=["unix", "tcp"], description="The transports for which this is stated.", min_length=1
+    )
+
+
+class Expectation(Observation):
+    """What our model of the kernel and nginx predicts; if it fails, the run fails."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$", description="A short name, permanent.")
+    applies: Sql = Field(default="true", description="SQL condition over the parameters: when the model says this.")
+
+
+class Claim(Observation):
+    """A sentence of the original study, which a run confirms, refutes or could not observe."""
+
+    study: str = Field(description="What the study says, in its own order of thought.")
+
+
+class Shared(Model):
+    """What `base.yml` and every case file have in common."""
+
+    fault: list[Expectation] = Field(
+        default=[], description="What must have been seen for the run to be valid: the misbehaviour itself."
+    )
+    expect: list[Expectation] = Field(default=[], description="Predictions of our model.")
+    claims: list[Claim] = Field(default=[], description="Sentences of the original study.")
+
+
+class Base(Shared):
+    """`cases/base.yml`: what all cases share."""
+
+    parameters: Parameters
+
+
+class CaseFile(Shared):
+    """One case: a file `cases/<number>-<name>.yml`."""
+
+    number: int = Field(ge=1, le=99, description="Permanent; `-e case=` selects by it.")
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    title: str = Field(min_length=1, description="One line that says how the upstream misbehaves.")
+    upstream: Upstream = Upstream()
+    parameters: dict[str, Any] = Field(default={}, description="Values that differ from those in base.yml.")
+
+
+class Case(Model):
+    """A case with what it takes from `base.yml` filled in."""
+
+    number: int
+    name: str
+    title: str
+    upstream: Upstream
+    parameters: Parameters
+    fault: list[Expectation]
+    expect: list[Expectation]
+    claims: list[Claim]
+
+
+def case_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a case file; `cases/schema.json` is this, written down."""
+    schema = CaseFile.model_json_schema(by_alias=True)
+    # The values are checked against the parameters' own schema, with every name optional.
+    parameters = Parameters.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"]["parameters"] = {
+        "description": schema["properties"]["parameters"]["description"],
+        "type": "object",
+        "properties": parameters["properties"],
+        "additionalProperties": False,
+    }
+    return schema
+
+
+def load_cases(folder: Path = CASES) -> dict[int, Case]:
+    """Read and check every case file.
+
+    Args:
+        folder: holds `base.yml` and the case files.
+
+    Returns:
+        Case number -> case, in the order of the numbers.
+
+    Raises:
+        CaseError: a file does not fit its schema, or two files have one number.
+        ParameterError: a file sets a parameter that is unknown or out of range.
+    """
+    base = _read(folder / "base.yml", Base)
+    cases: dict[int, Case] = {}
+    for path in sorted(folder.glob("[0-9]*.yml")):
+        file = _read(path, CaseFile)
+        if path.stem != f"{file.number}-{file.name}":
+            raise CaseError(
+                f"{_relative(path)}: the file must be called {file.number}-{file.name}.yml, after its number and name."
+            )
+        if file.number in cases:
+            raise CaseError(f"{_relative(path)}: number {file.number} is taken by case '{cases[file.number].name}'.")
+        cases[file.number] = Case(
+            number=file.number,
+            name=file.name,
+            title=file.title,
+            upstream=file.upstream,
+            parameters=resolve_parameters(
+                base.parameters.model_dump(), file.parameters, origin=_relative(path)
+            ),
+            fault=[*base.fault, *file.fault],
+            expect=[*base.expect, *file.expect],
+            claims=[*file.claims, *base.claims],
+        )
+    return dict(sorted(cases.items()))
+
+
+def find_case(selector: object, cases: dict[int, Case]) -> Case:
+    """Return the case that `-e case=` selects.
+
+    Args:
+        selector: the number as text or integer; None or an empty text when it was not given.
+        cases: all cases by number.
+
+    Raises:
+        CaseError: no case was named, or there is no such case.
+    """
+    numbers = ", ".join(str(number) for number in cases)
+    if selector is None or str(selector).strip() == "":
+        raise CaseError(
+            f"no case was given: allowed are {numbers}. Say `make case CASE=3` or `-e case=3`; `floodmark cases` lists them."
+        )
+    text = str(selector).strip()
+    if re.fullmatch(r"\d{1,9}", text) and int(text) in cases:
+        return cases[int(text)]
+    raise CaseError(f"there is no case '{text}': allowed are {numbers}. `floodmark cases` lists them.")
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _read(path: Path, model: type[ModelT]) -> ModelT:
+    """Read one YAML file into its model."""
+    name = _relative(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CaseError(f"{name} is missing: it is part of Floodmark, restore it from git.") from None
+    except yaml.YAMLError as error:
+        raise CaseError(f"{name}: this is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise CaseError(f"{name}: a case file is a mapping of keys, and this is {type(content).__name__}.")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            key = str(first["loc"][-1])
+            hint = did_you_mean(key, _keys_at(model, first["loc"][:-1]))
+            raise CaseError(f"{name}: unknown key '{where}': {hint}cases/schema.json lists what is allowed.") from None
+        raise CaseError(
+            f"{name}: {where} = {first['input']!r} is not allowed: {first['msg']}. cases/schema.json lists what is."
+        ) from None
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that are allowed at a place of a model, for the hint of a message."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        annotation = current.model_fields[part].annotation
+        current = next(iter(getattr(annotation, "__args__", [])), annotation)
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            return []
+    return [field.alias or name for name, field in current.model_fields.items()]

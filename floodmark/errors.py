@@ -1,0 +1,45 @@
+"""The errors that a user can cause, all of one kind.
+
+    FloodmarkError        one sentence each: what was wrong, the value seen, what is allowed, what to do
+    ├── CaseError         a case file, or the number that selects one
+    ├── ParameterError    a parameter of a run
+    └── RunError          a folder below results/
+
+The command line and the Ansible plugins print the sentence and nothing else; anything that is not
+a FloodmarkError is a defect of Floodmark and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FloodmarkError(Exception):
+    """What was wrong, the value seen, what is allowed and what to do, as one sentence."""
+
+
+class CaseError(FloodmarkError):
+    """A case that does not exist, or a case file that does not fit its schema."""
+
+
+class ParameterError(FloodmarkError):
+    """A parameter of a run that is unknown or out of range."""
+
+
+class RunError(FloodmarkError):
+    """A run that does not exist or is not complete."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint that names the nearest known name.
+
+    Args:
+        name: what the user wrote.
+        known: all that would have been allowed.
+
+    Returns:
+        `did you mean 'users'? `, or an empty string when nothing is near.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'? " if near else ""

@@ -1,0 +1,1 @@
+"""What runs inside Locust, on the load generator."""

@@ -1,0 +1,115 @@
+"""The parameters of a run: names, units, ranges and meanings, written once.
+
+Their values are in `cases/base.yml`, a case file may set others, and `-e name=value` has the last
+word. A parameter describes what is measured; variables of the roles (`nginx_*`, `testbed_*`, …)
+describe how a host is prepared.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from floodmark.errors import ParameterError, did_you_mean
+
+Transport = Literal["unix", "tcp"]
+LoadShape = Literal["burst", "sustained"]
+
+
+def _number(unit: str, minimum: int, maximum: int, meaning: str) -> Any:
+    return Field(ge=minimum, le=maximum, description=meaning, json_schema_extra={"unit": unit})
+
+
+class Parameters(BaseModel):
+    """All parameters of one run, complete and in range."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    transport: Annotated[
+        Transport, Field(description="How nginx reaches the upstream: a unix socket or TCP on loopback.")
+    ]
+    somaxconn: Annotated[
+        int,
+        _number("conns", 0, 65535, "net.core.somaxconn while the upstream calls listen(); it caps the backlog."),
+    ]
+    upstream_backlog: Annotated[int, _number("conns", 0, 65535, "What the upstream passes to listen().")]
+    nginx_workers: Annotated[int, _number("processes", 1, 64, "worker_processes of nginx.")]
+    worker_connections: Annotated[
+        int,
+        _number("conns", 2, 65536, "worker_connections of nginx: slots of one worker for everything it holds open."),
+    ]
+    load_shape: Annotated[
+        LoadShape,
+        Field(description="burst: each user sends one request, all at once. sustained: users send again when answered."),
+    ]
+    users: Annotated[int, _number("users", 1, 10000, "Clients of the flood, each with one request at a time.")]
+    duration_s: Annotated[
+        int, _number("s", 1, 3600, "How long a sustained flood sends new requests; a burst sends once.")
+    ]
+    payload_bytes: Annotated[int, _number("bytes", 0, 10485760, "Body of each POST request; 0 sends GET instead.")]
+    keepalive: Annotated[bool, Field(description="Reuse client connections to nginx instead of one for each request.")]
+    proxy_connect_timeout_s: Annotated[
+        int, _number("s", 1, 75, "proxy_connect_timeout of nginx (it has no effect on unix sockets).")
+    ]
+    proxy_read_timeout_s: Annotated[
+        int, _number("s", 1, 600, "proxy_read_timeout and proxy_send_timeout of nginx.")
+    ]
+    baseline_s: Annotated[int, _number("s", 1, 600, "Time without load before the flood.")]
+    drain_s: Annotated[int, _number("s", 1, 600, "Time without load after the flood.")]
+
+    @property
+    def answer_timeout_s(self) -> int:
+        """How long a client waits for its answer: longer than nginx can possibly take."""
+        return self.proxy_connect_timeout_s + 2 * self.proxy_read_timeout_s + 5
+
+    @property
+    def flood_at_most_s(self) -> int:
+        """Upper bound of the flood phase; the run ends a flood that takes longer."""
+        return (self.duration_s if self.load_shape == "sustained" else 0) + self.answer_timeout_s
+
+
+def range_of(name: str) -> str:
+    """Say in words what a parameter may be: `1 to 10000 users`, `unix or tcp`."""
+    schema = Parameters.model_json_schema()["properties"][name]
+    if "enum" in schema:
+        return " or ".join(schema["enum"])
+    if schema["type"] == "boolean":
+        return "true or false"
+    return f"{schema['minimum']} to {schema['maximum']} {schema['unit']}"
+
+
+def resolve_parameters(*layers: dict[str, Any], origin: str) -> Parameters:
+    """Merge layers of parameters, the last one winning, and check the result.
+
+    Args:
+        layers: name -> value; strings are converted, as `-e` passes them.
+        origin: where the last layer came from, for the message (`-e`, `cases/2-no-accept.yml`).
+
+    Returns:
+        The complete parameters.
+
+    Raises:
+        ParameterError: a name is unknown, or a value is of the wrong type or out of range.
+    """
+    merged = {name: value for layer in layers for name, value in layer.items()}
+    try:
+        return Parameters.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            raise ParameterError(unknown_parameter(name, origin)) from None
+        if first["type"] == "missing":
+            raise ParameterError(f"{origin}: parameter '{name}' has no value: set it in cases/base.yml.") from None
+        raise ParameterError(
+            f"{origin}: {name}={first['input']!s} is not allowed: it must be {range_of(name)}. "
+            f"{Parameters.model_fields[name].description}"
+        ) from None
+
+
+def unknown_parameter(name: str, origin: str, also_known: frozenset[str] = frozenset()) -> str:
+    """Return the sentence for a parameter that does not exist."""
+    known = sorted(Parameters.model_fields)
+    hint = did_you_mean(name, [*known, *also_known])
+    return f"{origin}: there is no parameter '{name}': {hint}Allowed are {', '.join(known)}."

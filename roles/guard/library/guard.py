@@ -1,0 +1,190 @@
+#!/usr/bin/python
+DOCUMENTATION = r"""
+module: guard
+short_description: Looks after the promise that a host is left as it was found
+description:
+  - A run is held together by the systemd target C(floodmark-run.target); stopping it undoes the run.
+  - This module looks at a host, arms the timer that stops the target by itself, and stops it.
+options:
+  state:
+    description:
+      - V(checked) looks and changes nothing, V(armed) reserves the host for a run, V(restored) undoes the run.
+    type: str
+    required: true
+    choices: [checked, armed, restored]
+  run_id:
+    description: The run.
+    type: str
+    required: true
+  owner:
+    description: Who runs it, as C(user@host pid N).
+    type: str
+    default: nobody
+  runs_dir:
+    description: Where the host keeps what a run writes.
+    type: path
+    default: /var/lib/floodmark/runs
+  ports:
+    description: Ports that have to be free or held by the units of a run.
+    type: list
+    elements: int
+    default: []
+  free_mb:
+    description: Space that O(runs_dir) needs.
+    type: int
+    default: 200
+  timeout_s:
+    description: Time after which the host undoes the run by itself.
+    type: int
+    default: 120
+author: ["The Floodmark developers"]
+"""
+EXAMPLES = r"""
+- name: Undo a run
+  guard:
+    state: restored
+    run_id: 20261123T031500-3-unix
+"""
+RETURN = r"""
+fingerprint:
+  description: What the host was provisioned with; empty when it was not.
+  type: str
+  returned: when O(state=checked)
+run:
+  description: The run that holds the host now, or an empty dictionary.
+  type: dict
+  returned: when O(state=checked)
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+TARGET = "floodmark-run.target"
+TIMER = "floodmark-guard"
+RECORD = Path("/run/floodmark-run.json")
+FINGERPRINT = Path("/usr/lib/floodmark/provisioned")
+
+
+class Guard:
+    def __init__(self, module):
+        self.module = module
+        self.params = module.params
+
+    def systemctl(self, *arguments):
+        return self.module.run_command(["systemctl", *arguments])
+
+    def is_active(self, unit):
+        return self.systemctl("is-active", "--quiet", unit)[0] == 0
+
+    def holder(self):
+        """Return who holds the host: the record of a run that was armed and not yet restored."""
+        try:
+            return json.loads(RECORD.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    # --- checked ------------------------------------------------------------------------------
+
+    def checked(self):
+        self.need_root()
+        self.need_systemd()
+        holder = self.holder()
+        if not holder:
+            self.need_ports()
+        self.need_space()
+        fingerprint = FINGERPRINT.read_text(encoding="utf-8").strip() if FINGERPRINT.exists() else ""
+        return {"changed": False, "fingerprint": fingerprint, "run": holder}
+
+    def need_root(self):
+        if os.geteuid() != 0:
+            self.module.fail_json(
+                msg="the tasks on this host run as uid %d, and they need root: set ansible_become: true "
+                "for the host, or ansible_user: root" % os.geteuid()
+            )
+
+    def need_systemd(self):
+        if not Path("/run/systemd/system").is_dir():
+            self.module.fail_json(msg="this host was not booted by systemd, which a proxy host has to be")
+
+    def need_ports(self):
+        # State Recv-Q Send-Q Local Address:Port Peer Address:Port Process
+        # LISTEN 0 511 0.0.0.0:8080 0.0.0.0:* users:(("nginx",pid=812,fd=6))
+        for port in self.params["ports"]:
+            _rc, out, _err = self.module.run_command(["ss", "-Hltnp", "sport = :%d" % port])
+            if out.strip():
+                fields = out.split()
+                holder = fields[-1] if "users:" in fields[-1] else "an unknown process"
+                self.module.fail_json(
+                    msg="port %d is in use by %s: stop it, or choose another with -e nginx_listen_port=N "
+                    "(clients) or -e upstream_port=N (the upstream on TCP)" % (port, holder)
+                )
+
+    def need_space(self):
+        folder = Path(self.params["runs_dir"])
+        while not folder.exists():
+            folder = folder.parent
+        free_mb = shutil.disk_usage(str(folder)).free // 1000000
+        if free_mb < self.params["free_mb"]:
+            self.module.fail_json(
+                msg="%s has %d MB free and a run needs %d MB: free some space; runs that were never fetched "
+                "lie in %s" % (folder, free_mb, self.params["free_mb"], self.params["runs_dir"])
+            )
+
+    # --- armed --------------------------------------------------------------------------------
+
+    def armed(self):
+        holder = self.holder()
+        if holder and holder["run_id"] != self.params["run_id"]:
+            self.module.fail_json(msg="the host is held by run %(run_id)s of %(owner)s" % holder)
+        record = {"run_id": self.params["run_id"], "owner": self.params["owner"]}
+        (Path(self.params["runs_dir"]) / self.params["run_id"]).mkdir(parents=True, exist_ok=True)
+        RECORD.write_text(json.dumps(record), encoding="utf-8")
+        self.run(
+            "systemd-run", "--quiet", "--unit=" + TIMER, "--on-active=%ds" % self.params["timeout_s"],
+            "--timer-property=AccuracySec=100ms", "--description=Undo Floodmark run " + record["run_id"],
+            "/bin/sh", "-c", "systemctl stop %s; rm -f %s" % (TARGET, RECORD),
+        )  # fmt: skip
+        self.run("systemctl", "start", TARGET)
+        return {"changed": True}
+
+    def run(self, *command):
+        rc, out, err = self.module.run_command(list(command))
+        if rc != 0:
+            self.module.fail_json(msg="%s failed: %s" % (" ".join(command), (err or out).strip()))
+
+    # --- restored -----------------------------------------------------------------------------
+
+    def restored(self):
+        holder = self.holder()
+        if holder and holder["run_id"] != self.params["run_id"]:
+            return {"changed": False}  # a host that somebody else holds is not ours to touch
+        was_active = self.is_active(TARGET)
+        self.run("systemctl", "stop", TARGET)
+        self.systemctl("stop", TIMER + ".timer")
+        self.systemctl("reset-failed", "floodmark-*")
+        RECORD.unlink(missing_ok=True)
+        return {"changed": bool(holder) or was_active}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "required": True, "choices": ["checked", "armed", "restored"]},
+            "run_id": {"type": "str", "required": True},
+            "owner": {"type": "str", "default": "nobody"},
+            "runs_dir": {"type": "path", "default": "/var/lib/floodmark/runs"},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "free_mb": {"type": "int", "default": 200},
+            "timeout_s": {"type": "int", "default": 120},
+        }
+    )
+    guard = Guard(module)
+    module.exit_json(**getattr(guard, module.params["state"])())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+"""Set kernel parameters for one run and put them back afterwards.
+
+    sysctl.py apply FILE    FILE holds lines `net.core.somaxconn = 8`
+    sysctl.py restore
+
+`apply` records what each parameter was before it touches any, installs FILE in /run/sysctl.d
+(where a reboot forgets it), sets the parameters and reads them back. `restore` undoes all of it
+from the record. Both are safe to repeat.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+RECORD = Path("/run/floodmark-sysctl/before.json")
+INSTALLED = Path("/run/sysctl.d/60-floodmark.conf")
+
+
+class SysctlError(Exception):
+    """A parameter that cannot be read or set."""
+
+
+def parse(text: str) -> dict[str, str]:
+    """Return the parameters of a sysctl.d file: name -> value.
+
+    A line: `net.core.somaxconn = 8`. Lines that begin with # or ; are comments (sysctl.d(5)).
+    """
+    settings = {}
+    for line in text.splitlines():
+        if line.strip() and line.lstrip()[0] not in "#;":
+            name, _, value = line.partition("=")
+            settings[name.strip()] = value.strip()
+    return settings
+
+
+def path_of(name: str) -> Path:
+    """Return the file below /proc/sys of a parameter."""
+    return Path("/proc/sys", *name.split("."))
+
+
+def read(name: str) -> str:
+    """Return the present value, its numbers separated by one blank."""
+    try:
+        return " ".join(path_of(name).read_text(encoding="ascii").split())
+    except OSError as error:
+        raise SysctlError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def write(name: str, value: str) -> None:
+    """Set a parameter and make sure that the kernel took it."""
+    try:
+        path_of(name).write_text(value, encoding="ascii")
+    except OSError as error:
+        raise SysctlError(f"{name} cannot be set to {value}: {error.strerror}") from error
+    found = read(name)
+    if found != value:
+        raise SysctlError(f"{name} was set to {value} and reads {found}")
+
+
+def apply(source: Path) -> None:
+    """Set all parameters of a file."""
+    text = source.read_text(encoding="utf-8")
+    settings = parse(text)
+    if not RECORD.exists():  # a second apply must not take our own values for the host's
+        RECORD.write_text(json.dumps({name: read(name) for name in settings}), encoding="utf-8")
+    INSTALLED.parent.mkdir(exist_ok=True)
+    INSTALLED.write_text(text, encoding="utf-8")
+    for name, value in settings.items():
+        write(name, value)
+        print(f"{name} = {value}")
+
+
+def restore() -> None:
+    """Put back what was recorded."""
+    if not RECORD.exists():
+        return
+    INSTALLED.unlink(missing_ok=True)
+    for name, value in json.loads(RECORD.read_text(encoding="utf-8")).items():
+        write(name, value)
+        print(f"{name} = {value} (as it was)")
+    RECORD.unlink()
+
+
+def main() -> int:
+    """Do as the command line says."""
+    try:
+        if sys.argv[1:2] == ["apply"] and len(sys.argv) == 3:
+            apply(Path(sys.argv[2]))
+        elif sys.argv[1:] == ["restore"]:
+            restore()
+        else:
+            print(__doc__, file=sys.stderr)
+            return 2
+    except (SysctlError, OSError) as error:
+        print(f"sysctl: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

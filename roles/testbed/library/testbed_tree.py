@@ -1,0 +1,134 @@
+#!/usr/bin/python
+DOCUMENTATION = r"""
+module: testbed_tree
+short_description: Builds the root file system of the testbed's hosts, once
+description:
+  - Runs mmdebstrap with the Debian package sources of this machine. The result is kept under a name that
+    follows from sources and packages, and is never changed afterwards.
+options:
+  cache_dir:
+    description: Folder that keeps the root file systems.
+    type: path
+    required: true
+  packages:
+    description: Debian packages that the hosts need.
+    type: list
+    elements: str
+    required: true
+author: ["The Floodmark developers"]
+"""
+EXAMPLES = r"""
+- name: Build the root file system
+  testbed_tree:
+    cache_dir: /var/cache/floodmark
+    packages: [systemd, systemd-sysv, openssh-server]
+"""
+RETURN = r"""
+path:
+  description: The root file system.
+  type: str
+  returned: success
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Raised when the recipe below changes, so that older trees are not taken for new ones.
+RECIPE = 1
+RECIPE_OPTIONS = [
+    "--variant=minbase",
+    "--mode=root",
+    "--quiet",
+    # A power cut during the build would cost a build and nothing else.
+    "--dpkgopt=force-unsafe-io",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    # The packaged nginx is not ours and must not answer on port 80; periodic jobs would disturb a measurement.
+    "--customize-hook=chroot \"$1\" systemctl mask nginx.service apt-daily.timer apt-daily-upgrade.timer "
+    "dpkg-db-backup.timer e2scrub_all.timer fstrim.timer systemd-networkd-wait-online.service",
+    # Every host brings keys of its own.
+    "--customize-hook=rm -f \"$1\"/etc/ssh/ssh_host_* \"$1\"/etc/machine-id",
+]
+
+
+def package_sources(module):
+    """Return this machine's Debian sources as lines of sources.list, and the release they belong to."""
+    for attempt in range(2):
+        _rc, out, _err = module.run_command(
+            ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(CODENAME)|$(COMPONENT)",
+             "Created-By: Packages"]
+        )  # fmt: skip
+        rows = sorted({tuple(line.split("|")) for line in out.splitlines() if line.startswith("Debian|")})
+        if rows:
+            break
+        if attempt == 0:  # the lists of a fresh machine are empty
+            module.run_command(["apt-get", "update"])
+    else:
+        module.fail_json(
+            msg="this machine's package sources (apt-get indextargets) offer no Debian release, which the testbed is "
+            "built from: add Debian's sources, or use hosts of your own (inventory/example/)"
+        )
+    releases = [release for _, _, release, codename, _ in rows if "-" not in codename]
+    if not releases:
+        module.fail_json(msg="the package sources hold no main Debian release, only " + ", ".join(sorted({r[2] for r in rows})))
+    option = "[signed-by=%s] " % KEYRING if Path(KEYRING).exists() else ""
+    return releases[0], ["deb %s%s %s %s" % (option, uri, release, part) for _, uri, release, _, part in rows]
+
+
+def proxies(module):
+    """Return apt's proxy settings of this machine as options of mmdebstrap."""
+    # Acquire::http::Proxy "http://127.0.0.1:3142";
+    _rc, out, _err = module.run_command(["apt-config", "dump", "Acquire"])
+    return ["--aptopt=" + line for line in out.splitlines() if "::Proxy" in line.split(" ")[0] and '""' not in line]
+
+
+def build(module, release, sources, packages, tree):
+    """Build a tree beside its final place and move it there whole."""
+    building = Path(tempfile.mkdtemp(prefix="building-", dir=str(tree.parent)))
+    try:
+        command = ["mmdebstrap", *RECIPE_OPTIONS, *proxies(module), "--include=" + ",".join(packages),
+                   release, str(building / "tree"), *sources]  # fmt: skip
+        rc, out, err = module.run_command(command)
+        if rc != 0:
+            module.fail_json(
+                msg="mmdebstrap could not build the root file system; its last lines are:\n"
+                + "\n".join((out + err).splitlines()[-15:])
+            )
+        (building / "tree").rename(tree)
+    finally:
+        shutil.rmtree(str(building), ignore_errors=True)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "cache_dir": {"type": "path", "required": True},
+            "packages": {"type": "list", "elements": "str", "required": True},
+        }
+    )
+    if os.geteuid() != 0:
+        module.fail_json(msg="the testbed needs root, because it starts containers: run the command as root")
+    packages = sorted(module.params["packages"])
+    cache = Path(module.params["cache_dir"])
+    cache.mkdir(parents=True, exist_ok=True)
+    release, sources = package_sources(module)
+    key = hashlib.sha256(repr((RECIPE, RECIPE_OPTIONS, sources, packages)).encode()).hexdigest()[:12]
+    tree = cache / ("%s-%s" % (release, key))
+    with (cache / "lock").open("w") as lock:  # two checkouts may build at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = not tree.exists()
+        if missing:
+            build(module, release, sources, packages, tree)
+    module.exit_json(changed=missing, path=str(tree))
+
+
+if __name__ == "__main__":
+    main()

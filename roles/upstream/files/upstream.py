@@ -1,0 +1,136 @@
+#!/usr/bin/python3
+"""The server behind nginx that misbehaves, in plain blocking calls.
+
+    upstream.py upstream.json
+
+Which of accept(), read, write and close it calls is all that tells the cases apart:
+
+    case 1  accept  read  write  close    always 200
+    case 2  -                             never accepts
+    case 3  accept                        accepts, never reads
+    case 4  accept  read                  reads, never writes
+    case 5  accept  read  write           writes, never closes
+
+SIGTERM ends it at once, however many connections hang: the kernel closes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+BODY = b"floodmark\n"
+# HTTP/1.0 without Content-Length: the end of the connection is the end of the body.
+RESPONSE = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" + BODY
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def listen(config: dict[str, object]) -> socket.socket:
+    """Return the listening socket; the kernel clamps its backlog to somaxconn in this very call."""
+    if config["transport"] == "unix":
+        path = Path(str(config["path"]))
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        path.chmod(0o666)  # nginx's workers connect as another user
+    else:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", int(str(config["port"]))))
+    listener.listen(int(str(config["backlog"])))
+    return listener
+
+
+def read_request(connection: socket.socket) -> None:
+    """Read one whole request, head and body; a client that leaves early ends it."""
+    request = b""
+    while b"\r\n\r\n" not in request:
+        data = connection.recv(65536)
+        if not data:
+            return
+        request += data
+    head, _, body = request.partition(b"\r\n\r\n")
+    missing = _content_length(head) - len(body)
+    while missing > 0:
+        data = connection.recv(min(missing, 1 << 20))
+        if not data:
+            return
+        missing -= len(data)
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    """Accept one connection; without free descriptors wait a while instead of spinning."""
+    told = False
+    while True:
+        try:
+            connection, _address = listener.accept()
+            return connection
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS:
+                raise
+            if not told:
+                print(f"accept(): {error.strerror}; connections stay in the accept queue", file=sys.stderr)
+                told = True
+            time.sleep(1)
+
+
+def serve(listener: socket.socket, behaviour: dict[str, bool]) -> None:
+    """Treat every connection as the case says, for ever."""
+    if not behaviour["accept"]:
+        signal.pause()
+    held = []
+    while True:
+        connection = accept(listener)
+        with contextlib.suppress(ConnectionError):  # the client may have given up by now
+            if behaviour["read"]:
+                read_request(connection)
+            if behaviour["write"]:
+                connection.sendall(RESPONSE)
+        if behaviour["close"]:
+            connection.close()
+        else:
+            held.append(connection)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open connections as the system lets this process have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def notify_ready() -> None:
+    """Tell systemd that the socket listens, as sd_notify(3) does."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+            notifier.connect("\0" + address[1:] if address.startswith("@") else address)
+            notifier.sendall(b"READY=1")
+
+
+def main() -> None:
+    """Serve as the configuration says."""
+    config = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    raise_descriptor_limit()
+    listener = listen(config)
+    notify_ready()
+    serve(listener, config["behaviour"])
+
+
+if __name__ == "__main__":
+    main()
