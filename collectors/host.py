@@ -77,6 +77,7 @@ def describe(config: Config) -> dict[str, Any]:
                 "clocks.clocksource",
                 lambda: _text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
             ),
+            "utc_offset_s": time.localtime().tm_gmtoff,
             **wall_clock(),
         },
         "versions": {

@@ -47,6 +47,9 @@ class Parameters(BaseModel):
     duration_s: Annotated[
         int, _number("s", 1, 3600, "How long a sustained flood sends new requests; a burst sends once.")
     ]
+    think_time_ms: Annotated[
+        int, _number("ms", 0, 60000, "Pause of a sustained user between an answer and its next request.")
+    ]
     payload_bytes: Annotated[int, _number("bytes", 0, 10485760, "Body of each POST request; 0 sends GET instead.")]
     keepalive: Annotated[bool, Field(description="Reuse client connections to nginx instead of one for each request.")]
     proxy_connect_timeout_s: Annotated[

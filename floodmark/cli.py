@@ -1,0 +1,120 @@
+"""The command line of the control node."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from floodmark import __version__
+from floodmark.errors import FloodmarkError
+
+
+class Commands(click.Group):
+    """A group whose commands end with one sentence when the user's input is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a FloodmarkError becomes its sentence and status 2."""
+        try:
+            return super().invoke(ctx)
+        except FloodmarkError as error:
+            click.echo(f"floodmark: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="floodmark")
+def main() -> None:
+    """What an nginx reverse proxy does when the server behind it misbehaves.
+
+    Runs are made by `make case CASE=3` or `ansible-playbook run-case.yml -e case=3`; this command
+    lists what there is to run and shows what came of it.
+    """
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cases(as_json: bool) -> None:
+    """List the cases, and the parameters of a run with their ranges.
+
+    \b
+    Example:  floodmark cases
+    """
+    from floodmark.cases import load_cases  # noqa: PLC0415 - `--version` needs none of this
+    from floodmark.show import print_cases  # noqa: PLC0415
+
+    loaded = load_cases()
+    if as_json:
+        click.echo(json.dumps([case.model_dump(mode="json", by_alias=True) for case in loaded.values()], indent=2))
+    else:
+        print_cases(Console(), loaded)
+
+
+@main.command()
+@click.argument("run", default="latest")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with one verdict for each host.")
+def show(run: str, as_json: bool) -> None:
+    """Show what a run says: verdict, expectations, claims, key figures.
+
+    RUN is a name below results/, a path, or nothing for the newest complete run.
+
+    \b
+    Example:  floodmark show
+              floodmark show 20261123T031500Z-case2-unix --json
+    """
+    from floodmark.runs import find_run  # noqa: PLC0415
+    from floodmark.show import print_run, read_verdicts  # noqa: PLC0415
+
+    folder = find_run(run)
+    if as_json:
+        click.echo(json.dumps(read_verdicts(folder), indent=2, ensure_ascii=False))
+    else:
+        print_run(Console(), folder)
+
+
+@main.command()
+@click.argument("run", default="latest")
+@click.option("--quiet", is_flag=True, help="Do not print the verdict.")
+def judge(run: str, quiet: bool) -> None:
+    """Judge a run anew from what its hosts wrote.
+
+    The exit status is 0 when the run is valid and every expectation holds, otherwise 1.
+
+    \b
+    Example:  floodmark judge results/20261123T031500Z-case2-unix
+    """
+    from floodmark.judge import judge_run  # noqa: PLC0415
+    from floodmark.runs import find_run  # noqa: PLC0415
+    from floodmark.show import print_run  # noqa: PLC0415
+
+    folder = find_run(run)
+    content = judge_run(folder)
+    if not quiet:
+        print_run(Console(), folder)
+    sys.exit(0 if content["passed"] else 1)
+
+
+@main.command()
+@click.option("--write", is_flag=True, help="Write the files instead of comparing them.")
+def docs(write: bool) -> None:
+    """Check that the generated files are current: cases/schema.json and results/README.md.
+
+    \b
+    Example:  floodmark docs --write
+    """
+    from floodmark.docs import generated_files  # noqa: PLC0415
+
+    stale = [path for path, text in generated_files().items() if not _same(path, text)]
+    for path in stale:
+        if write:
+            path.write_text(generated_files()[path], encoding="utf-8")
+        click.echo(f"{'wrote' if write else 'not current, run make schema:'} {path}")
+    sys.exit(1 if stale and not write else 0)
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text

@@ -1,0 +1,60 @@
+"""Files of the repository that are generated from code; a test proves that they are current."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from collectors.fields import LOGS, REQUESTS, SOURCES, Table
+from floodmark.cases import CASES, case_schema
+from floodmark.runs import RESULTS
+
+_HEAD = """\
+# Results
+
+One folder for each run, named by its time (UTC), case and transport; `latest` names the newest that is complete.
+This file is generated from `collectors/fields.py` by `make schema`.
+
+```
+<run>/run.json                 the case as resolved, parameters, hosts, versions, phases; written last
+<run>/<host>/host.json         what the host is, read back from it: kernel, sysctls, queue limits, clocks
+<run>/<host>/<table>.parquet   the tables below
+<run>/<host>/verdict.json      validity, expectations, claims and key figures
+<run>/<host>/raw/host.tar.gz   what the host wrote, untouched
+<run>/load/                    requests.csv, load.json, and Locust's own statistics, report and log
+```
+
+A run without `run.json` was not completed; `plan.json` then says what it was meant to be.
+
+All tables of a host are on one clock, the host's monotonic one, so they can be joined on time:
+
+```
+duckdb -c "SELECT phase, max(depth_conns) FROM 'results/latest/proxy1/accept_queue.parquet' GROUP BY phase"
+```
+
+Sampled tables and `requests` have a column `phase` besides: `baseline` before the first request, `flood` until
+the last one has ended, `drain` afterwards.
+A reading that failed is a row without values and with a reason; it is never 0 and never left out.
+"""
+
+
+def data_dictionary() -> str:
+    """Return results/README.md: every table and column with unit, meaning and source."""
+    return _HEAD + "".join(_describe(table) for table in (*SOURCES, *LOGS, REQUESTS))
+
+
+def _describe(table: Table) -> str:
+    rate = f" {table.rate_hz:g} readings a second by default." if table.rate_hz else ""
+    lines = [f"\n## {table.name}\n\n{table.about}{rate}\n\n| column | type | unit | meaning | source |\n|---|---|---|---|---|\n"]
+    lines += [
+        f"| {field.name} | {field.type} | {field.unit} | {field.meaning} | {field.source} |\n" for field in table.fields
+    ]
+    return "".join(lines)
+
+
+def generated_files() -> dict[Path, str]:
+    """Return path -> content of every generated file."""
+    return {
+        CASES / "schema.json": json.dumps(case_schema(), indent=2) + "\n",
+        RESULTS / "README.md": data_dictionary(),
+    }

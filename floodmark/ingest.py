@@ -1,0 +1,279 @@
+"""From what a host wrote to the tables of a run.
+
+The archive of the host stays as it is; its tables are read from a copy, given types by the registry
+(`collectors/fields.py`), placed on one clock and divided into phases, and written as Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from collectors.fields import LOGS, REQUESTS, SOURCES, TABLES, Table
+from floodmark.errors import RunError
+from floodmark.runs import HostFolder, RunFolder
+
+SQL_TYPES = {"integer": "BIGINT", "real": "DOUBLE", "text": "VARCHAR"}
+PHASES = ("baseline", "flood", "drain")
+
+
+@dataclass(frozen=True)
+class Phases:
+    """When the flood began and ended on the host's monotonic clock; None when no request was sent."""
+
+    flood_start_ns: int | None
+    flood_end_ns: int | None
+
+
+@dataclass(frozen=True)
+class ClockOffset:
+    """How far the host's wall clock is ahead of the generator's, and how wrong that may be at most."""
+
+    offset_ns: int
+    error_ns: int | None
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """One host's tables, open for questions, and what was noticed on the way.
+
+    Attributes:
+        database: holds the tables under their names.
+        host: content of host.json.
+        load: content of load.json.
+        phases: when the flood was.
+        clock: the offset that the requests were moved by.
+        losses: sentences about what could not be read.
+    """
+
+    database: duckdb.DuckDBPyConnection
+    host: dict[str, Any]
+    load: dict[str, Any]
+    phases: Phases
+    clock: ClockOffset
+    losses: list[str]
+
+
+def create_tables(database: duckdb.DuckDBPyConnection) -> None:
+    """Create every table of the registry, empty; sampled tables and requests have a phase besides."""
+    for table in TABLES.values():
+        columns = ", ".join(f"{field.name} {SQL_TYPES[field.type]}" for field in table.fields)
+        phase = "" if table in LOGS else ", phase VARCHAR"
+        database.execute(f"CREATE TABLE {table.name} ({columns}{phase})")
+
+
+def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
+    """Read what one host wrote, and write its tables and host.json.
+
+    Args:
+        run: the run, with what the load generator wrote.
+        folder: the host's results, with its archive.
+
+    Raises:
+        RunError: the archive, or what the load generator wrote, is missing or damaged.
+    """
+    database = duckdb.connect()
+    create_tables(database)
+    losses: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="floodmark-") as name:
+        raw = Path(name)
+        _extract(folder.archive, raw)
+        host = _read_object(raw / "host.json", folder.archive)
+        load = _read_object(run.load / "load.json", run.load)
+        for table in SOURCES:
+            losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
+        losses.extend(_load_csv(database, REQUESTS, run.load / "requests.csv"))
+        wall_ns = host["clocks"]["wall_minus_monotonic_ns"]
+        _load_access_log(database, raw / "nginx-access.log", wall_ns)
+        _load_error_log(database, raw / "nginx-error.log", wall_ns, host["clocks"].get("utc_offset_s", 0))
+    clock = _place_requests(database, wall_ns, load["wall_minus_monotonic_ns"])
+    phases = _divide(database)
+    for table in (*SOURCES, *LOGS, REQUESTS):
+        database.execute(f"COPY {table.name} TO '{_quoted(folder.table(table.name))}' (FORMAT parquet, COMPRESSION zstd)")
+    folder.description.write_text(json.dumps(host, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Ingested(database, host, load, phases, clock, losses)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _extract(archive: Path, target: Path) -> None:
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(target, filter="data")
+    except FileNotFoundError:
+        raise RunError(f"{archive} is missing: nothing was fetched from this host.") from None
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise RunError(f"{archive} is damaged: {error}.") from None
+
+
+def _read_object(path: Path, where: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{where} has no {path.name}: the run stopped before it was written.") from None
+    except ValueError as error:
+        raise RunError(f"{path.name} in {where} is damaged: {error}.") from None
+    return dict(content)
+
+
+def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> list[str]:
+    """Load one CSV file into its table; return what was lost.
+
+    A file that was cut off, by SIGKILL or a full disk, ends in the middle of a line: that line is left out.
+    """
+    if not path.exists():
+        return [f"{path.name} is missing: the source {table.name} wrote nothing"]
+    losses = []
+    data = path.read_bytes()
+    whole, newline, rest = data.rpartition(b"\n")
+    if rest:
+        losses.append(f"{path.name} ends in the middle of a line: its last {len(rest)} bytes were left out")
+        path.write_bytes(whole + newline)
+    header = data.partition(b"\n")[0].decode(errors="replace").split(",")
+    if header != list(table.columns):
+        raise RunError(f"{path.name} has the columns {header}, and this version of Floodmark reads {list(table.columns)}.")
+    types = "{" + ", ".join(f"'{field.name}': '{SQL_TYPES[field.type]}'" for field in table.fields) + "}"
+    database.execute(
+        f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv('{_quoted(path)}', header=true, delim=',', quote='\"', "
+        f"escape='\"', nullstr='', auto_detect=false, columns={types})"
+    )
+    return losses
+
+
+def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int) -> None:
+    """Load nginx's access log.
+
+    {"id":"7","msec":"1795402563.103","pid":"812","status":"504","bytes_sent":"316","request_time":"5.004",
+    "upstream_connect_time":"0.000","upstream_header_time":"","upstream_response_time":"5.004","upstream_status":"504"}
+    """
+    rows = []
+    for line in _lines(path):
+        entry = json.loads(line)
+        rows.append(
+            (
+                entry["id"],
+                _nanoseconds(entry["msec"]) - wall_ns,
+                int(entry["pid"]),
+                int(entry["status"]),
+                int(entry["bytes_sent"]),
+                float(entry["request_time"]),
+                _seconds(entry["upstream_connect_time"]),
+                _seconds(entry["upstream_header_time"]),
+                _seconds(entry["upstream_response_time"]),
+                entry["upstream_status"] or None,
+            )
+        )
+    _insert(database, TABLES["nginx_access"], rows)
+
+
+def _nanoseconds(seconds: str) -> int:
+    """Convert nginx's `1795402563.103` without the rounding of a float."""
+    whole, _, thousandths = seconds.partition(".")
+    return int(whole) * 1_000_000_000 + int(thousandths.ljust(9, "0"))
+
+
+def _seconds(text: str) -> float | None:
+    """Return a time of nginx; `-` and an empty text mean that there was none, a list is the sum of its attempts."""
+    parts = [part for part in re.split(r"[,:]\s*", text.strip()) if part not in ("", "-")]
+    return sum(map(float, parts)) if parts else None
+
+
+# 2026/11/23 03:15:01 [error] 812#812: *5 connect() to unix:/run/… failed (11: Resource temporarily
+# unavailable) while connecting to upstream, client: 198.18.7.1, server: _, request: …
+_ERROR_LINE = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(\w+)\] (\d+)#\d+: (?:\*\d+ )?(.*)")
+_ERRNO = re.compile(r"\((\d+): ")
+
+
+def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> list[tuple[Any, ...]]:
+    """Return the rows of the table nginx_errors.
+
+    Args:
+        lines: the log.
+        wall_ns: how far the host's wall clock is ahead of its monotonic clock.
+        utc_offset_s: of the host's time zone, in which nginx writes this log.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for line in lines:
+        match = _ERROR_LINE.match(line)
+        if match:
+            time, level, pid, text = match.groups()
+            second = datetime.strptime(time, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp() - utc_offset_s
+            errno = _ERRNO.search(text)
+            message = text.partition(", client:")[0]
+            rows.append(
+                (int(second) * 1_000_000_000 - wall_ns, level, int(pid), int(errno.group(1)) if errno else None, message)
+            )
+    return rows
+
+
+def _load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int, utc_offset_s: int) -> None:
+    _insert(database, TABLES["nginx_errors"], parse_error_log(_lines(path), wall_ns, utc_offset_s))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the complete lines of a log; a missing log has none."""
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as opened:
+            yield from (line for line in opened if line.endswith("\n"))
+
+
+def _insert(database: duckdb.DuckDBPyConnection, table: Table, rows: list[tuple[Any, ...]]) -> None:
+    if rows:
+        marks = ", ".join("?" * len(table.columns))
+        database.begin()
+        database.executemany(f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})", rows)
+        database.commit()
+
+
+def _place_requests(database: duckdb.DuckDBPyConnection, host_wall_ns: int, generator_wall_ns: int) -> ClockOffset:
+    """Move the requests to the host's monotonic clock; return by how much the two wall clocks differ.
+
+    Each request that nginx logged gives four times, as in NTP: sent and ended by the generator's clock, begun
+    and logged by the host's. nginx cannot begin before the client has sent, nor log long after the client has
+    its answer; so each request encloses the offset, and the narrowest enclosure is taken. An offset that
+    its error does not tell from zero is zero: on the testbed both sides have one clock.
+
+    Source: RFC 5905 section 8
+    """
+    row = database.execute(
+        """
+        WITH enclosed AS (
+            SELECT access.end_ns + $host AS logged, access.end_ns + $host - CAST(request_s * 1e9 AS BIGINT) AS begun,
+                   start_ns + $generator AS sent, requests.end_ns + $generator AS ended
+            FROM requests JOIN nginx_access access USING (id)
+        )
+        SELECT CAST(((begun - sent) + (logged - ended)) / 2 AS BIGINT),
+               CAST(greatest((ended - sent) - (logged - begun), 0) / 2 + 2000000 AS BIGINT) AS error
+        FROM enclosed ORDER BY error LIMIT 1
+        """,
+        {"host": host_wall_ns, "generator": generator_wall_ns},
+    ).fetchone()
+    clock = ClockOffset(0, None) if row is None else ClockOffset(0 if abs(row[0]) <= row[1] else row[0], row[1])
+    shift = generator_wall_ns + clock.offset_ns - host_wall_ns
+    database.execute("UPDATE requests SET start_ns = start_ns + ?, end_ns = end_ns + ?", [shift, shift])
+    return clock
+
+
+def _divide(database: duckdb.DuckDBPyConnection) -> Phases:
+    """Give every sample its phase: before the first request, until the last one ended, after that."""
+    row = database.execute("SELECT min(start_ns), max(end_ns) FROM requests").fetchone()
+    start, end = row if row else (None, None)
+    database.execute("UPDATE requests SET phase = 'flood'")
+    for table in SOURCES:
+        database.execute(
+            f"UPDATE {table.name} SET phase = CASE WHEN $start IS NULL OR t_ns < $start THEN 'baseline' "
+            "WHEN t_ns <= $end THEN 'flood' ELSE 'drain' END",
+            {"start": start, "end": end},
+        )
+    return Phases(start, end)

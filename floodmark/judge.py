@@ -1,0 +1,351 @@
+"""The verdict on a run: was it valid, did our model hold, and what becomes of the study's sentences.
+
+Values and conditions are SQL from the case files. They see the tables of the registry and these views:
+
+    upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
+    listeners                     what host.json read back: name, owner, limit_conns
+    params                        one row, joined to everything: all parameters, and
+        queue_limit     limit of the upstream's queue as the kernel has it; limit + 1 connections fit
+        sent            requests that were sent
+        worker_slots    slots of one nginx worker for clients and upstream connections
+        uncrowded       no worker can run out of slots, however the kernel spreads the clients
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+
+from collectors.fields import SOURCES
+from floodmark.cases import Case, Claim, Expectation, Observation
+from floodmark.errors import CaseError
+from floodmark.ingest import PHASES, Ingested, create_tables, ingest
+from floodmark.parameters import Parameters
+from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
+
+# A worker needs one slot for its listener, one for the channel to the master and one for our status poll.
+SLOTS_NOT_FOR_CLIENTS = 2
+# Locust's own warning looks every five seconds; a shorter flood cannot saturate it for long enough to matter.
+SATURATED_SHARE = 0.9
+SATURATED_AFTER_S = 5.0
+# Where an agent stops being a bystander, and where its record gets holes.
+AGENT_CPU_SHARE = 0.15
+AGENT_LOST_SHARE = 0.001
+
+
+# --- questions to the tables --------------------------------------------------------------------
+
+
+def create_views(
+    database: duckdb.DuckDBPyConnection, parameters: Parameters, listeners: list[dict[str, Any] | None]
+) -> None:
+    """Create the views that case files may use beside the tables."""
+    database.execute("CREATE TABLE listeners (name VARCHAR, owner VARCHAR, limit_conns BIGINT)")
+    for one in listeners:
+        if one is not None:
+            database.execute("INSERT INTO listeners VALUES (?, ?, ?)", [one["name"], one["owner"], one["limit_conns"]])
+    values = parameters.model_dump()
+    columns = ", ".join(f"${name} AS {name}" for name in values)
+    database.execute(
+        f"""
+        CREATE TABLE params AS
+        SELECT *, worker_slots >= 2 * users + 1 AS uncrowded FROM (
+            SELECT {columns}, $worker_connections - {SLOTS_NOT_FOR_CLIENTS} AS worker_slots,
+                (SELECT limit_conns FROM listeners WHERE name = 'upstream') AS queue_limit,
+                (SELECT count(*) FROM requests) AS sent
+        )
+        """,
+        values,
+    )
+    for name in ("upstream", "front"):
+        database.execute(
+            f"CREATE VIEW {name}_queue AS SELECT * FROM accept_queue WHERE listener = '{name}' AND reason IS NULL"
+        )
+
+
+def check_sql(case: Case) -> None:
+    """Try every expression of a case on empty tables.
+
+    Raises:
+        CaseError: one of them does not parse, or names a table or column that does not exist.
+    """
+    database = duckdb.connect()
+    create_tables(database)
+    create_views(database, case.parameters, [])
+    for part in ("fault", "expect", "claims"):
+        for one in getattr(case, part):
+            name = one.name if isinstance(one, Expectation) else one.study[:40]
+            try:
+                observe(database, one)
+                if isinstance(one, Expectation):
+                    _condition(database, one.applies)
+            except duckdb.Error as error:
+                message = str(error).strip().splitlines()[0]
+                raise CaseError(f"case {case.number}, {part}, '{name}': this SQL does not work: {message}.") from None
+
+
+def observe(database: duckdb.DuckDBPyConnection, observation: Observation) -> tuple[Any, bool | None]:
+    """Return the value of an observation, and whether its condition holds; None when there is nothing to see."""
+    rows = database.execute(f"SELECT {observation.value} FROM {observation.from_} CROSS JOIN params").fetchmany(2)
+    if len(rows) > 1:
+        raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
+    value = _plain(rows[0][0]) if rows else None
+    holds = database.execute(f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params", [value]).fetchone()
+    if value is None or holds is None or holds[0] is None:
+        return value, None
+    return value, bool(holds[0])
+
+
+def _condition(database: duckdb.DuckDBPyConnection, condition: str) -> bool:
+    row = database.execute(f"SELECT {condition} FROM params").fetchone()
+    return bool(row and row[0])
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON knows it."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    return value
+
+
+def _scalar(database: duckdb.DuckDBPyConnection, query: str) -> Any:
+    row = database.execute(query).fetchone()
+    return _plain(row[0]) if row else None
+
+
+# --- the verdict on one host --------------------------------------------------------------------
+
+
+def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]:
+    """Ingest one host's results, judge them, and write its verdict.json.
+
+    Args:
+        run: the run.
+        folder: the host's results.
+        case: as the plan has it, with the parameters of this run.
+
+    Returns:
+        The verdict, as `floodmark show --json` prints it.
+
+    Raises:
+        RunError: what the host or the generator wrote is missing or damaged.
+    """
+    tables = ingest(run, folder)
+    database = tables.database
+    create_views(database, case.parameters, tables.host["listeners"])
+    transport = case.parameters.transport
+    faults = _expectations(database, case.fault, transport)
+    phases = list(_phases(tables))
+    metrics = _metrics(database, phases, tables)
+    reasons = [
+        *_unobserved(faults),
+        *_incomplete(tables, phases, transport),
+        *_disturbed(database, tables, metrics),
+    ]
+    verdict = {
+        "run_id": run.run_id,
+        "host": folder.name,
+        "kernel": tables.host["kernel"]["release"],
+        "valid": not reasons,
+        "reasons": reasons,
+        "doubts": list(_doubts(metrics, tables)),
+        "params": case.parameters.model_dump(),
+        "faults": faults,
+        "expectations": _expectations(database, case.expect, transport),
+        "claims": [_claim(database, claim, transport) for claim in case.claims],
+        "phases": phases,
+        "metrics": metrics,
+    }
+    write_json(folder.verdict, verdict)
+    return verdict
+
+
+def _expectations(
+    database: duckdb.DuckDBPyConnection, expectations: list[Expectation], transport: str
+) -> list[dict[str, Any]]:
+    """Return name, value and outcome of each expectation that is stated for this run."""
+    results = []
+    for one in expectations:
+        if transport in one.transport and _condition(database, one.applies):
+            value, holds = observe(database, one)
+            # A prediction that could not be seen has not held.
+            results.append({"name": one.name, "value": value, "holds": bool(holds), "condition": one.holds})
+    return results
+
+
+def _claim(database: duckdb.DuckDBPyConnection, claim: Claim, transport: str) -> dict[str, Any]:
+    value, holds = observe(database, claim) if transport in claim.transport else (None, None)
+    verdict = {True: "confirmed", False: "refuted", None: "not observed"}[holds]
+    return {"study": claim.study, "verdict": verdict, "value": value, "condition": claim.holds}
+
+
+def _phases(tables: Ingested) -> Iterator[dict[str, Any]]:
+    """Yield the phases with their lengths: from the first sample to the last."""
+    row = tables.database.execute("SELECT min(t_ns), max(t_ns) FROM accept_queue").fetchone()
+    if row is None or row[0] is None or tables.phases.flood_start_ns is None or tables.phases.flood_end_ns is None:
+        return
+    edges = [row[0], tables.phases.flood_start_ns, tables.phases.flood_end_ns, row[1]]
+    for name, start, end in zip(PHASES, edges, edges[1:], strict=False):
+        yield {"name": name, "duration_s": round((end - start) / 1e9, 3), "start_ns": start, "end_ns": end}
+
+
+# --- validity -----------------------------------------------------------------------------------
+
+
+def _unobserved(faults: list[dict[str, Any]]) -> Iterator[str]:
+    for one in faults:
+        if not one["holds"]:
+            yield f"the fault was not observed: {one['name']} is {one['value']}, and it takes {one['condition']}"
+
+
+def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) -> Iterator[str]:
+    """Yield what is missing."""
+    if not phases:
+        yield "there was no flood: no request was sent"
+    yield from tables.losses
+    if tables.load["unfinished"]:
+        yield f"{tables.load['unfinished']} requests were sent and never ended: the flood was cut off"
+    for table in SOURCES:
+        if table.name == "unix_states" and transport == "tcp":
+            continue  # there is nothing to see, and its rows say so
+        good = _scalar(tables.database, f"SELECT count(*) FROM {table.name} WHERE reason IS NULL")
+        if not good:
+            why = _scalar(tables.database, f"SELECT any_value(reason) FROM {table.name}")
+            yield f"the source {table.name} was silent: {why or 'it has no rows'}"
+
+
+def _disturbed(database: duckdb.DuckDBPyConnection, tables: Ingested, metrics: dict[str, Any]) -> Iterator[str]:
+    """Yield what makes the numbers mean something else than they say."""
+    share = metrics["generator_cpu_share"]
+    flood_s = metrics["flood_s"] or 0
+    if tables.load["cpu_warning"] or (share or 0) > SATURATED_SHARE and flood_s >= SATURATED_AFTER_S:
+        yield (
+            f"the load generator was saturated (it used {share:.0%} of a core over {flood_s:.1f} s): "
+            "what it could not send in time looks as if the proxy had been slow"
+        )
+    overflow = _scalar(database, "SELECT max(depth_conns - limit_conns) FROM front_queue")
+    if overflow is not None and overflow > 0:
+        yield "nginx's own accept queue overflowed, so clients waited there and not at the upstream"
+
+
+def _doubts(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
+    """Yield what a reader should know although the run is valid."""
+    share, lost = metrics["agent_cpu_share"], metrics["agent_lost_share"]
+    if share is not None and share > AGENT_CPU_SHARE:
+        yield f"the agent used {share:.0%} of a core, more than {AGENT_CPU_SHARE:.0%}: it may have disturbed the host"
+    if lost is not None and lost > AGENT_LOST_SHARE:
+        yield f"the agent lost {lost:.2%} of its readings, more than {AGENT_LOST_SHARE:.1%}: a short peak may be missing"
+    if tables.clock.error_ns is None:
+        yield "the clocks of generator and host could not be compared: phases may be shifted"
+
+
+# --- key figures --------------------------------------------------------------------------------
+
+
+def _metrics(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]], tables: Ingested) -> dict[str, Any]:
+    """Return the key figures of a run; what could not be seen is None."""
+    length_s = {phase["name"]: phase["duration_s"] for phase in phases}
+    whole_s = sum(length_s.values())
+
+    def scalar(query: str) -> Any:
+        return _scalar(database, query)
+
+    def growth(counter: str) -> Any:
+        return scalar(
+            f"SELECT max({counter}) - max({counter}) FILTER (phase = 'baseline') FROM tcp_ext WHERE reason IS NULL"
+        )
+
+    ticks = database.execute("SELECT sum(ticks), sum(lost_ticks), sum(cpu_s), max(lateness_max_ns) FROM agent").fetchone()
+    made, lost, cpu_s, lateness_ns = ticks or (None, None, None, None)
+    flood_s = length_s.get("flood")
+    return {
+        "accept_queue_max": scalar("SELECT max(depth_conns) FROM upstream_queue"),
+        "accept_queue_median": scalar("SELECT quantile_disc(depth_conns, 0.5) FROM upstream_queue WHERE phase = 'flood'"),
+        "accept_queue_last": scalar("SELECT last(depth_conns ORDER BY t_ns) FROM upstream_queue"),
+        "accept_queue_n": scalar("SELECT count(*) FROM upstream_queue WHERE phase = 'flood'"),
+        "queue_limit": scalar("SELECT queue_limit FROM params"),
+        "accepted_max": scalar("SELECT max(accepted_conns) FROM upstream_conns"),
+        "active_max": scalar("SELECT max(active_without_poll_conns) FROM stub_status WHERE phase <> 'baseline'"),
+        "active_median": scalar(
+            "SELECT quantile_disc(active_without_poll_conns, 0.5) FROM stub_status WHERE phase = 'flood' AND reason IS NULL"
+        ),
+        "active_n": scalar("SELECT count(*) FROM stub_status WHERE phase = 'flood' AND reason IS NULL"),
+        "states": _states(database),
+        "status": _counts(database, "SELECT status, count(*) FROM requests WHERE status IS NOT NULL GROUP BY 1 ORDER BY 1"),
+        "errors": _counts(database, "SELECT error, count(*) FROM requests WHERE error IS NOT NULL GROUP BY 1 ORDER BY 1"),
+        "nginx_errors": _counts(
+            database,
+            "SELECT coalesce('errno ' || errno, message), count(*) FROM nginx_errors GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
+        ),
+        "sent": scalar("SELECT sent FROM params"),
+        "request_median_s": scalar("SELECT median(end_ns - start_ns) / 1e9 FROM requests"),
+        "request_max_s": scalar("SELECT max(end_ns - start_ns) / 1e9 FROM requests"),
+        "listen_overflows": growth("listen_overflows_total"),
+        "listen_drops": growth("listen_drops_total"),
+        "front_queue_max": scalar("SELECT max(depth_conns) FROM front_queue"),
+        "flood_s": flood_s,
+        "generator_cpu_share": round(tables.load["cpu_s"] / flood_s, 4) if flood_s else None,
+        "agent_cpu_share": round(cpu_s / whole_s, 4) if cpu_s is not None and whole_s else None,
+        "agent_lost_share": round(lost / (made + lost), 6) if made else None,
+        "agent_lateness_max_ms": round(lateness_ns / 1e6, 3) if lateness_ns is not None else None,
+        "clock_offset_ms": round(tables.clock.offset_ns / 1e6, 3),
+        "clock_error_ms": None if tables.clock.error_ns is None else round(tables.clock.error_ns / 1e6, 3),
+    }
+
+
+def _counts(database: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
+    return {str(name): int(count) for name, count in database.execute(query).fetchall()}
+
+
+def _states(database: duckdb.DuckDBPyConnection) -> dict[str, int | None]:
+    """Return how many rows of /proc/net/unix had each state: the median over the flood.
+
+    A burst that is answered at once ends before this source looks a few times; then the time after it counts too.
+    """
+    columns = ("free", "unconnected", "connecting", "connected", "disconnecting")
+    seen = _scalar(database, "SELECT count(*) FROM unix_states WHERE phase = 'flood' AND reason IS NULL")
+    phases = "'flood'" if seen >= 3 else "'flood', 'drain'"
+    medians = ", ".join(f"quantile_disc({name}_socks, 0.5)" for name in columns)
+    row = database.execute(
+        f"SELECT {medians} FROM unix_states WHERE phase IN ({phases}) AND reason IS NULL"
+    ).fetchone()
+    values = row or (None,) * len(columns)
+    return {f"{number:02d}": value for number, value in enumerate(values)}
+
+
+# --- the verdict on a run -----------------------------------------------------------------------
+
+
+def judge_run(run: RunFolder) -> dict[str, Any]:
+    """Judge every host of a run and write run.json, last of all.
+
+    Returns:
+        The content of run.json.
+
+    Raises:
+        RunError: the plan, or what a host wrote, is missing or damaged.
+    """
+    plan = run.read_plan() if run.plan.exists() else run.read_run()
+    case = Case.model_validate({**plan["case"], "parameters": plan["parameters"]})
+    verdicts = [judge_host(run, run.host(name), case) for name in plan["hosts"]["proxies"]]
+    content = {
+        **plan,
+        "phases": {one["host"]: one["phases"] for one in verdicts},
+        "valid": all(one["valid"] for one in verdicts),
+        "passed": all(passed(one) for one in verdicts),
+    }
+    write_json(run.run, content)
+    run.plan.unlink(missing_ok=True)
+    point_latest_at(run)
+    return content
+
+
+def passed(verdict: dict[str, Any]) -> bool:
+    """Tell whether a host's verdict is good: the run is valid and every expectation holds."""
+    return verdict["valid"] and all(one["holds"] for one in verdict["expectations"])

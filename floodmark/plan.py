@@ -1,0 +1,169 @@
+"""The plan of a run: the case and its parameters resolved, and everything checked before a host is touched."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import platform
+import socket
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from collectors.fields import SOURCES
+from floodmark import __version__
+from floodmark.cases import ROOT, find_case, load_cases
+from floodmark.errors import FloodmarkError, ParameterError
+from floodmark.judge import check_sql
+from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
+from floodmark.runs import new_run, write_json
+
+# What `-e` may set besides parameters and the variables of the roles.
+RUN_OPTIONS = frozenset({"case", "provision", "run_serial", "guard_margin_s"})
+SCHEMA_VERSION = 1
+# Time that the guard leaves for the tasks of a run itself, ssh and Locust's start included.
+DEFAULT_GUARD_MARGIN_S = 45
+
+
+def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ansible_pid: int) -> dict[str, Any]:
+    """Resolve and check a run, and write its plan.
+
+    Args:
+        extra: all that was given with `-e`.
+        groups: the inventory's groups: name -> hosts.
+        ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
+
+    Returns:
+        The plan as it is in `plan.json`, with the run's folder as `folder`.
+
+    Raises:
+        FloodmarkError: something is not as it must be; nothing was written then.
+    """
+    cases = load_cases()
+    case = find_case(extra.get("case"), cases)
+    _check_names(extra)
+    given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
+    parameters = resolve_parameters(case.parameters.model_dump(), given, origin="-e")
+    hosts = _hosts(groups)
+    check_sql(case)
+    margin_s = _whole_number("guard_margin_s", extra.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
+    longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
+    run = new_run(case.number, parameters.transport)
+    plan = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run.run_id,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
+        "parameters": parameters.model_dump(),
+        "longest_s": longest_s,
+        "flood_at_most_s": parameters.flood_at_most_s,
+        "answer_timeout_s": parameters.answer_timeout_s,
+        "guard_timeout_s": longest_s + margin_s,
+        "rates_hz": {table.name: table.rate_hz for table in SOURCES},
+        "hosts": hosts,
+        "owner": owner(ansible_pid),
+        "fingerprint": provisioning_fingerprint(),
+        "control_node": {
+            "python": platform.python_version(),
+            "floodmark": __version__,
+            "ansible_core": version("ansible-core"),
+            "locust": version("locust"),
+            **git_state(),
+        },
+    }
+    write_json(run.plan, plan)
+    return {**plan, "folder": str(run.path)}
+
+
+def _check_names(extra: Mapping[str, Any]) -> None:
+    """Refuse names that nothing reads: a misspelt parameter must not be silence."""
+    known = RUN_OPTIONS | role_variables()
+    for name in extra:
+        if name not in Parameters.model_fields and name not in known and not name.startswith("ansible_"):
+            raise ParameterError(unknown_parameter(name, "-e", known))
+
+
+@cache
+def role_variables() -> frozenset[str]:
+    """Return the names of all inputs of all roles."""
+    names: set[str] = set()
+    for defaults in (ROOT / "roles").glob("*/defaults/main.yml"):
+        names.update(yaml.safe_load(defaults.read_text(encoding="utf-8")) or {})
+    return frozenset(names)
+
+
+def _hosts(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    hosts = {name: list(groups.get(name, [])) for name in ("proxies", "load_generators", "testbed")}
+    for name, what in (("proxies", "the measured hosts"), ("load_generators", "the hosts that run Locust")):
+        if not hosts[name]:
+            raise FloodmarkError(
+                f"the inventory has no host in the group '{name}', {what}: give it one, or leave out -i to use the "
+                "built-in testbed. inventory/example/ shows the groups."
+            )
+    return hosts
+
+
+def _whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = minimum - 1
+    if not minimum <= number <= maximum:
+        raise ParameterError(f"-e: {name}={value} is not allowed: it must be {minimum} to {maximum}.")
+    return number
+
+
+def owner(pid: int) -> str:
+    """Say whose run it is, so that it can be seen later whether that process still lives."""
+    return f"{getpass.getuser()}@{socket.gethostname()} pid {pid} since {_start_of(pid)}"
+
+
+def owner_is_gone(text: str) -> bool:
+    """Tell whether a run's process has ended; of another machine's processes nothing is known, so no."""
+    who, _, rest = text.partition(" pid ")
+    pid, _, since = rest.partition(" since ")
+    if who.partition("@")[2] != socket.gethostname() or not pid.isdigit():
+        return False
+    return _start_of(int(pid)) != since
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot: with its number it names a process for ever."""
+    try:
+        # 812 (nginx: worker) S 811 …: the name may hold blanks and brackets, the rest may not; field 22.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return "-"
+
+
+@cache
+def provisioning_fingerprint() -> str:
+    """Return a digest of all that provisioning puts on a host; equal digests mean that there is nothing to do."""
+    digest = hashlib.sha256()
+    folders = [ROOT / "collectors", *(ROOT / "roles" / role for role in ("nginx", "sysctl", "upstream", "collector", "guard"))]
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
+                digest.update(f"{path.relative_to(ROOT)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of this checkout and whether it was changed since; null where there is no git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes: Collection[str] | None = git("status", "--porcelain")
+    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}

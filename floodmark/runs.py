@@ -1,0 +1,163 @@
+"""Folders of runs below results/: their names, and how one is found again.
+
+A run begins with `plan.json`, what is meant to happen. It is complete when `run.json` is there,
+which is written last and takes the plan into itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from floodmark.cases import ROOT
+from floodmark.errors import RunError, did_you_mean
+
+RESULTS = ROOT / "results"
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run and the files in it."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    @property
+    def plan(self) -> Path:
+        """What is meant to happen; gone once the run is complete."""
+        return self.path / "plan.json"
+
+    @property
+    def run(self) -> Path:
+        """What happened; written last."""
+        return self.path / "run.json"
+
+    @property
+    def load(self) -> Path:
+        """What the load generator wrote."""
+        return self.path / "load"
+
+    def host(self, name: str) -> HostFolder:
+        """Return the folder of one proxy host."""
+        return HostFolder(self.path / name)
+
+    def read_plan(self) -> dict[str, Any]:
+        """Return the plan of an unfinished run.
+
+        Raises:
+            RunError: it is gone, or damaged.
+        """
+        return _read_json(self.plan)
+
+    def read_run(self) -> dict[str, Any]:
+        """Return what happened.
+
+        Raises:
+            RunError: the run is not complete, or its file is damaged.
+        """
+        if not self.run.exists():
+            raise RunError(
+                f"run {self.run_id} is not complete: it has no run.json. What it left is in {self.path}; "
+                "run the case again."
+            )
+        return _read_json(self.run)
+
+
+@dataclass(frozen=True)
+class HostFolder:
+    """The results of one proxy host in one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the host in the inventory."""
+        return self.path.name
+
+    @property
+    def archive(self) -> Path:
+        """What the host wrote, untouched."""
+        return self.path / "raw" / "host.tar.gz"
+
+    @property
+    def description(self) -> Path:
+        """What the host is."""
+        return self.path / "host.json"
+
+    @property
+    def verdict(self) -> Path:
+        """What the run says about this host."""
+        return self.path / "verdict.json"
+
+    def table(self, name: str) -> Path:
+        """Return the file of a table."""
+        return self.path / f"{name}.parquet"
+
+
+def new_run(case_number: int, transport: str, results: Path = RESULTS) -> RunFolder:
+    """Create the folder of a new run; its name sorts by time.
+
+    Args:
+        case_number: which case.
+        transport: unix or tcp.
+        results: where runs are kept.
+    """
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-case{case_number}-{transport}"
+    for attempt in range(1, 1000):
+        path = results / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue  # another run began in the same second
+        return RunFolder(path)
+    raise RunError(f"a thousand runs began in the same second: clear {results}.")
+
+
+def find_run(name: str, results: Path = RESULTS) -> RunFolder:
+    """Return the run with a name, a path, or `latest`.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    folder = Path(name) if "/" in name else results / name
+    if not folder.is_dir():
+        known = sorted(path.name for path in results.iterdir() if path.is_dir() and path.name != LATEST)
+        if not known:
+            raise RunError("there are no runs yet: 'make case CASE=3' makes one.")
+        raise RunError(f"there is no run '{name}': {did_you_mean(name, known)}The newest is {known[-1]}.")
+    return RunFolder(folder.resolve())
+
+
+def point_latest_at(run: RunFolder) -> None:
+    """Let `results/latest` name this run."""
+    link = run.path.parent / LATEST
+    temporary = link.with_name(f".{LATEST}-{run.run_id}")
+    temporary.symlink_to(run.run_id)
+    temporary.replace(link)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: the run is damaged, run the case again.") from None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}. Run the case again.") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} is damaged: it holds {type(content).__name__} and not an object. Run the case again.")
+    return content

@@ -1,0 +1,182 @@
+"""What people see of cases and runs in the terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from floodmark.cases import Case
+from floodmark.errors import RunError
+from floodmark.parameters import Parameters, range_of
+from floodmark.runs import RunFolder
+
+GOOD, BAD, UNCLEAR = "green", "bold red", "yellow"
+STATE_NAMES = {"01": "SS_UNCONNECTED", "02": "SS_CONNECTING", "03": "SS_CONNECTED"}
+
+
+def read_verdicts(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the verdict of each host of a complete run.
+
+    Raises:
+        RunError: the run is not complete or is damaged.
+    """
+    verdicts = []
+    for name in run.read_run()["hosts"]["proxies"]:
+        path = run.host(name).verdict
+        try:
+            verdicts.append(json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError) as error:
+            raise RunError(f"{path} is missing or damaged: {error}. 'floodmark judge {run.run_id}' makes it again.") from None
+    return verdicts
+
+
+# --- cases ----------------------------------------------------------------------------------------
+
+
+def print_cases(console: Console, cases: dict[int, Case]) -> None:
+    """Print all cases, and all parameters with their values and ranges."""
+    table = _table("case", "name", "title", "differs from base.yml")
+    base = next(iter(cases.values())).parameters.model_dump()
+    for case in cases.values():
+        own = case.parameters.model_dump()
+        differs = ", ".join(f"{name}={own[name]}" for name in own if own[name] != base[name])
+        table.add_row(str(case.number), case.name, case.title, differs or "-")
+    console.print(table)
+    table = _table("parameter", "default", "allowed", "meaning")
+    for name, value in base.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        table.add_row(name, text, range_of(name), Parameters.model_fields[name].description or "")
+    console.print(table)
+    console.print("Run one with [bold]make case CASE=2 ARGS='-e transport=tcp -e somaxconn=16'[/bold]")
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def print_run(console: Console, run: RunFolder) -> None:
+    """Print the verdict of a run, host by host."""
+    content = run.read_run()
+    case = content["case"]
+    for verdict in read_verdicts(run):
+        console.print()
+        console.print(f"[bold]Case {case['number']}[/bold]  {case['title']}")
+        console.print(
+            f"[dim]{_settings(verdict['params'])}\nhost {verdict['host']}, Linux {verdict['kernel']}, run {run.run_id}[/dim]"
+        )
+        _print_verdict(console, verdict)
+        _print_expectations(console, verdict["expectations"])
+        _print_claims(console, verdict["claims"])
+        _print_figures(console, verdict)
+    console.print(f"[dim]Everything is in {run.path}[/dim]")
+
+
+def _settings(params: dict[str, Any]) -> str:
+    shape = "" if params["load_shape"] == "burst" else f" for {params['duration_s']} s"
+    return (
+        f"{params['transport']}, somaxconn {params['somaxconn']}, backlog {params['upstream_backlog']}, "
+        f"{params['users']} users {params['load_shape']}{shape}, "
+        f"{params['nginx_workers']} workers of {params['worker_connections']} connections"
+    )
+
+
+def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:
+    held = sum(one["holds"] for one in verdict["expectations"])
+    total = len(verdict["expectations"])
+    if not verdict["valid"]:
+        console.print(f"[{BAD}]INVALID[/]: this run says nothing about the case, because")
+        for reason in verdict["reasons"]:
+            console.print(f"  [{BAD}]·[/] {escape(reason)}")
+    elif held == total:
+        console.print(f"[{GOOD}]VALID[/], and all {total} expectations of our model hold")
+    else:
+        console.print(f"[{BAD}]VALID, but only {held} of {total} expectations hold[/]")
+    for doubt in verdict["doubts"]:
+        console.print(f"  [{UNCLEAR}]note[/]: {escape(doubt)}")
+
+
+def _print_expectations(console: Console, expectations: list[dict[str, Any]]) -> None:
+    table = _table("", "expectation", ("value", "right"), "predicted")
+    for one in expectations:
+        mark = Text("✓", GOOD) if one["holds"] else Text("✗", BAD)
+        table.add_row(mark, one["name"].replace("_", " "), _number(one["value"]), escape(_one_line(one["condition"])))
+    console.print(table)
+
+
+def _print_claims(console: Console, claims: list[dict[str, Any]]) -> None:
+    table = _table("the study says", ("value", "right"), "verdict")
+    colours = {"confirmed": GOOD, "refuted": "red", "not observed": "dim"}
+    for one in claims:
+        table.add_row(escape(one["study"]), _number(one["value"]), Text(one["verdict"], colours[one["verdict"]]))
+    console.print(table)
+
+
+def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
+    metrics = verdict["metrics"]
+    table = _table("key figure", "value", "from")
+    limit = metrics["queue_limit"]
+    table.add_row(
+        "accept queue",
+        f"max {_number(metrics['accept_queue_max'])}, median in the flood {_number(metrics['accept_queue_median'])}, "
+        f"at the end {_number(metrics['accept_queue_last'])}; limit {_number(limit)}",
+        f"sock_diag, n = {metrics['accept_queue_n']} in the flood",
+    )
+    table.add_row("accepted, not closed", f"max {_number(metrics['accepted_max'])}", "sock_diag")
+    table.add_row(
+        "Active, without our poll",
+        f"max {_number(metrics['active_max'])}, median in the flood {_number(metrics['active_median'])}",
+        f"stub_status, n = {metrics['active_n']} in the flood",
+    )
+    if verdict["params"]["transport"] == "unix":
+        states = ", ".join(f"{count} × {state} {STATE_NAMES[state]}" for state, count in metrics["states"].items() if count)
+        table.add_row("rows on the path", states or "-", "/proc/net/unix, median")
+    else:
+        table.add_row(
+            "ListenOverflows, ListenDrops",
+            f"{_number(metrics['listen_overflows'])}, {_number(metrics['listen_drops'])}",
+            "/proc/net/netstat, growth since the baseline",
+        )
+    answers = [f"{count} × {status}" for status, count in metrics["status"].items()]
+    answers += [f"{count} × {error}" for error, count in metrics["errors"].items()]
+    table.add_row("clients got", ", ".join(answers) or "-", f"Locust, n = {metrics['sent']}")
+    table.add_row(
+        "a request took",
+        f"median {_number(metrics['request_median_s'])} s, max {_number(metrics['request_max_s'])} s",
+        f"Locust, n = {metrics['sent']}",
+    )
+    phases = ", ".join(f"{phase['name']} {phase['duration_s']:.3f} s" for phase in verdict["phases"])
+    table.add_row("phases", phases or "-", "first and last request")
+    table.add_row(
+        "the agent",
+        f"{_percent(metrics['agent_cpu_share'])} of a core, {_percent(metrics['agent_lost_share'])} of its readings lost, "
+        f"at most {_number(metrics['agent_lateness_max_ms'])} ms late",
+        "itself",
+    )
+    console.print(table)
+
+
+def _table(*columns: str | tuple[str, str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1))
+    for column in columns:
+        name, justify = column if isinstance(column, tuple) else (column, "left")
+        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
+    return table
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,158 @@
+"""The flood: many users at once, each with one request at a time, every request logged.
+
+    locust -f locustfiles/flood.py --headless --users 32 --host http://198.18.7.2:8080 \
+        --load-shape burst --output results/…/load
+
+Two load shapes:
+
+    burst      every user sends exactly one request, all at the same moment: the study's loop of 32 curls
+    sustained  users send again when they were answered, until the duration is over
+
+A flood ends by itself when every request has ended. The upstream's queue is what is measured, so a
+request that is answered badly is a result and not a failure of the run.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from locust import FastHttpUser, constant, events, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.exception import StopUser
+
+import gevent.socket
+from gevent.event import Event
+
+from floodmark.loadgen.client import answer_of
+from floodmark.loadgen.request_log import RequestLog, write_summary
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: LocustArgumentParser) -> None:
+    """Add what a flood wants to know beyond Locust's own options."""
+    group = parser.add_argument_group("Floodmark")
+    group.add_argument("--load-shape", choices=["burst", "sustained"], default="burst")
+    group.add_argument("--duration-s", type=int, default=10, help="how long a sustained flood sends")
+    group.add_argument("--think-time-ms", type=int, default=50, help="pause of a sustained user after an answer")
+    group.add_argument("--payload-bytes", type=int, default=0, help="body of a POST; 0 sends GET")
+    group.add_argument("--reuse-connections", type=lambda text: text == "true", default=False, help="true keeps client connections open")
+    group.add_argument("--answer-timeout-s", type=int, default=60, help="how long a user waits for its answer")
+    group.add_argument("--start-after-s", type=float, default=0.0, help="time without load before the flood")
+    group.add_argument("--output", type=Path, default=Path(), help="folder for requests.csv and load.json")
+
+
+class Flood:
+    """What all users share: the starting signal, the log, and when it is over.
+
+    Args:
+        environment: Locust's.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        options: Namespace = environment.parsed_options
+        self.options = options
+        self.environment = environment
+        self.log = RequestLog(options.output / "requests.csv")
+        self.body = b"x" * options.payload_bytes
+        self.headers = {} if options.reuse_connections else {"Connection": "close"}
+        self.begin = Event()
+        self.stop_ns = 0
+        self.issued = 0
+        self.cpu_warning = False
+        self._cpu_s = 0.0
+        self._users_left = options.num_users
+        self._start_at = time.monotonic() + options.start_after_s
+        # The first look-up loads modules and starts threads; the first user must not be late for that.
+        gevent.socket.getaddrinfo(urlsplit(environment.host).hostname, None)
+
+    def start(self) -> None:
+        """Give the signal, once all users stand ready and the baseline is over."""
+        gevent.sleep(max(0.0, self._start_at - time.monotonic()))
+        self._cpu_s = time.process_time()
+        self.stop_ns = time.monotonic_ns() + self.options.duration_s * 1_000_000_000
+        self.begin.set()
+
+    def user_is_done(self) -> None:
+        """Count a user that sends no more; the last one ends the flood."""
+        self._users_left -= 1
+        if self._users_left == 0:
+            self.environment.runner.quit()
+
+    def finish(self) -> None:
+        """Close the log and write down what the generator knows about itself."""
+        self.log.close()
+        write_summary(
+            self.options.output / "load.json",
+            self.log,
+            unfinished=self.issued - self.log.count,
+            cpu_s=time.process_time() - self._cpu_s,
+            cpu_warning=self.cpu_warning,
+        )
+
+
+flood: Flood
+
+
+@events.init.add_listener
+def prepare(environment: Environment, **_more: Any) -> None:
+    """Make the flood and connect it to Locust's events."""
+    global flood  # noqa: PLW0603 - Locust makes the users itself, so they have to find it here
+    flood = Flood(environment)
+    environment.events.spawning_complete.add_listener(lambda **_: gevent.spawn(flood.start))
+    environment.events.quitting.add_listener(lambda **_: flood.finish())
+
+
+@events.cpu_warning.add_listener
+def note_cpu_warning(**_more: Any) -> None:
+    """Remember that Locust had too little processor time to be trusted."""
+    flood.cpu_warning = True
+
+
+class FloodUser(FastHttpUser):
+    """Sends one request at a time and waits for its end."""
+
+    wait_time = constant(0)
+    max_retries = 0
+    _serial = 0
+
+    def __init__(self, environment: Environment) -> None:
+        timeout_s = float(environment.parsed_options.answer_timeout_s)
+        self.connection_timeout = self.network_timeout = timeout_s
+        super().__init__(environment)
+
+    def on_start(self) -> None:
+        """Stand ready until the flood begins."""
+        flood.begin.wait()
+
+    @task
+    def send(self) -> None:
+        """Send one request; then think and send again, or be done."""
+        flood.issued += 1
+        self._send_one(str(flood.issued))
+        if flood.options.load_shape == "sustained":
+            gevent.sleep(flood.options.think_time_ms / 1000)
+            if time.monotonic_ns() < flood.stop_ns:
+                return
+        flood.user_is_done()
+        raise StopUser
+
+    def _send_one(self, request_id: str) -> None:
+        headers = {**flood.headers, "X-Floodmark-Id": request_id}
+        method, body = ("POST", flood.body) if flood.body else ("GET", None)
+        start_ns = time.monotonic_ns()
+        # The body is read by answer_of, which knows a body that was cut off from an answer that never came.
+        with self.client.request(
+            method, "/", name=method, data=body, headers=headers, stream=True, catch_response=True
+        ) as response:
+            answer = answer_of(response)
+            end_ns = time.monotonic_ns()
+            if answer.status == 200 and not answer.error:
+                response.success()
+            else:
+                response.failure(answer.error or f"status {answer.status}")
+        flood.log.write(request_id, start_ns, end_ns, answer)
