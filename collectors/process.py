@@ -10,6 +10,7 @@ Source: /proc/PID/smaps_rollup, fs/proc/task_mmu.c
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 from typing import Optional, Union
@@ -47,6 +48,15 @@ def main_pid(unit: str) -> int:
     return pid
 
 
+def child_pids(pid: int) -> list[int]:
+    """Return the children of a process; psutil would look at every process of the host for that.
+
+    One line of numbers: `813 814 `.
+    Source: /proc/PID/task/PID/children, fs/proc/array.c
+    """
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 class Processes:
     """Follows the processes of two units.
 
@@ -59,6 +69,9 @@ class Processes:
         self._units = {"nginx-master": nginx_unit, "upstream": upstream_unit}
         self._found: dict[str, psutil.Process] = {}
         self._search_again_ns: dict[str, int] = {}
+        for role in self._units:  # asking systemd takes long, so it is done before the first reading
+            with contextlib.suppress(Unreadable, psutil.Error):
+                self._find(role)
 
     def read(self, now_ns: int) -> list[Row]:
         """Return one row for each process; a unit without a process has a reason."""
@@ -68,7 +81,7 @@ class Processes:
                 process = self._process(role, now_ns)
                 rows.append(_row(role, process))
                 if role == "nginx-master":
-                    rows.extend(_row("nginx-worker", child) for child in process.children())
+                    rows.extend(_row("nginx-worker", psutil.Process(pid)) for pid in child_pids(process.pid))
             except (Unreadable, psutil.Error, OSError) as why:
                 self._found.pop(role, None)
                 rows.append(_failed(role, None, str(why)))
@@ -80,7 +93,11 @@ class Processes:
             if now_ns < self._search_again_ns.get(role, 0):
                 raise Unreadable(f"{self._units[role]} does not run")
             self._search_again_ns[role] = now_ns + SEARCH_INTERVAL_NS
-            process = self._found[role] = psutil.Process(main_pid(self._units[role]))
+            process = self._find(role)
+        return process
+
+    def _find(self, role: str) -> psutil.Process:
+        process = self._found[role] = psutil.Process(main_pid(self._units[role]))
         return process
 
 

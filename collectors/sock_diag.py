@@ -144,28 +144,30 @@ class SockDiag:
             if sport == source_port:
                 yield inode, rqueue, wqueue
 
-    def _ask(self, request: bytes, flags: int) -> Iterator[bytes]:
-        """Send one request and yield the body of each message of its answer."""
+    def _ask(self, request: bytes, flags: int) -> list[bytes]:
+        """Send one request and return the bodies of its answer, read to its very end."""
         self._sequence += 1
         header = _HEADER.pack(_HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
         self._socket.send(header + request)
-        more = True
-        while more:
+        dump = flags & NLM_F_DUMP == NLM_F_DUMP
+        bodies = []
+        while True:
             data = self._socket.recv(1 << 16)
-            more = bool(flags & NLM_F_DUMP == NLM_F_DUMP)
             offset = 0
             while offset + _HEADER.size <= len(data):
                 length, kind, _flags, sequence, _pid = _HEADER.unpack_from(data, offset)
                 body = data[offset + _HEADER.size : offset + length]
                 offset += (length + 3) & ~3
                 if sequence != self._sequence:
-                    continue  # the rest of an answer that nobody waits for any more
+                    continue  # the rest of an answer whose reading was interrupted by an error
                 if kind == NLMSG_DONE:
-                    return
+                    return bodies
                 if kind == NLMSG_ERROR:
                     (code,) = struct.unpack_from("=i", body)
                     raise Unreadable(_explain(-code))
-                yield body
+                bodies.append(body)
+            if bodies and not dump:
+                return bodies
 
 
 def _explain(code: int) -> str:

@@ -26,6 +26,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 import gevent.socket
+import psutil
 from gevent.event import Event
 
 from floodmark.loadgen.client import answer_of
@@ -66,13 +67,14 @@ class Flood:
         self.cpu_warning = False
         self._cpu_s = 0.0
         self._users_left = options.num_users
-        self._start_at = time.monotonic() + options.start_after_s
+        # Locust takes a second to start, and the baseline goes on meanwhile.
+        self._start_at = psutil.Process().create_time() + options.start_after_s
         # The first look-up loads modules and starts threads; the first user must not be late for that.
         gevent.socket.getaddrinfo(urlsplit(environment.host).hostname, None)
 
     def start(self) -> None:
         """Give the signal, once all users stand ready and the baseline is over."""
-        gevent.sleep(max(0.0, self._start_at - time.monotonic()))
+        gevent.sleep(max(0.0, self._start_at - time.time()))
         self._cpu_s = time.process_time()
         self.stop_ns = time.monotonic_ns() + self.options.duration_s * 1_000_000_000
         self.begin.set()
