@@ -130,18 +130,20 @@ class Agent:
     def __init__(self, config: Config) -> None:
         self._ledger = Ledger()
         self._status = StubStatus(config.front.port, config.status_path)
+        processes = Processes(config.nginx_unit, config.upstream_unit)
+        rates_hz = {**config.rates_hz, "process": config.rates_hz["process"] * processes.readings_a_round}
         sources: dict[str, Source] = {
             "accept_queue": AcceptQueue(config.listeners),
             "unix_states": UnixStates(config.upstream),
             "upstream_conns": UpstreamConns(config.upstream),
             "stub_status": self._status,
-            "process": Processes(config.nginx_unit, config.upstream_unit),
+            "process": processes,
             "tcp_ext": TcpExt(),
             "agent": self._ledger,
         }
         start_ns = time.monotonic_ns()
         self._beats = {
-            name: Beat(source, fields.TABLES[name], config.rates_hz[name], config.output, start_ns)
+            name: Beat(source, fields.TABLES[name], rates_hz[name], config.output, start_ns)
             for name, source in sources.items()
         }
         self._stop = False

@@ -208,7 +208,7 @@ REQUESTS = Table(
             "floodmark/loadgen",
         ),
         Field("detail", "text", "", "The client's own words for the error.", "floodmark/loadgen"),
-        Field("body_bytes", "integer", "bytes", "Bytes of the body that were read.", "floodmark/loadgen"),
+        Field("body_bytes", "integer", "bytes", "Length of the body; empty when it did not come whole.", "floodmark/loadgen"),
     ),
 )
 

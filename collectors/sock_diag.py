@@ -30,6 +30,7 @@ UNIX_DIAG_NAME = 0
 UNIX_DIAG_RQLEN = 4
 
 TCP_ESTABLISHED = 1
+TCP_CLOSE_WAIT = 8
 TCP_LISTEN = 10
 # Every state in which a process may hold an accepted connection: neither TIME_WAIT (6) and the two
 # of the handshake (2, 3, 12), nor CLOSE (7) and LISTEN (10).
@@ -123,26 +124,33 @@ class SockDiag:
         Raises:
             Unreadable: nobody listens on the port.
         """
-        for _inode, depth, limit in self._tcp(port, 1 << TCP_LISTEN):
+        for _inode, _state, depth, limit in self._tcp(port, 1 << TCP_LISTEN):
             return Depth(depth, limit)
         raise Unreadable(f"nobody listens on TCP port {port}")
 
     def tcp_connections(self, port: int) -> list[Connection]:
-        """Return the connections to a local port, accepted or not, that are past their handshake."""
-        return [Connection(inode, unread) for inode, unread, _unsent in self._tcp(port, TCP_HELD_STATES)]
+        """Return the connections to a local port, accepted or not, that are past their handshake.
 
-    def _tcp(self, port: int, states: int) -> Iterator[tuple[int, int, int]]:
-        """Yield inode, rqueue and wqueue of each IPv4 TCP socket on a local port."""
+        The kernel counts a FIN that was received as one byte of the receive queue (tcp_diag_get_info); it is
+        no byte that anybody could read.
+        """
+        return [
+            Connection(inode, max(0, unread - (state == TCP_CLOSE_WAIT)))
+            for inode, state, unread, _unsent in self._tcp(port, TCP_HELD_STATES)
+        ]
+
+    def _tcp(self, port: int, states: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield inode, state, rqueue and wqueue of each IPv4 TCP socket on a local port."""
         source_port = struct.pack("!H", port)
         request = _INET_REQUEST.pack(
             socket.AF_INET, socket.IPPROTO_TCP, 0, 0, states,
             source_port, b"\0\0", _ANY_ADDRESS, _ANY_ADDRESS, 0, _NO_COOKIE, _NO_COOKIE,
         )  # fmt: skip
         for body in self._ask(request, NLM_F_REQUEST | NLM_F_DUMP):
-            (_family, _state, _timer, _retrans, sport, _dport, _src, _dst, _if, _c0, _c1,
+            (_family, state, _timer, _retrans, sport, _dport, _src, _dst, _if, _c0, _c1,
              _expires, rqueue, wqueue, _uid, inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
             if sport == source_port:
-                yield inode, rqueue, wqueue
+                yield inode, state, rqueue, wqueue
 
     def _ask(self, request: bytes, flags: int) -> list[bytes]:
         """Send one request and return the bodies of its answer, read to its very end."""

@@ -44,11 +44,11 @@ def answer_of(response: Any) -> Answer:
     """
     status = response.status_code or None  # Locust's word for "no status line" is 0
     if status is None:
-        return Answer(None, error_class(response.error), str(response.error)[:200], 0)
+        return Answer(None, error_class(response.error), str(response.error)[:200], None)
     try:
         body = response.content or b""
     except (OSError, Timeout, HTTPConnectionClosed, HTTPParseError) as error:
         # A status came and the body did not end: the server, or nginx, gave up in the middle of it.
         why = error_class(error)
-        return Answer(status, why if why == "timeout" else "truncated", str(error)[:200], 0)
+        return Answer(status, why if why == "timeout" else "truncated", str(error)[:200], None)
     return Answer(status, "", "", len(body))

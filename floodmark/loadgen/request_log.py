@@ -21,13 +21,13 @@ class Answer(NamedTuple):
         status: HTTP status, or None when no status line came.
         error: class of the error, or an empty text for a complete answer.
         detail: the client's own words for the error.
-        body_bytes: bytes of the body that were read.
+        body_bytes: length of the body, or None when it did not come whole.
     """
 
     status: int | None
     error: str
     detail: str
-    body_bytes: int
+    body_bytes: int | None
 
 
 class RequestLog:
@@ -47,8 +47,7 @@ class RequestLog:
 
     def write(self, request_id: str, start_ns: int, end_ns: int, answer: Answer) -> None:
         """Add one request; the times are on the generator's monotonic clock."""
-        status = "" if answer.status is None else answer.status
-        self._csv.writerow((request_id, start_ns, end_ns, status, answer.error, answer.detail, answer.body_bytes))
+        self._csv.writerow((request_id, start_ns, end_ns, *answer))  # csv writes None as an empty field
         self.count += 1
         self.first_start_ns = min(self.first_start_ns or start_ns, start_ns)
         self.last_end_ns = max(self.last_end_ns, end_ns)

@@ -11,10 +11,12 @@ options:
     description: Name of the host; not needed to stop all.
     type: str
   state:
-    description: V(started) starts one host, V(absent) stops all hosts of the folder and removes everything.
+    description:
+      - V(probed) tells whether a host runs, V(started) starts one host, V(absent) stops all hosts of the folder
+        and removes everything.
     type: str
     required: true
-    choices: [started, absent]
+    choices: [probed, started, absent]
   state_dir:
     description: Folder that holds the state of this checkout's testbed.
     type: path
@@ -41,6 +43,10 @@ address:
   description: Address of the host.
   type: str
   returned: when O(state=started)
+running:
+  description: Whether the host runs and its sshd answers.
+  type: bool
+  returned: when O(state=probed)
 """
 
 import contextlib
@@ -191,13 +197,16 @@ class Host:
             return None
         return pid if ("--machine=" + self.machine).encode() in command else None
 
+    def runs(self):
+        return self.pid() is not None and self.answers()
+
     # --- start --------------------------------------------------------------------------------
 
     def start(self, tree, timeout_s):
         """Boot the host unless it runs already; return whether it had to be booted."""
         with self.testbed.locked():
             self.testbed.make_keys()
-            if self.pid() and self.answers():
+            if self.runs():
                 return False
             self.stop()
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -324,18 +333,20 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str"},
-            "state": {"type": "str", "required": True, "choices": ["started", "absent"]},
+            "state": {"type": "str", "required": True, "choices": ["probed", "started", "absent"]},
             "state_dir": {"type": "path", "required": True},
             "tree": {"type": "path"},
             "boot_timeout_s": {"type": "int", "default": 60},
         },
-        required_if=[("state", "started", ["name", "tree"])],
+        required_if=[("state", "probed", ["name"]), ("state", "started", ["name", "tree"])],
     )
     testbed = Testbed(module.params["state_dir"])
     try:
         if module.params["state"] == "absent":
             module.exit_json(changed=testbed.remove())
         host = Host(testbed, module.params["name"])
+        if module.params["state"] == "probed":
+            module.exit_json(changed=False, running=host.runs())
         changed = host.start(module.params["tree"], module.params["boot_timeout_s"])
         module.exit_json(changed=changed, address=host.address)
     except Failure as failure:

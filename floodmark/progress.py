@@ -1,0 +1,139 @@
+"""What people see while a run goes on: one line for each step, and a bar for what takes long.
+
+    python -m floodmark.progress
+
+It reads one JSON object a line from standard input, as Ansible's callback plugin writes them, and
+draws on the terminal. It is a process of its own because Ansible forks for each task, and a thread that
+draws would be copied in the middle of a line.
+
+    {"begin": "flood", "expect_s": 12.5, "watch": "results/…/load/requests.csv", "users": 32}
+    {"end": "flood", "ok": true, "note": "…"}
+    {"say": "host proxy1: …"}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+REFRESH_S = 0.1
+WIDTH = 10
+
+
+@dataclass
+class Step:
+    """One step of a run that is under way."""
+
+    name: str
+    begun: float = field(default_factory=time.monotonic)
+    expect_s: float = 0.0
+    watch: Path | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time since it began."""
+        return time.monotonic() - self.begun
+
+    def state(self) -> str:
+        """Say how far it is: time left at most, and what was answered so far."""
+        left = f"{max(0.0, self.expect_s - self.elapsed_s):.0f} s left at most" if self.expect_s else ""
+        return "  ".join(part for part in (left, self._answers()) if part)
+
+    def _answers(self) -> str:
+        """Count the answers in the log of a flood that runs on this machine."""
+        if self.watch is None or not self.watch.exists():
+            return ""
+        lines = self.watch.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+        fields = [line.split(",") for line in lines]
+        counts = Counter(row[3] or row[4] for row in fields if len(row) >= 5)
+        return "answered: " + (", ".join(f"{count} × {what}" for what, count in sorted(counts.items())) or "none")
+
+
+class Painter:
+    """Draws the steps; on a terminal the one under way moves, elsewhere each is a line when it has ended."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._step: Step | None = None
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        if self._live:
+            self._live.start()
+
+    def handle(self, event: dict[str, Any]) -> None:
+        """Draw what one event says."""
+        if "begin" in event:
+            watch = Path(event["watch"]) if event.get("watch") else None
+            self._step = Step(event["begin"], expect_s=event.get("expect_s", 0.0), watch=watch)
+        elif "end" in event and self._step:
+            self._finish(self._step, ok=event["ok"], note=event.get("note", ""))
+            self._step = None
+        elif "say" in event:
+            self._console.print(event["say"], markup=False, highlight=False, soft_wrap=True)
+
+    def draw(self) -> None:
+        """Move what moves."""
+        if not self._live or not self._step:
+            return
+        step = self._step
+        row = Table.grid(padding=(0, 1))
+        cells: list[Any] = [Text("…", "cyan"), Text(f"{step.name:<{WIDTH}}", "bold"), Text(f"{step.elapsed_s:5.1f} s")]
+        if step.expect_s:
+            cells.append(ProgressBar(total=step.expect_s, completed=min(step.elapsed_s, step.expect_s), width=24))
+        cells.append(Text(step.state(), "dim"))
+        row.add_row(*cells)
+        self._live.update(row, refresh=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live:
+            self._live.update("", refresh=True)
+            self._live.stop()
+
+    def _finish(self, step: Step, *, ok: bool, note: str) -> None:
+        if self._live:
+            self._live.update("", refresh=True)
+        mark = "[green]✓[/]" if ok else "[bold red]✗[/]"
+        self._console.print(
+            f"{mark} [bold]{step.name:<{WIDTH}}[/] {step.elapsed_s:5.1f} s  [dim]{escape(note)}[/]", highlight=False
+        )
+
+
+def main() -> None:
+    """Draw until standard input ends."""
+    # Ansible's children inherit the terminal; Ctrl-C is for Ansible, and we see the end of its events.
+    painter = Painter(Console())
+    descriptor = sys.stdin.fileno()
+    pending = b""
+    try:
+        while True:
+            readable, _, _ = select.select([descriptor], [], [], REFRESH_S)
+            if readable:
+                data = os.read(descriptor, 65536)
+                if not data:
+                    break
+                *lines, pending = (pending + data).split(b"\n")
+                for line in lines:
+                    painter.handle(json.loads(line))
+            painter.draw()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        painter.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Shows a run as its steps instead of Ansible's tasks; `-v` or -e shows Ansible's own output again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ansible.plugins.callback.default import CallbackModule as DefaultCallback
+from rich.console import Console
+
+from floodmark.errors import FloodmarkError
+from floodmark.runs import RunFolder
+from floodmark.show import print_run
+
+DOCUMENTATION = r"""
+name: floodmark
+type: stdout
+short_description: Shows a run as its steps
+description:
+  - A task called C(step | What it does) belongs to a step; one line is shown for each step, with a bar for the flood.
+  - With C(-v) it is Ansible's default output.
+extends_documentation_fragment:
+  - default_callback
+  - result_format_callback
+"""
+
+
+class CallbackModule(DefaultCallback):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "floodmark"
+
+    def __init__(self):
+        super().__init__()
+        self._painter = None
+        self._step = ""
+        self._plan = None
+        self._failed = False
+        self._changes = 0
+        self._problems = []
+
+    # --- the painter ----------------------------------------------------------------------------
+
+    @property
+    def _verbose(self):
+        return self._display.verbosity > 0
+
+    def _send(self, **event):
+        if self._painter is None:
+            self._painter = subprocess.Popen(
+                [sys.executable, "-m", "floodmark.progress"],
+                stdin=subprocess.PIPE,
+                stdout=sys.stdout,  # named, because Ansible keeps its own streams from being inherited
+                stderr=sys.stderr,
+            )
+        try:
+            self._painter.stdin.write(json.dumps(event).encode() + b"\n")
+            self._painter.stdin.flush()
+        except BrokenPipeError:
+            self._painter = None  # it was stopped, and the run goes on without
+
+    def _end_step(self, note=""):
+        if self._step:
+            if not note and self._step in ("testbed", "provision"):
+                note = "" if self._changes else "nothing to do"
+            self._send(end=self._step, ok=not self._failed, note=note)
+        self._step, self._failed, self._changes = "", False, 0
+
+    def _begin_step(self, step):
+        event = {"begin": step}
+        if step == "flood" and self._plan:
+            parameters = self._plan["parameters"]
+            event["expect_s"] = parameters["baseline_s"] + self._plan["flood_at_most_s"]
+            event["watch"] = str(Path(self._plan["folder"]) / "load" / "requests.csv")
+        elif step == "drain" and self._plan:
+            event["expect_s"] = self._plan["parameters"]["drain_s"]
+        self._send(**event)
+        self._step = step
+
+    # --- Ansible's events -----------------------------------------------------------------------
+
+    def v2_playbook_on_start(self, playbook):
+        if self._verbose:
+            super().v2_playbook_on_start(playbook)
+
+    def v2_playbook_on_play_start(self, play):
+        if self._verbose:
+            super().v2_playbook_on_play_start(play)
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        if self._verbose:
+            super().v2_playbook_on_task_start(task, is_conditional)
+            return
+        step, separator, _ = task.get_name().rpartition(" : ")[2].partition(" | ")
+        if separator and step != self._step:
+            self._end_step()
+            self._begin_step(step)
+
+    v2_playbook_on_handler_task_start = v2_playbook_on_cleanup_task_start = lambda *_: None
+
+    def v2_playbook_on_include(self, included_file):
+        if self._verbose:
+            super().v2_playbook_on_include(included_file)
+
+    def v2_runner_on_start(self, host, task):
+        if self._verbose:
+            super().v2_runner_on_start(host, task)
+
+    def v2_runner_on_ok(self, result):
+        if "plan" in result.result and result.task.action == "floodmark_plan":
+            self._plan = result.result["plan"]
+        if self._verbose:
+            super().v2_runner_on_ok(result)
+        elif result.result.get("changed"):
+            self._changes += 1
+
+    def v2_runner_on_skipped(self, result):
+        if self._verbose:
+            super().v2_runner_on_skipped(result)
+
+    def v2_runner_item_on_ok(self, result):
+        if self._verbose:
+            super().v2_runner_item_on_ok(result)
+
+    def v2_runner_item_on_skipped(self, result):
+        if self._verbose:
+            super().v2_runner_item_on_skipped(result)
+
+    def v2_runner_retry(self, result):
+        if self._verbose:
+            super().v2_runner_retry(result)
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        if self._verbose:
+            super().v2_runner_on_failed(result, ignore_errors)
+            return
+        self._failed = True
+        judged = result.task.get_name().startswith("judge | ") and result.result.get("rc") == 1
+        if not judged and not ignore_errors:  # a verdict that is not good is shown as a table
+            self._problems.append(self._explain(result))
+
+    def v2_runner_on_unreachable(self, result):
+        if self._verbose:
+            super().v2_runner_on_unreachable(result)
+            return
+        self._failed = True
+        self._problems.append(
+            f"host {result.host.get_name()} cannot be reached: {_message(result.result)}. Check its ansible_host, "
+            "ansible_user and ssh key in the inventory; 'ansible proxies -m ping' tries just that."
+        )
+
+    def v2_runner_item_on_failed(self, result):
+        if self._verbose:
+            super().v2_runner_item_on_failed(result)
+
+    def v2_playbook_on_no_hosts_matched(self):
+        if self._verbose:
+            super().v2_playbook_on_no_hosts_matched()
+
+    def v2_playbook_on_stats(self, stats):
+        if self._verbose:
+            super().v2_playbook_on_stats(stats)
+        self._end_step()
+        if self._painter:
+            self._painter.stdin.close()
+            self._painter.wait()
+        problems = list(dict.fromkeys(self._problems))
+        # What a rescue already explained is part of its explanation.
+        for problem in [one for one in problems if not any(one != other and one in other for other in problems)]:
+            sys.stdout.flush()
+            print("floodmark:", problem, file=sys.stderr)
+        self._show_verdict()
+
+    def _explain(self, result):
+        host = result.host.get_name()
+        message = _message(result.result)
+        return message if host == "localhost" or host in message else f"host {host}: {message}"
+
+    def _show_verdict(self):
+        if not self._plan:
+            return
+        run = RunFolder(Path(self._plan["folder"]))
+        try:
+            if run.run.exists():
+                print_run(Console(), run)
+            else:
+                print(f"floodmark: run {run.run_id} is not complete; what there is of it is in {run.path}", file=sys.stderr)
+        except FloodmarkError as error:
+            print("floodmark:", error, file=sys.stderr)
+
+
+def _message(result):
+    """Return the sentence of a failed task without what Ansible puts around it."""
+    text = str(result.get("msg") or result.get("stderr") or "it failed without a message")
+    for prefix in ("Task failed: ", "Action failed: ", "Module failed: "):
+        text = text.removeprefix(prefix)
+    if result.get("stderr") and "non-zero return code" in text:
+        text = str(result["stderr"])
+    return text.strip().removeprefix("floodmark: ")
+
+

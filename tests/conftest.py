@@ -1,0 +1,48 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Files that are programs of a host are not packages here; tests load them by their path.
+sys.path.insert(0, str(ROOT / "roles/upstream/files"))
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(*command: str, timeout_s: float = 280, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the root of the repository with the environment of these tests."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **more}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def evidence(done: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a command said, for the message of a failing test."""
+    return f"\n$ {' '.join(map(str, done.args))}\nstatus {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def testbed() -> Callable[[str], str]:
+    """Start the testbed; return a function that runs a shell line on its proxy host and gives its output."""
+    up = run("ansible-playbook", "playbooks/testbed-up.yml")
+    assert up.returncode == 0, evidence(up)
+    address = (ROOT / ".testbed/hosts/proxy1/address").read_text()
+    ssh = ["ssh", "-i", ".testbed/ssh/id_ed25519", "-o", "UserKnownHostsFile=.testbed/ssh/known_hosts",
+           "-o", "BatchMode=yes", f"root@{address}"]  # fmt: skip
+
+    def on_host(line: str) -> str:
+        done = run(*ssh, line)
+        assert done.returncode == 0, evidence(done)
+        return done.stdout
+
+    return on_host
