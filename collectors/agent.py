@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Callable, Optional, Protocol, Union
+from typing import Callable, Protocol, Union
 
 from collectors import fields
 from collectors.accept_queue import AcceptQueue
@@ -148,7 +148,7 @@ class Agent:
         }
         self._stop = False
 
-    def stop(self, _signal: int, _frame: Optional[FrameType]) -> None:
+    def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """End the loop after the reading that is under way."""
         self._stop = True
 
@@ -207,7 +207,7 @@ def main() -> int:
     try:
         agent.run()
     except OSError as error:
-        print(f"floodmark agent: cannot write to {config.output}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        print(f"floodmark agent: cannot write to {config.output}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

@@ -14,8 +14,9 @@ import platform
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import psutil
 
@@ -67,11 +68,9 @@ def describe(config: Config) -> dict[str, Any]:
         "cpu": {"model": attempt("cpu.model", _cpu_model), "count": psutil.cpu_count()},
         "memory_bytes": psutil.virtual_memory().total,
         "virtualization": attempt("virtualization", lambda: _output(["systemd-detect-virt"], good=(0, 1))),
-        "sysctls": {name: attempt(name, lambda name=name: _sysctl(name)) for name in SYSCTLS},
+        "sysctls": {name: attempt(name, partial(_sysctl, name)) for name in SYSCTLS},
         "sysctls_before": attempt("sysctls_before", lambda: json.loads(_text(str(SYSCTL_RECORD)))),
-        "listeners": [
-            attempt(f"listeners.{one.name}", lambda one=one: _listener(diag, one)) for one in config.listeners
-        ],
+        "listeners": [attempt(f"listeners.{one.name}", partial(_listener, diag, one)) for one in config.listeners],
         "clocks": {
             "clocksource": attempt(
                 "clocks.clocksource",
@@ -170,7 +169,7 @@ def _listener(diag: SockDiag, listener: Listener) -> dict[str, Any]:
     }
 
 
-def _owner_of_inode(inode: int) -> Optional[str]:
+def _owner_of_inode(inode: int) -> str | None:
     wanted = f"socket:[{inode}]"
     for process in psutil.process_iter():
         try:
@@ -181,9 +180,9 @@ def _owner_of_inode(inode: int) -> Optional[str]:
     return None
 
 
-def _owner_of_port(port: int) -> Optional[str]:
+def _owner_of_port(port: int) -> str | None:
     for connection in psutil.net_connections("tcp4"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
             return psutil.Process(connection.pid).name()
     return None
 
@@ -193,7 +192,7 @@ def main() -> None:
     config = read_config(Path(sys.argv[1]))
     text = json.dumps(describe(config), indent=2)
     (config.output / "host.json").write_text(text + "\n", encoding="utf-8")
-    print(text)  # noqa: T201 - the playbook reads it
+    print(text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from pathlib import Path
-from typing import Optional, Union
+from typing import Union
 
 import psutil
 
@@ -40,7 +40,10 @@ def main_pid(unit: str) -> int:
         Unreadable: the unit has none.
     """
     shown = subprocess.run(
-        ["systemctl", "show", "--property=MainPID", "--value", unit], capture_output=True, text=True, check=False
+        ["systemctl", "show", "--property=MainPID", "--value", unit],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     pid = int(shown.stdout.strip() or 0)
     if not pid:
@@ -87,9 +90,9 @@ class Processes:
             self._found.pop(role, None)
             return [_failed(role, None, str(why))]
 
-    def _all(self) -> list[tuple[str, Optional[int]]]:
+    def _all(self) -> list[tuple[str, int | None]]:
         """List what there is to read: the units' main processes by their role, nginx's workers by their number."""
-        workers: list[tuple[str, Optional[int]]] = []
+        workers: list[tuple[str, int | None]] = []
         if "nginx-master" in self._found:
             with contextlib.suppress(OSError):
                 workers = [("nginx-worker", pid) for pid in child_pids(self._found["nginx-master"].pid)]
@@ -113,7 +116,7 @@ def _gone(role: str, pid: int) -> Row:
     return _failed(role, pid, "the process has ended")
 
 
-def _failed(role: str, pid: Optional[int], reason: str) -> Row:
+def _failed(role: str, pid: int | None, reason: str) -> Row:
     return (role, pid, *[None] * 9, reason)
 
 

@@ -158,7 +158,7 @@ class SockDiag:
         header = _HEADER.pack(_HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
         self._socket.send(header + request)
         dump = flags & NLM_F_DUMP == NLM_F_DUMP
-        bodies = []
+        bodies: list[bytes] = []
         while True:
             data = self._socket.recv(1 << 16)
             offset = 0

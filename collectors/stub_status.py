@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Optional, Union
+from typing import Union
 
 from collectors.errors import Unreadable
 
@@ -54,7 +54,7 @@ class StubStatus:
     def __init__(self, port: int, path: str) -> None:
         self._address = ("127.0.0.1", port)
         self._question = f"GET {path} HTTP/1.1\r\nHost: floodmark\r\n\r\n".encode()
-        self._socket: Optional[socket.socket] = None
+        self._socket: socket.socket | None = None
         self._asked_ns = 0
         self._answer = b""
 
@@ -77,7 +77,7 @@ class StubStatus:
             if self._socket is None:
                 # Loopback: this succeeds or fails at once, unless nginx's own queue is full.
                 self._socket = socket.create_connection(self._address, timeout=0.05)
-                self._socket.setblocking(False)  # noqa: FBT003
+                self._socket.setblocking(False)
             self._socket.send(self._question)
         except OSError as error:
             self._close()

@@ -144,9 +144,7 @@ def load_cases(folder: Path = CASES) -> dict[int, Case]:
             name=file.name,
             title=file.title,
             upstream=file.upstream,
-            parameters=resolve_parameters(
-                base.parameters.model_dump(), file.parameters, origin=_relative(path)
-            ),
+            parameters=resolve_parameters(base.parameters.model_dump(), file.parameters, origin=_relative(path)),
             fault=[*base.fault, *file.fault],
             expect=[*base.expect, *file.expect],
             claims=[*file.claims, *base.claims],
@@ -167,7 +165,8 @@ def find_case(selector: object, cases: dict[int, Case]) -> Case:
     numbers = ", ".join(str(number) for number in cases)
     if selector is None or str(selector).strip() == "":
         raise CaseError(
-            f"no case was given: allowed are {numbers}. Say `make case CASE=3` or `-e case=3`; `floodmark cases` lists them."
+            f"no case was given: allowed are {numbers}. Say `make case CASE=3` or `-e case=3`; "
+            "`floodmark cases` lists them."
         )
     text = str(selector).strip()
     if re.fullmatch(r"\d{1,9}", text) and int(text) in cases:

@@ -39,13 +39,13 @@ def main() -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cases(as_json: bool) -> None:
-    """List the cases, and the parameters of a run with their ranges.
+    r"""List the cases, and the parameters of a run with their ranges.
 
     \b
     Example:  floodmark cases
     """
-    from floodmark.cases import load_cases  # noqa: PLC0415 - `--version` needs none of this
-    from floodmark.show import print_cases  # noqa: PLC0415
+    from floodmark.cases import load_cases
+    from floodmark.show import print_cases
 
     loaded = load_cases()
     if as_json:
@@ -58,7 +58,7 @@ def cases(as_json: bool) -> None:
 @click.argument("run", default="latest")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with one verdict for each host.")
 def show(run: str, as_json: bool) -> None:
-    """Show what a run says: verdict, expectations, claims, key figures.
+    r"""Show what a run says: verdict, expectations, claims, key figures.
 
     RUN is a name below results/, a path, or nothing for the newest complete run.
 
@@ -66,8 +66,8 @@ def show(run: str, as_json: bool) -> None:
     Example:  floodmark show
               floodmark show 20261123T031500Z-case2-unix --json
     """
-    from floodmark.runs import find_run  # noqa: PLC0415
-    from floodmark.show import print_run, read_verdicts  # noqa: PLC0415
+    from floodmark.runs import find_run
+    from floodmark.show import print_run, read_verdicts
 
     folder = find_run(run)
     if as_json:
@@ -80,16 +80,16 @@ def show(run: str, as_json: bool) -> None:
 @click.argument("run", default="latest")
 @click.option("--quiet", is_flag=True, help="Do not print the verdict.")
 def judge(run: str, quiet: bool) -> None:
-    """Judge a run anew from what its hosts wrote.
+    r"""Judge a run anew from what its hosts wrote.
 
     The exit status is 0 when the run is valid and every expectation holds, otherwise 1.
 
     \b
     Example:  floodmark judge results/20261123T031500Z-case2-unix
     """
-    from floodmark.judge import judge_run  # noqa: PLC0415
-    from floodmark.runs import find_run  # noqa: PLC0415
-    from floodmark.show import print_run  # noqa: PLC0415
+    from floodmark.judge import judge_run
+    from floodmark.runs import find_run
+    from floodmark.show import print_run
 
     folder = find_run(run)
     content = judge_run(folder)
@@ -101,12 +101,12 @@ def judge(run: str, quiet: bool) -> None:
 @main.command()
 @click.option("--write", is_flag=True, help="Write the files instead of comparing them.")
 def docs(write: bool) -> None:
-    """Check that the generated files are current: cases/schema.json and results/README.md.
+    r"""Check that the generated files are current: cases/schema.json and results/README.md.
 
     \b
     Example:  floodmark docs --write
     """
-    from floodmark.docs import generated_files  # noqa: PLC0415
+    from floodmark.docs import generated_files
 
     stale = [path for path, text in generated_files().items() if not _same(path, text)]
     for path in stale:

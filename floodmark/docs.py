@@ -45,7 +45,10 @@ def data_dictionary() -> str:
 
 def _describe(table: Table) -> str:
     rate = f" {table.rate_hz:g} readings a second by default." if table.rate_hz else ""
-    lines = [f"\n## {table.name}\n\n{table.about}{rate}\n\n| column | type | unit | meaning | source |\n|---|---|---|---|---|\n"]
+    lines = [
+        f"\n## {table.name}\n\n{table.about}{rate}\n\n",
+        "| column | type | unit | meaning | source |\n|---|---|---|---|---|\n",
+    ]
     lines += [
         f"| {field.name} | {field.type} | {field.unit} | {field.meaning} | {field.source} |\n" for field in table.fields
     ]

@@ -98,7 +98,9 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
     clock = _place_requests(database, wall_ns, load["wall_minus_monotonic_ns"])
     phases = _divide(database)
     for table in (*SOURCES, *LOGS, REQUESTS):
-        database.execute(f"COPY {table.name} TO '{_quoted(folder.table(table.name))}' (FORMAT parquet, COMPRESSION zstd)")
+        database.execute(
+            f"COPY {table.name} TO '{_quoted(folder.table(table.name))}' (FORMAT parquet, COMPRESSION zstd)"
+        )
     folder.description.write_text(json.dumps(host, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Ingested(database, host, load, phases, clock, losses)
 
@@ -142,11 +144,13 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
         path.write_bytes(whole + newline)
     header = data.partition(b"\n")[0].decode(errors="replace").split(",")
     if header != list(table.columns):
-        raise RunError(f"{path.name} has the columns {header}, and this version of Floodmark reads {list(table.columns)}.")
+        raise RunError(
+            f"{path.name} has the columns {header}, and this version of Floodmark reads {list(table.columns)}."
+        )
     types = "{" + ", ".join(f"'{field.name}': '{SQL_TYPES[field.type]}'" for field in table.fields) + "}"
     database.execute(
-        f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv('{_quoted(path)}', header=true, delim=',', quote='\"', "
-        f"escape='\"', nullstr='', auto_detect=false, columns={types})"
+        f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv('{_quoted(path)}', header=true, delim=',', "
+        f"quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
     )
     return losses
 
@@ -212,7 +216,13 @@ def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> li
             errno = _ERRNO.search(text)
             message = text.partition(", client:")[0]
             rows.append(
-                (int(second) * 1_000_000_000 - wall_ns, level, int(pid), int(errno.group(1)) if errno else None, message)
+                (
+                    int(second) * 1_000_000_000 - wall_ns,
+                    level,
+                    int(pid),
+                    int(errno.group(1)) if errno else None,
+                    message,
+                )
             )
     return rows
 
@@ -268,7 +278,7 @@ def _place_requests(database: duckdb.DuckDBPyConnection, host_wall_ns: int, gene
 def _divide(database: duckdb.DuckDBPyConnection) -> Phases:
     """Give every sample its phase: before the first request, until the last one ended, after that."""
     row = database.execute("SELECT min(start_ns), max(end_ns) FROM requests").fetchone()
-    start, end = row if row else (None, None)
+    start, end = row or (None, None)
     database.execute("UPDATE requests SET phase = 'flood'")
     for table in SOURCES:
         database.execute(

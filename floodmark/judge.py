@@ -94,7 +94,9 @@ def observe(database: duckdb.DuckDBPyConnection, observation: Observation) -> tu
     if len(rows) > 1:
         raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
     value = _plain(rows[0][0]) if rows else None
-    holds = database.execute(f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params", [value]).fetchone()
+    holds = database.execute(
+        f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params", [value]
+    ).fetchone()
     if value is None or holds is None or holds[0] is None:
         return value, None
     return value, bool(holds[0])
@@ -224,7 +226,7 @@ def _disturbed(database: duckdb.DuckDBPyConnection, tables: Ingested, metrics: d
     """Yield what makes the numbers mean something else than they say."""
     share = metrics["generator_cpu_share"]
     flood_s = metrics["flood_s"] or 0
-    if tables.load["cpu_warning"] or (share or 0) > SATURATED_SHARE and flood_s >= SATURATED_AFTER_S:
+    if tables.load["cpu_warning"] or ((share or 0) > SATURATED_SHARE and flood_s >= SATURATED_AFTER_S):
         yield (
             f"the load generator was saturated (it used {share:.0%} of a core over {flood_s:.1f} s): "
             "what it could not send in time looks as if the proxy had been slow"
@@ -240,7 +242,7 @@ def _doubts(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
     if share is not None and share > AGENT_CPU_SHARE:
         yield f"the agent used {share:.0%} of a core, more than {AGENT_CPU_SHARE:.0%}: it may have disturbed the host"
     if lost is not None and lost > AGENT_LOST_SHARE:
-        yield f"the agent lost {lost:.2%} of its readings, more than {AGENT_LOST_SHARE:.1%}: a short peak may be missing"
+        yield f"the agent lost {lost:.2%} of its readings, more than {AGENT_LOST_SHARE:.1%}: short peaks may be missing"
     if tables.clock.error_ns is None:
         yield "the clocks of generator and host could not be compared: phases may be shifted"
 
@@ -261,27 +263,37 @@ def _metrics(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]], 
             f"SELECT max({counter}) - max({counter}) FILTER (phase = 'baseline') FROM tcp_ext WHERE reason IS NULL"
         )
 
-    ticks = database.execute("SELECT sum(ticks), sum(lost_ticks), sum(cpu_s), max(lateness_max_ns) FROM agent").fetchone()
+    ticks = database.execute(
+        "SELECT sum(ticks), sum(lost_ticks), sum(cpu_s), max(lateness_max_ns) FROM agent"
+    ).fetchone()
     made, lost, cpu_s, lateness_ns = ticks or (None, None, None, None)
     flood_s = length_s.get("flood")
     return {
         "accept_queue_max": scalar("SELECT max(depth_conns) FROM upstream_queue"),
-        "accept_queue_median": scalar("SELECT quantile_disc(depth_conns, 0.5) FROM upstream_queue WHERE phase = 'flood'"),
+        "accept_queue_median": scalar(
+            "SELECT quantile_disc(depth_conns, 0.5) FROM upstream_queue WHERE phase = 'flood'"
+        ),
         "accept_queue_last": scalar("SELECT last(depth_conns ORDER BY t_ns) FROM upstream_queue"),
         "accept_queue_n": scalar("SELECT count(*) FROM upstream_queue WHERE phase = 'flood'"),
         "queue_limit": scalar("SELECT queue_limit FROM params"),
         "accepted_max": scalar("SELECT max(accepted_conns) FROM upstream_conns"),
         "active_max": scalar("SELECT max(active_without_poll_conns) FROM stub_status WHERE phase <> 'baseline'"),
         "active_median": scalar(
-            "SELECT quantile_disc(active_without_poll_conns, 0.5) FROM stub_status WHERE phase = 'flood' AND reason IS NULL"
+            "SELECT quantile_disc(active_without_poll_conns, 0.5) FROM stub_status "
+            "WHERE phase = 'flood' AND reason IS NULL"
         ),
         "active_n": scalar("SELECT count(*) FROM stub_status WHERE phase = 'flood' AND reason IS NULL"),
         "states": _states(database),
-        "status": _counts(database, "SELECT status, count(*) FROM requests WHERE status IS NOT NULL GROUP BY 1 ORDER BY 1"),
-        "errors": _counts(database, "SELECT error, count(*) FROM requests WHERE error IS NOT NULL GROUP BY 1 ORDER BY 1"),
+        "status": _counts(
+            database, "SELECT status, count(*) FROM requests WHERE status IS NOT NULL GROUP BY 1 ORDER BY 1"
+        ),
+        "errors": _counts(
+            database, "SELECT error, count(*) FROM requests WHERE error IS NOT NULL GROUP BY 1 ORDER BY 1"
+        ),
         "nginx_errors": _counts(
             database,
-            "SELECT coalesce('errno ' || errno, message), count(*) FROM nginx_errors GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
+            "SELECT coalesce('errno ' || errno, message), count(*) FROM nginx_errors "
+            "GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
         ),
         "sent": scalar("SELECT sent FROM params"),
         "request_median_s": scalar("SELECT median(end_ns - start_ns) / 1e9 FROM requests"),
@@ -312,9 +324,7 @@ def _states(database: duckdb.DuckDBPyConnection) -> dict[str, int | None]:
     seen = _scalar(database, "SELECT count(*) FROM unix_states WHERE phase = 'flood' AND reason IS NULL")
     phases = "'flood'" if seen >= 3 else "'flood', 'drain'"
     medians = ", ".join(f"quantile_disc({name}_socks, 0.5)" for name in columns)
-    row = database.execute(
-        f"SELECT {medians} FROM unix_states WHERE phase IN ({phases}) AND reason IS NULL"
-    ).fetchone()
+    row = database.execute(f"SELECT {medians} FROM unix_states WHERE phase IN ({phases}) AND reason IS NULL").fetchone()
     values = row or (None,) * len(columns)
     return {f"{number:02d}": value for number, value in enumerate(values)}
 

@@ -37,11 +37,18 @@ class Parameters(BaseModel):
     nginx_workers: Annotated[int, _number("processes", 1, 64, "worker_processes of nginx.")]
     worker_connections: Annotated[
         int,
-        _number("conns", 2, 65536, "worker_connections of nginx: slots of one worker for everything it holds open."),
+        _number(
+            "conns",
+            2,
+            65536,
+            "worker_connections of nginx: slots of one worker for everything it holds open.",
+        ),
     ]
     load_shape: Annotated[
         LoadShape,
-        Field(description="burst: each user sends one request, all at once. sustained: users send again when answered."),
+        Field(
+            description="burst: each user sends one request, all at once. sustained: users send again when answered."
+        ),
     ]
     users: Annotated[int, _number("users", 1, 10000, "Clients of the flood, each with one request at a time.")]
     duration_s: Annotated[
@@ -55,9 +62,7 @@ class Parameters(BaseModel):
     proxy_connect_timeout_s: Annotated[
         int, _number("s", 1, 75, "proxy_connect_timeout of nginx (it has no effect on unix sockets).")
     ]
-    proxy_read_timeout_s: Annotated[
-        int, _number("s", 1, 600, "proxy_read_timeout and proxy_send_timeout of nginx.")
-    ]
+    proxy_read_timeout_s: Annotated[int, _number("s", 1, 600, "proxy_read_timeout and proxy_send_timeout of nginx.")]
     baseline_s: Annotated[int, _number("s", 1, 600, "Time without load before the flood.")]
     drain_s: Annotated[int, _number("s", 1, 600, "Time without load after the flood.")]
 

@@ -146,7 +146,10 @@ def _start_of(pid: int) -> str:
 def provisioning_fingerprint() -> str:
     """Return a digest of all that provisioning puts on a host; equal digests mean that there is nothing to do."""
     digest = hashlib.sha256()
-    folders = [ROOT / "collectors", *(ROOT / "roles" / role for role in ("nginx", "sysctl", "upstream", "collector", "guard"))]
+    folders = [
+        ROOT / "collectors",
+        *(ROOT / "roles" / role for role in ("nginx", "sysctl", "upstream", "collector", "guard")),
+    ]
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":

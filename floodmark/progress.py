@@ -90,7 +90,11 @@ class Painter:
             return
         step = self._step
         row = Table.grid(padding=(0, 1))
-        cells: list[Any] = [Text("…", "cyan"), Text(f"{step.name:<{WIDTH}}", "bold"), Text(f"{step.elapsed_s:5.1f} s")]
+        cells: list[Any] = [
+            Text("…", "cyan"),
+            Text(f"{step.name:<{WIDTH}}", "bold"),
+            Text(f"{step.elapsed_s:5.1f} s"),
+        ]
         if step.expect_s:
             cells.append(ProgressBar(total=step.expect_s, completed=min(step.elapsed_s, step.expect_s), width=24))
         cells.append(Text(step.state(), "dim"))
@@ -108,7 +112,8 @@ class Painter:
             self._live.update("", refresh=True)
         mark = "[green]✓[/]" if ok else "[bold red]✗[/]"
         self._console.print(
-            f"{mark} [bold]{step.name:<{WIDTH}}[/] {step.elapsed_s:5.1f} s  [dim]{escape(note)}[/]", highlight=False
+            f"{mark} [bold]{step.name:<{WIDTH}}[/] {step.elapsed_s:5.1f} s  [dim]{escape(note)}[/]",
+            highlight=False,
         )
 
 

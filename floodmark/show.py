@@ -32,7 +32,9 @@ def read_verdicts(run: RunFolder) -> list[dict[str, Any]]:
         try:
             verdicts.append(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}. 'floodmark judge {run.run_id}' makes it again.") from None
+            raise RunError(
+                f"{path} is missing or damaged: {error}. 'floodmark judge {run.run_id}' makes it again."
+            ) from None
     return verdicts
 
 
@@ -67,7 +69,8 @@ def print_run(console: Console, run: RunFolder) -> None:
         console.print()
         console.print(f"[bold]Case {case['number']}[/bold]  {case['title']}")
         console.print(
-            f"[dim]{_settings(verdict['params'])}\nhost {verdict['host']}, Linux {verdict['kernel']}, run {run.run_id}[/dim]"
+            f"[dim]{_settings(verdict['params'])}\n"
+            f"host {verdict['host']}, Linux {verdict['kernel']}, run {run.run_id}[/dim]"
         )
         _print_verdict(console, verdict)
         _print_expectations(console, verdict["expectations"])
@@ -133,7 +136,9 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
         f"stub_status, n = {metrics['active_n']} in the flood",
     )
     if verdict["params"]["transport"] == "unix":
-        states = ", ".join(f"{count} × {state} {STATE_NAMES[state]}" for state, count in metrics["states"].items() if count)
+        states = ", ".join(
+            f"{count} × {state} {STATE_NAMES[state]}" for state, count in metrics["states"].items() if count
+        )
         table.add_row("rows on the path", states or "-", "/proc/net/unix, median")
     else:
         table.add_row(
@@ -153,7 +158,8 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
     table.add_row("phases", phases or "-", "first and last request")
     table.add_row(
         "the agent",
-        f"{_percent(metrics['agent_cpu_share'])} of a core, {_percent(metrics['agent_lost_share'])} of its readings lost, "
+        f"{_percent(metrics['agent_cpu_share'])} of a core, "
+        f"{_percent(metrics['agent_lost_share'])} of its readings lost, "
         f"at most {_number(metrics['agent_lateness_max_ms'])} ms late",
         "itself",
     )

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import gevent.socket
+import psutil
+from gevent.event import Event
 from locust import FastHttpUser, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
-
-import gevent.socket
-import psutil
-from gevent.event import Event
 
 from floodmark.loadgen.client import answer_of
 from floodmark.loadgen.request_log import RequestLog, write_summary
@@ -41,7 +40,12 @@ def add_options(parser: LocustArgumentParser) -> None:
     group.add_argument("--duration-s", type=int, default=10, help="how long a sustained flood sends")
     group.add_argument("--think-time-ms", type=int, default=50, help="pause of a sustained user after an answer")
     group.add_argument("--payload-bytes", type=int, default=0, help="body of a POST; 0 sends GET")
-    group.add_argument("--reuse-connections", type=lambda text: text == "true", default=False, help="true keeps client connections open")
+    group.add_argument(
+        "--reuse-connections",
+        type=lambda text: text == "true",
+        default=False,
+        help="true keeps client connections open",
+    )
     group.add_argument("--answer-timeout-s", type=int, default=60, help="how long a user waits for its answer")
     group.add_argument("--start-after-s", type=float, default=0.0, help="time without load before the flood")
     group.add_argument("--output", type=Path, default=Path(), help="folder for requests.csv and load.json")

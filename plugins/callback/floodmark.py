@@ -19,7 +19,7 @@ name: floodmark
 type: stdout
 short_description: Shows a run as its steps
 description:
-  - A task called C(step | What it does) belongs to a step; one line is shown for each step, with a bar for the flood.
+  - A task called C(Step | What it does) belongs to a step; one line is shown for each step, with a bar for the flood.
   - With C(-v) it is Ansible's default output.
 extends_documentation_fragment:
   - default_callback
@@ -94,6 +94,7 @@ class CallbackModule(DefaultCallback):
             super().v2_playbook_on_task_start(task, is_conditional)
             return
         step, separator, _ = task.get_name().rpartition(" : ")[2].partition(" | ")
+        step = step.lower()
         if separator and step != self._step:
             self._end_step()
             self._begin_step(step)
@@ -137,7 +138,7 @@ class CallbackModule(DefaultCallback):
             super().v2_runner_on_failed(result, ignore_errors)
             return
         self._failed = True
-        judged = result.task.get_name().startswith("judge | ") and result.result.get("rc") == 1
+        judged = result.task.get_name().startswith("Judge | ") and result.result.get("rc") == 1
         if not judged and not ignore_errors:  # a verdict that is not good is shown as a table
             self._problems.append(self._explain(result))
 
@@ -186,7 +187,10 @@ class CallbackModule(DefaultCallback):
             if run.run.exists():
                 print_run(Console(), run)
             else:
-                print(f"floodmark: run {run.run_id} is not complete; what there is of it is in {run.path}", file=sys.stderr)
+                print(
+                    f"floodmark: run {run.run_id} is not complete; what there is of it is in {run.path}",
+                    file=sys.stderr,
+                )
         except FloodmarkError as error:
             print("floodmark:", error, file=sys.stderr)
 
@@ -199,5 +203,3 @@ def _message(result):
     if result.get("stderr") and "non-zero return code" in text:
         text = str(result["stderr"])
     return text.strip().removeprefix("floodmark: ")
-
-

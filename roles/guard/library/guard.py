@@ -102,8 +102,8 @@ class Guard:
     def need_root(self):
         if os.geteuid() != 0:
             self.module.fail_json(
-                msg="the tasks on this host run as uid %d, and they need root: set ansible_become: true "
-                "for the host, or ansible_user: root" % os.geteuid()
+                msg=f"the tasks on this host run as uid {os.geteuid()}, and they need root: set ansible_become: true "
+                "for the host, or ansible_user: root"
             )
 
     def need_systemd(self):
@@ -114,13 +114,13 @@ class Guard:
         # State Recv-Q Send-Q Local Address:Port Peer Address:Port Process
         # LISTEN 0 511 0.0.0.0:8080 0.0.0.0:* users:(("nginx",pid=812,fd=6))
         for port in self.params["ports"]:
-            _rc, out, _err = self.module.run_command(["ss", "-Hltnp", "sport = :%d" % port])
+            _rc, out, _err = self.module.run_command(["ss", "-Hltnp", f"sport = :{port}"])
             if out.strip():
                 fields = out.split()
                 holder = fields[-1] if "users:" in fields[-1] else "an unknown process"
                 self.module.fail_json(
-                    msg="port %d is in use by %s: stop it, or choose another with -e nginx_listen_port=N "
-                    "(clients) or -e upstream_port=N (the upstream on TCP)" % (port, holder)
+                    msg=f"port {port} is in use by {holder}: stop it, or choose another with "
+                    "-e nginx_listen_port=N (clients) or -e upstream_port=N (the upstream on TCP)"
                 )
 
     def need_space(self):
@@ -130,8 +130,8 @@ class Guard:
         free_mb = shutil.disk_usage(str(folder)).free // 1000000
         if free_mb < self.params["free_mb"]:
             self.module.fail_json(
-                msg="%s has %d MB free and a run needs %d MB: free some space; runs that were never fetched "
-                "lie in %s" % (folder, free_mb, self.params["free_mb"], self.params["runs_dir"])
+                msg=f"{folder} has {free_mb} MB free and a run needs {self.params['free_mb']} MB: free some space; "
+                f"runs that were never fetched lie in {self.params['runs_dir']}"
             )
 
     # --- armed --------------------------------------------------------------------------------
@@ -139,14 +139,14 @@ class Guard:
     def armed(self):
         holder = self.holder()
         if holder and holder["run_id"] != self.params["run_id"]:
-            self.module.fail_json(msg="the host is held by run %(run_id)s of %(owner)s" % holder)
+            self.module.fail_json(msg="the host is held by run {run_id} of {owner}".format(**holder))
         record = {"run_id": self.params["run_id"], "owner": self.params["owner"]}
         (Path(self.params["runs_dir"]) / self.params["run_id"]).mkdir(parents=True, exist_ok=True)
         RECORD.write_text(json.dumps(record), encoding="utf-8")
         self.run(
-            "systemd-run", "--quiet", "--unit=" + TIMER, "--on-active=%ds" % self.params["timeout_s"],
+            "systemd-run", "--quiet", "--unit=" + TIMER, f"--on-active={self.params['timeout_s']}s",
             "--timer-property=AccuracySec=100ms", "--description=Undo Floodmark run " + record["run_id"],
-            "/bin/sh", "-c", "systemctl stop %s; rm -f %s" % (TARGET, RECORD),
+            "/bin/sh", "-c", f"systemctl stop {TARGET}; rm -f {RECORD}",
         )  # fmt: skip
         self.run("systemctl", "start", TARGET)
         return {"changed": True}
@@ -154,7 +154,7 @@ class Guard:
     def run(self, *command):
         rc, out, err = self.module.run_command(list(command))
         if rc != 0:
-            self.module.fail_json(msg="%s failed: %s" % (" ".join(command), (err or out).strip()))
+            self.module.fail_json(msg="{} failed: {}".format(" ".join(command), (err or out).strip()))
 
     # --- restored -----------------------------------------------------------------------------
 

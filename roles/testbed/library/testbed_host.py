@@ -68,16 +68,22 @@ from ansible.module_utils.basic import AnsibleModule
 # Reserved for benchmarks (RFC 2544), so it is nobody's own network.
 BENCHMARK_NETWORK = ipaddress.ip_network("198.18.0.0/15")
 STOP_TIMEOUT_S = 10
+# Arguments: the shared tree, the folder of the layer, then the command.
+MOUNT_AND_RUN = """
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
+shift 2
+exec "$@"
+"""
 
 
-class Failure(Exception):
+class HostError(Exception):
     """What went wrong, in one sentence."""
 
 
 def run(*command):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Failure("%s: %s" % (" ".join(command), (done.stderr or done.stdout).strip()))
+        raise HostError("{}: {}".format(" ".join(command), (done.stderr or done.stdout).strip()))
     return done.stdout
 
 
@@ -113,13 +119,24 @@ class Testbed:
         self.ssh.mkdir(mode=0o700, exist_ok=True)
         for name in ("id_ed25519", "host_ed25519"):
             if not (self.ssh / name).exists():
-                run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "floodmark testbed", "-f", str(self.ssh / name))
+                run(
+                    "ssh-keygen",
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    "floodmark testbed",
+                    "-f",
+                    str(self.ssh / name),
+                )
 
     def trust(self):
         """Write the known_hosts file: every address of the subnet has the one host key."""
         kind, key = (self.ssh / "host_ed25519.pub").read_text(encoding="ascii").split()[:2]
         (self.ssh / "known_hosts").write_text(
-            "".join("%s %s %s\n" % (host.address, kind, key) for host in self.hosts()), encoding="ascii"
+            "".join(f"{host.address} {kind} {key}\n" for host in self.hosts()), encoding="ascii"
         )
 
     # --- network ------------------------------------------------------------------------------
@@ -141,13 +158,13 @@ class Testbed:
         for candidate in candidates[first:] + candidates[:first]:
             if not any(candidate.overlaps(other) for other in taken):
                 return candidate
-        raise Failure("all of %s is in use on this machine; remove routes to it" % BENCHMARK_NETWORK)
+        raise HostError(f"all of {BENCHMARK_NETWORK} is in use on this machine; remove routes to it")
 
     def make_bridge(self):
         if not Path("/sys/class/net", self.bridge).exists():
             run("ip", "link", "add", self.bridge, "type", "bridge")
         gateway = self.subnet()[1]
-        run("ip", "address", "replace", "%s/24" % gateway, "dev", self.bridge)
+        run("ip", "address", "replace", f"{gateway}/24", "dev", self.bridge)
         run("ip", "link", "set", self.bridge, "up")
 
     # --- the end ------------------------------------------------------------------------------
@@ -167,7 +184,7 @@ class Testbed:
         sockets = Path("/run/floodmark-" + self.id)
         if sockets.exists():
             for path in sockets.iterdir():
-                quietly("ssh", "-o", "ControlPath=%s" % path, "-O", "exit", "testbed")
+                quietly("ssh", "-o", f"ControlPath={path}", "-O", "exit", "testbed")
             shutil.rmtree(str(sockets), ignore_errors=True)
 
 
@@ -178,7 +195,7 @@ class Host:
         self.testbed = testbed
         self.name = name
         self.folder = testbed.folder / "hosts" / name
-        self.machine = "fm-%s-%s" % (testbed.id, name)
+        self.machine = f"fm-{testbed.id}-{name}"
 
     @property
     def address(self):
@@ -186,13 +203,13 @@ class Host:
 
     @property
     def interface(self):
-        return "fm%s-%s" % (self.testbed.id, self.address.rpartition(".")[2])
+        return "fm{}-{}".format(self.testbed.id, self.address.rpartition(".")[2])
 
     def pid(self):
         """Return the process of the container, or None; a number that was reused is not taken for it."""
         try:
             pid = int((self.folder / "pid").read_text(encoding="ascii"))
-            command = Path("/proc/%d/cmdline" % pid).read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
         return pid if ("--machine=" + self.machine).encode() in command else None
@@ -247,30 +264,37 @@ class Host:
         for folder in ("work", "root"):
             (self.folder / "layer" / folder).mkdir()
         (upper / "etc/hostname").write_text(self.name + "\n", encoding="ascii")
-        (upper / "etc/hosts").write_text("127.0.0.1 localhost %s\n" % self.name, encoding="ascii")
+        (upper / "etc/hosts").write_text(f"127.0.0.1 localhost {self.name}\n", encoding="ascii")
         shutil.copy(str(self.testbed.ssh / "id_ed25519.pub"), str(upper / "root/.ssh/authorized_keys"))
         for ending in ("", ".pub"):
-            shutil.copy(str(self.testbed.ssh / ("host_ed25519" + ending)), str(upper / ("etc/ssh/ssh_host_ed25519_key" + ending)))
+            shutil.copy(
+                str(self.testbed.ssh / ("host_ed25519" + ending)),
+                str(upper / ("etc/ssh/ssh_host_ed25519_key" + ending)),
+            )
 
     def boot(self, tree, timeout_s):
         """Start the container and wait until its systemd says that it is up."""
         layer = self.folder / "layer"
         ready_path = self.folder / "ready"
         ready_path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, (self.folder / "console.log").open("wb") as log:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
+            (self.folder / "console.log").open("wb") as log,
+        ):
             # The path of a unix socket is short, the path of a checkout may be long.
             folder = os.open(str(self.folder), os.O_PATH)
-            ready.bind("/proc/self/fd/%d/ready" % folder)
+            ready.bind(f"/proc/self/fd/{folder}/ready")
             os.close(folder)
             process = subprocess.Popen(
-                # The layer is mounted in a mount namespace that ends with the container.
-                ["unshare", "--mount", "--propagation", "private", "sh", "-ec",
-                 'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"; shift 2; exec "$@"',
-                 "sh", str(tree), str(layer),
-                 "systemd-nspawn", "--quiet", "--boot", "--machine=" + self.machine, "--directory=" + str(layer / "root"),
-                 "--network-namespace-path=/run/netns/" + self.machine, "--capability=CAP_NET_ADMIN",
-                 "--register=no", "--keep-unit", "--notify-ready=yes", "--console=passive", "--link-journal=no",
-                 "--resolv-conf=off", "--timezone=off"],
+                [
+                    # The layer is mounted in a mount namespace that ends with the container.
+                    *("unshare", "--mount", "--propagation", "private", "sh", "-ec", MOUNT_AND_RUN, "sh"),
+                    *(str(tree), str(layer), "systemd-nspawn", "--quiet", "--boot"),
+                    *("--machine=" + self.machine, "--directory=" + str(layer / "root")),
+                    *("--network-namespace-path=/run/netns/" + self.machine, "--capability=CAP_NET_ADMIN"),
+                    *("--register=no", "--keep-unit", "--notify-ready=yes", "--console=passive"),
+                    *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+                ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 # Without this the container could not set the sysctls of its own network namespace.
                 env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "NOTIFY_SOCKET": str(ready_path)},
@@ -285,13 +309,13 @@ class Host:
             while time.monotonic() < deadline:
                 readable, _, _ = select.select([ready, ended], [], [], deadline - time.monotonic())
                 if ended in readable:
-                    raise Failure("host %s did not boot; its console says:\n%s" % (self.name, self.console()))
+                    raise HostError(f"host {self.name} did not boot; its console says:\n{self.console()}")
                 if ready in readable and b"READY=1" in ready.recv(4096).split(b"\n") and self.answers():
                     return
         finally:
             os.close(ended)
         self.stop()
-        raise Failure("host %s was not up after %d s; its console says:\n%s" % (self.name, timeout_s, self.console()))
+        raise HostError(f"host {self.name} was not up after {timeout_s} s; its console says:\n{self.console()}")
 
     def answers(self):
         """Tell whether the host's sshd greets us."""
@@ -349,7 +373,7 @@ def main():
             module.exit_json(changed=False, running=host.runs())
         changed = host.start(module.params["tree"], module.params["boot_timeout_s"])
         module.exit_json(changed=changed, address=host.address)
-    except Failure as failure:
+    except HostError as failure:
         module.fail_json(msg=str(failure))
 
 

@@ -52,10 +52,10 @@ RECIPE_OPTIONS = [
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     # The packaged nginx is not ours and must not answer on port 80; periodic jobs would disturb a measurement.
-    "--customize-hook=chroot \"$1\" systemctl mask nginx.service apt-daily.timer apt-daily-upgrade.timer "
-    "dpkg-db-backup.timer e2scrub_all.timer fstrim.timer systemd-networkd-wait-online.service",
+    '--customize-hook=chroot "$1" systemctl mask nginx.service apt-daily.timer apt-daily-upgrade.timer',
+    '--customize-hook=chroot "$1" systemctl mask dpkg-db-backup.timer e2scrub_all.timer fstrim.timer',
     # Every host brings keys of its own.
-    "--customize-hook=rm -f \"$1\"/etc/ssh/ssh_host_* \"$1\"/etc/machine-id",
+    '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id',
 ]
 
 
@@ -78,9 +78,11 @@ def package_sources(module):
         )
     releases = [release for _, _, release, codename, _ in rows if "-" not in codename]
     if not releases:
-        module.fail_json(msg="the package sources hold no main Debian release, only " + ", ".join(sorted({r[2] for r in rows})))
-    option = "[signed-by=%s] " % KEYRING if Path(KEYRING).exists() else ""
-    return releases[0], ["deb %s%s %s %s" % (option, uri, release, part) for _, uri, release, _, part in rows]
+        module.fail_json(
+            msg="the package sources hold no main Debian release, only " + ", ".join(sorted({r[2] for r in rows}))
+        )
+    option = f"[signed-by={KEYRING}] " if Path(KEYRING).exists() else ""
+    return releases[0], [f"deb {option}{uri} {release} {part}" for _, uri, release, _, part in rows]
 
 
 def proxies(module):
@@ -121,7 +123,7 @@ def main():
     cache.mkdir(parents=True, exist_ok=True)
     release, sources = package_sources(module)
     key = hashlib.sha256(repr((RECIPE, RECIPE_OPTIONS, sources, packages)).encode()).hexdigest()[:12]
-    tree = cache / ("%s-%s" % (release, key))
+    tree = cache / (f"{release}-{key}")
     with (cache / "lock").open("w") as lock:  # two checkouts may build at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = not tree.exists()

@@ -79,8 +79,7 @@ def accept(listener: socket.socket) -> socket.socket:
     told = False
     while True:
         try:
-            connection, _address = listener.accept()
-            return connection
+            return listener.accept()[0]
         except OSError as error:
             if error.errno not in OUT_OF_DESCRIPTORS:
                 raise
