@@ -66,7 +66,7 @@ env: $(VENV)/run.stamp ## create the Python environment only (in .venv)
 
 .PHONY: lock
 lock: $(VENV)/uv.stamp ## pin the newest allowed versions of all Python packages
-	@for set in uv run dev; do \
+	@for set in uv run dev loadgen; do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-annotate --no-emit-index-url --no-emit-find-links requirements/$$set.in -o requirements/$$set.txt; done
 

@@ -1,0 +1,159 @@
+"""The agent as a whole, on listeners made here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collectors.fields import SOURCES, TABLES
+from tests.conftest import ROOT
+
+
+class RunningAgent:
+    """An agent that looks at a unix listener with three queued connections."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / "upstream.sock"))
+        self.listener.listen(8)
+        self.clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for client in self.clients:
+            client.connect(str(folder / "upstream.sock"))
+        config = {
+            "output": str(folder),
+            "listeners": [
+                {"name": "upstream", "transport": "unix", "path": str(folder / "upstream.sock"), "port": 0},
+                {"name": "front", "transport": "tcp", "path": "", "port": 1},
+            ],
+            "status_path": "/status",
+            "nginx_unit": "no-such.service",
+            "upstream_unit": "no-such.service",
+            "rates_hz": {table.name: table.rate_hz for table in SOURCES},
+        }
+        (folder / "agent.json").write_text(json.dumps(config))
+        self.process = subprocess.Popen([sys.executable, "-m", "collectors.agent", str(folder / "agent.json")], cwd=ROOT)
+
+    def rows(self, table: str) -> list[dict[str, str]]:
+        path = self.folder / f"{table}.csv"
+        if not path.exists():
+            return []
+        complete = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return list(csv.DictReader(complete))
+
+    def wait_for(self, table: str, count: int) -> None:
+        """Wait until so many rows are on disk."""
+        deadline = time.monotonic() + 20
+        while len(self.rows(table)) < count:
+            assert self.process.poll() is None, "the agent ended"
+            assert time.monotonic() < deadline, f"{table} has {len(self.rows(table))} rows"
+            time.sleep(0.02)
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=10)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for one in (self.listener, *self.clients):
+            one.close()
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[RunningAgent]:
+    running = RunningAgent(tmp_path)
+    yield running
+    running.close()
+
+
+def test_every_source_writes_the_columns_of_the_registry(agent: RunningAgent) -> None:
+    agent.wait_for("accept_queue", 500)
+    assert agent.stop(signal.SIGTERM) == 0
+    for table in SOURCES:
+        rows = agent.rows(table.name)
+        assert rows, table.name
+        assert tuple(rows[0]) == table.columns
+
+
+def test_the_depth_is_what_the_queue_holds(agent: RunningAgent) -> None:
+    agent.wait_for("accept_queue", 500)
+    agent.stop(signal.SIGTERM)
+    upstream = [row for row in agent.rows("accept_queue") if row["listener"] == "upstream"]
+    assert {(row["depth_conns"], row["limit_conns"], row["reason"]) for row in upstream} == {("3", "8", "")}
+    states = agent.rows("unix_states")
+    assert {(row["unconnected_socks"], row["connecting_socks"], row["connected_socks"]) for row in states} == {("1", "3", "0")}
+
+
+def test_what_cannot_be_read_is_a_row_with_a_reason_and_no_number(agent: RunningAgent) -> None:
+    agent.wait_for("process", 2)
+    agent.stop(signal.SIGTERM)
+    front = [row for row in agent.rows("accept_queue") if row["listener"] == "front"]
+    assert {(row["depth_conns"], row["reason"]) for row in front} == {("", "nobody listens on TCP port 1")}
+    assert all(row["active_conns"] == "" and "refused" in row["reason"] for row in agent.rows("stub_status"))
+    assert all(row["rss_bytes"] == "" and row["reason"] for row in agent.rows("process"))
+
+
+def test_a_listener_that_is_replaced_is_found_again(agent: RunningAgent) -> None:
+    agent.wait_for("accept_queue", 200)
+    agent.listener.close()
+    path = agent.folder / "upstream.sock"
+    path.unlink()
+    agent.listener = socket.socket(socket.AF_UNIX)
+    agent.listener.bind(str(path))
+    agent.listener.listen(5)
+    agent.wait_for("accept_queue", len(agent.rows("accept_queue")) + 2500)
+    agent.stop(signal.SIGTERM)
+    upstream = [row for row in agent.rows("accept_queue") if row["listener"] == "upstream"]
+    assert (upstream[-1]["depth_conns"], upstream[-1]["limit_conns"]) == ("0", "5")
+    assert any(row["reason"] for row in upstream)
+
+
+def test_of_an_agent_that_is_killed_all_but_the_last_moment_is_left(agent: RunningAgent) -> None:
+    agent.wait_for("accept_queue", 2000)
+    assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
+    rows = agent.rows("accept_queue")
+    assert len(rows) >= 2000
+    assert all(len(row) == len(TABLES["accept_queue"].columns) for row in rows)
+
+
+def test_sigterm_puts_the_last_rows_on_disk(agent: RunningAgent) -> None:
+    agent.wait_for("accept_queue", 200)
+    stopped_ns = time.monotonic_ns()
+    agent.stop(signal.SIGTERM)
+    assert int(agent.rows("accept_queue")[-1]["t_ns"]) > stopped_ns - 50_000_000
+
+
+def test_a_status_page_that_hangs_delays_no_other_source(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        running = RunningAgent(tmp_path)
+        try:
+            running.process.kill()
+            running.process.wait()
+            config = json.loads((tmp_path / "agent.json").read_text())
+            config["listeners"][1]["port"] = silent.getsockname()[1]
+            (tmp_path / "agent.json").write_text(json.dumps(config))
+            running.process = subprocess.Popen(
+                [sys.executable, "-m", "collectors.agent", str(tmp_path / "agent.json")], cwd=ROOT
+            )
+            running.wait_for("stub_status", 30)
+            running.stop(signal.SIGTERM)
+            reasons = [row["reason"] for row in running.rows("stub_status")]
+            assert all("has not answered" in reason or "closed" in reason for reason in reasons)
+            assert all(row["active_conns"] == "" for row in running.rows("stub_status"))
+            beats = sum(int(row["ticks"]) for row in running.rows("agent"))
+            seconds = len(running.rows("agent")) / 10
+            assert beats / seconds > 500, "1,000 readings a second of accept_queue are due"
+        finally:
+            running.close()

@@ -1,0 +1,45 @@
+"""Every template renders with what the roles define, and nothing undefined is left silent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+TEMPLATES = sorted((ROOT / "roles").glob("*/templates/*.j2"))
+
+
+def render(path: Path, **changes: Any) -> str:
+    """Render a template as Ansible does, with the defaults of its role."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters.update(
+        comment=lambda text: f"# {text}",
+        dirname=lambda text: str(Path(text).parent),
+        basename=lambda text: Path(text).name,
+    )
+    variables = yaml.safe_load((path.parent.parent / "defaults/main.yml").read_text())
+    return environment.from_string(path.read_text()).render(ansible_managed="Ansible managed", **{**variables, **changes})
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_renders_with_the_defaults_of_its_role(path: Path) -> None:
+    text = render(path)
+    assert "{{" not in text
+    assert text.endswith("\n")
+
+
+def test_nginx_conf_has_each_directive_from_its_variable() -> None:
+    text = render(
+        ROOT / "roles/nginx/templates/nginx.conf.j2",
+        nginx_worker_connections=77,
+        nginx_proxy_read_timeout="9s",
+        nginx_upstream_server="127.0.0.1:9000",
+    )
+    assert "worker_connections 77;" in text
+    assert "proxy_read_timeout 9s;" in text
+    assert "server 127.0.0.1:9000;" in text

@@ -1,0 +1,159 @@
+"""The misbehaving server: what each case does on the wire."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collectors.proc_net_unix import find_listener, parse_sockets, read_proc_net_unix
+from collectors.sock_diag import SockDiag
+from floodmark.cases import load_cases
+from tests.conftest import ROOT
+
+PROGRAM = ROOT / "roles/upstream/files/upstream.py"
+REQUEST = b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class Upstream:
+    """A running upstream of one case on a unix socket."""
+
+    def __init__(self, folder: Path, case: int, backlog: int = 16, fds: int | None = None) -> None:
+        self.path = folder / "u.sock"
+        config = folder / "upstream.json"
+        behaviour = load_cases()[case].upstream.model_dump()
+        config.write_text(
+            json.dumps(
+                {"transport": "unix", "path": str(self.path), "port": 0, "backlog": backlog, "behaviour": behaviour}
+            )
+        )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(str(folder / "notify"))
+            ready.settimeout(10)
+            self.process = subprocess.Popen(
+                [sys.executable, str(PROGRAM), str(config)],
+                env={"NOTIFY_SOCKET": str(folder / "notify")},
+                stderr=subprocess.PIPE,
+                preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (fds, fds))) if fds else None,  # noqa: PLW1509
+            )
+            assert ready.recv(100) == b"READY=1"
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(5)
+        client.connect(str(self.path))
+        client.sendall(REQUEST)
+        return client
+
+    def accepted(self) -> list[int]:
+        """Return the unread bytes of each connection that it has accepted."""
+        held = SockDiag().unix_connections(str(self.path).encode())
+        return [one.unread_bytes for one in held if one.inode]
+
+    def wait_until(self, condition: object) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():  # type: ignore[operator]
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def clients() -> Iterator[list[socket.socket]]:
+    opened: list[socket.socket] = []
+    yield opened
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[object]:
+    running: list[Upstream] = []
+
+    def begin(case: int, **options: int) -> Upstream:
+        running.append(Upstream(tmp_path, case, **options))
+        return running[-1]
+
+    yield begin
+    for upstream in running:
+        upstream.process.kill()
+        upstream.process.communicate()
+
+
+def test_case_1_answers_and_closes(start, clients) -> None:
+    upstream = start(1)
+    clients.append(upstream.connect())
+    answer = b""
+    while data := clients[0].recv(1000):
+        answer += data
+    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert upstream.accepted() == []
+
+
+def test_case_2_leaves_connections_in_the_queue(start, clients) -> None:
+    upstream = start(2)
+    clients.extend(upstream.connect() for _ in range(3))
+    inode = find_listener(read_proc_net_unix(), str(upstream.path).encode())
+    assert SockDiag().unix_listener(inode).depth_conns == 3
+    assert upstream.accepted() == []
+
+
+@pytest.mark.parametrize(("case", "unread"), [(3, len(REQUEST)), (4, 0), (5, 0)])
+def test_cases_3_to_5_keep_what_they_accept(start, clients, case: int, unread: int) -> None:
+    upstream = start(case)
+    clients.extend(upstream.connect() for _ in range(3))
+    upstream.wait_until(lambda: upstream.accepted() == [unread] * 3)
+    states = [one.state for one in parse_sockets(read_proc_net_unix(), str(upstream.path).encode())]
+    assert sorted(states) == [1, 3, 3, 3]
+
+
+def test_only_case_5_writes_to_a_connection_that_it_keeps(start, clients) -> None:
+    clients.append(start(5).connect())
+    assert clients[0].recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
+    clients[0].settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        while clients[0].recv(1000):
+            pass
+
+
+def test_a_client_that_leaves_early_does_not_stop_it(start, clients) -> None:
+    upstream = start(1)
+    for _ in range(5):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(upstream.path))
+        client.close()
+    clients.append(upstream.connect())
+    assert clients[0].recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+def test_without_free_descriptors_it_waits_and_does_not_spin(start, clients) -> None:
+    upstream = start(3, fds=16)
+    clients.extend(upstream.connect() for _ in range(14))
+    inode = find_listener(read_proc_net_unix(), str(upstream.path).encode())
+    upstream.wait_until(lambda: len(upstream.accepted()) + SockDiag().unix_listener(inode).depth_conns == 14)
+
+    def cpu_ticks() -> int:
+        fields = Path(f"/proc/{upstream.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = cpu_ticks()
+    time.sleep(1.5)
+    assert upstream.process.poll() is None
+    assert 0 < len(upstream.accepted()) < 14
+    assert cpu_ticks() - before <= 5
+
+
+def test_it_ends_at_once_while_connections_hang(start, clients) -> None:
+    upstream = start(4, backlog=128)
+    clients.extend(upstream.connect() for _ in range(500))
+    upstream.wait_until(lambda: len(upstream.accepted()) == 500)
+    upstream.process.terminate()
+    began = time.monotonic()
+    upstream.process.wait(timeout=5)
+    assert time.monotonic() - began < 2
