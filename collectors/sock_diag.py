@@ -86,6 +86,10 @@ class SockDiag:
             raise Unreadable(f"sock_diag: {error.strerror}") from error
         self._sequence = 0
 
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
     def unix_listener(self, inode: int) -> Depth:
         """Return the accept queue of the unix listener with this inode, by an exact query.
 

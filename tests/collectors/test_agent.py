@@ -18,6 +18,10 @@ from collectors.fields import SOURCES, TABLES
 from tests.conftest import ROOT
 
 
+def start_agent(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "collectors.agent", str(folder / "agent.json")], cwd=ROOT)
+
+
 class RunningAgent:
     """An agent that looks at a unix listener with three queued connections."""
 
@@ -41,7 +45,7 @@ class RunningAgent:
             "rates_hz": {table.name: table.rate_hz for table in SOURCES},
         }
         (folder / "agent.json").write_text(json.dumps(config))
-        self.process = subprocess.Popen([sys.executable, "-m", "collectors.agent", str(folder / "agent.json")], cwd=ROOT)
+        self.process = start_agent(folder)
 
     def rows(self, table: str) -> list[dict[str, str]]:
         path = self.folder / f"{table}.csv"
@@ -91,7 +95,8 @@ def test_the_depth_is_what_the_queue_holds(agent: RunningAgent) -> None:
     upstream = [row for row in agent.rows("accept_queue") if row["listener"] == "upstream"]
     assert {(row["depth_conns"], row["limit_conns"], row["reason"]) for row in upstream} == {("3", "8", "")}
     states = agent.rows("unix_states")
-    assert {(row["unconnected_socks"], row["connecting_socks"], row["connected_socks"]) for row in states} == {("1", "3", "0")}
+    names = ("unconnected_socks", "connecting_socks", "connected_socks")
+    assert {tuple(row[name] for name in names) for row in states} == {("1", "3", "0")}
 
 
 def test_what_cannot_be_read_is_a_row_with_a_reason_and_no_number(agent: RunningAgent) -> None:
@@ -144,9 +149,7 @@ def test_a_status_page_that_hangs_delays_no_other_source(tmp_path: Path) -> None
             config = json.loads((tmp_path / "agent.json").read_text())
             config["listeners"][1]["port"] = silent.getsockname()[1]
             (tmp_path / "agent.json").write_text(json.dumps(config))
-            running.process = subprocess.Popen(
-                [sys.executable, "-m", "collectors.agent", str(tmp_path / "agent.json")], cwd=ROOT
-            )
+            running.process = start_agent(tmp_path)
             running.wait_for("stub_status", 30)
             running.stop(signal.SIGTERM)
             reasons = [row["reason"] for row in running.rows("stub_status")]

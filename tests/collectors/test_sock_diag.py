@@ -6,7 +6,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,12 @@ from collectors.sock_diag import SockDiag
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def diag() -> Iterator[SockDiag]:
+    with closing(SockDiag()) as opened:
         yield opened
 
 
@@ -59,55 +65,62 @@ def ss(*arguments: str) -> tuple[int, int]:
     return int(match.group(1)), int(match.group(2))
 
 
-def test_23_unix_connections_that_nobody_accepts_are_a_depth_of_23(stack: ExitStack, tmp_path: Path) -> None:
-    path = tmp_path / "a path with spaces"
+def test_23_unix_connections_that_nobody_accepts_are_a_depth_of_23(
+    diag: SockDiag, stack: ExitStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
     listener = unix_listener(stack, path, 64)
     connect(stack, listener, 23)
     inode = find_listener(read_proc_net_unix(), str(path).encode())
-    assert SockDiag().unix_listener(inode) == (23, 64) == ss("-x", "src", str(path))
+    assert diag.unix_listener(inode) == (23, 64) == ss("-x", "src", str(path))
 
 
-def test_23_tcp_connections_that_nobody_accepts_are_a_depth_of_23(stack: ExitStack) -> None:
+def test_23_tcp_connections_that_nobody_accepts_are_a_depth_of_23(diag: SockDiag, stack: ExitStack) -> None:
     listener = tcp_listener(stack, 64)
     connect(stack, listener, 23)
     port = listener.getsockname()[1]
-    assert SockDiag().tcp_listener(port) == (23, 64) == ss("-t", "-n", f"sport = :{port}")
+    assert diag.tcp_listener(port) == (23, 64) == ss("-t", "-n", f"sport = :{port}")
 
 
 @pytest.mark.parametrize("backlog", [0, 1, 4, 8])
-def test_a_unix_listener_holds_one_more_than_its_backlog(stack: ExitStack, tmp_path: Path, backlog: int) -> None:
+def test_a_unix_listener_holds_one_more_than_its_backlog(
+    diag: SockDiag, stack: ExitStack, tmp_path: Path, backlog: int
+) -> None:
     listener = unix_listener(stack, tmp_path / "s", backlog)
     assert connect(stack, listener, backlog + 5) == backlog + 1
     inode = find_listener(read_proc_net_unix(), str(tmp_path / "s").encode())
-    assert SockDiag().unix_listener(inode) == (backlog + 1, backlog)
+    assert diag.unix_listener(inode) == (backlog + 1, backlog)
 
 
 @pytest.mark.parametrize("backlog", [0, 1, 4, 8])
-def test_a_tcp_listener_holds_one_more_than_its_backlog(stack: ExitStack, backlog: int) -> None:
+def test_a_tcp_listener_holds_one_more_than_its_backlog(diag: SockDiag, stack: ExitStack, backlog: int) -> None:
     listener = tcp_listener(stack, backlog)
     connect(stack, listener, backlog + 2)
-    assert SockDiag().tcp_listener(listener.getsockname()[1]) == (backlog + 1, backlog)
+    assert diag.tcp_listener(listener.getsockname()[1]) == (backlog + 1, backlog)
 
 
-def test_questions_of_both_kinds_may_follow_each_other(stack: ExitStack, tmp_path: Path) -> None:
+def test_questions_of_both_kinds_may_follow_each_other(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
     unix, tcp = unix_listener(stack, tmp_path / "s", 3), tcp_listener(stack, 5)
     connect(stack, unix, 2)
     inode = find_listener(read_proc_net_unix(), str(tmp_path / "s").encode())
-    diag = SockDiag()
     for _ in range(20):
         assert diag.unix_listener(inode) == (2, 3)
         assert diag.tcp_listener(tcp.getsockname()[1]) == (0, 5)
 
 
-def test_a_queued_connection_keeps_its_place_when_its_client_has_gone(stack: ExitStack, tmp_path: Path) -> None:
-    listener = unix_listener(stack, tmp_path / "s", 8)
+def test_a_queued_connection_keeps_its_place_when_its_client_has_gone(
+    diag: SockDiag, stack: ExitStack, tmp_path: Path
+) -> None:
+    listener = unix_listener(stack, tmp_path / "a path with spaces", 8)
     with ExitStack() as clients:
         connect(clients, listener, 5)
-    inode = find_listener(read_proc_net_unix(), str(tmp_path / "s").encode())
-    assert SockDiag().unix_listener(inode).depth_conns == 5
+    inode = find_listener(read_proc_net_unix(), str(tmp_path / "a path with spaces").encode())
+    assert diag.unix_listener(inode).depth_conns == 5
 
 
-def test_accepted_connections_are_counted_with_their_unread_bytes(stack: ExitStack, tmp_path: Path) -> None:
+def test_accepted_connections_are_counted_with_their_unread_bytes(
+    diag: SockDiag, stack: ExitStack, tmp_path: Path
+) -> None:
     path = tmp_path / "s"
     unix, tcp = unix_listener(stack, path, 8), tcp_listener(stack, 8)
     for listener in (unix, tcp):
@@ -117,14 +130,13 @@ def test_accepted_connections_are_counted_with_their_unread_bytes(stack: ExitSta
             client.sendall(b"x" * 10)
             if index < 3:
                 stack.enter_context(listener.accept()[0])
-    diag = SockDiag()
     unix_held = [one for one in diag.unix_connections(str(path).encode()) if one.inode]
     tcp_held = [one for one in diag.tcp_connections(tcp.getsockname()[1]) if one.inode]
     assert [len(unix_held), len(tcp_held)] == [3, 3]
     assert [sum(one.unread_bytes for one in held) for held in (unix_held, tcp_held)] == [30, 30]
 
 
-def test_the_end_of_a_tcp_connection_is_no_unread_byte(stack: ExitStack) -> None:
+def test_the_end_of_a_tcp_connection_is_no_unread_byte(diag: SockDiag, stack: ExitStack) -> None:
     listener = tcp_listener(stack, 8)
     client = stack.enter_context(socket.socket())
     client.connect(listener.getsockname())
@@ -132,11 +144,10 @@ def test_the_end_of_a_tcp_connection_is_no_unread_byte(stack: ExitStack) -> None
     client.sendall(b"x")
     client.shutdown(socket.SHUT_WR)
     server.recv(1)
-    assert [one.unread_bytes for one in SockDiag().tcp_connections(listener.getsockname()[1])] == [0]
+    assert [one.unread_bytes for one in diag.tcp_connections(listener.getsockname()[1])] == [0]
 
 
-def test_a_listener_that_is_gone_is_a_reason_and_not_a_zero() -> None:
-    diag = SockDiag()
+def test_a_listener_that_is_gone_is_a_reason_and_not_a_zero(diag: SockDiag) -> None:
     with pytest.raises(Unreadable, match="ENOENT"):
         diag.unix_listener(4294967294)
     with pytest.raises(Unreadable, match="nobody listens on TCP port 1"):

@@ -23,7 +23,8 @@ def render(path: Path, **changes: Any) -> str:
         basename=lambda text: Path(text).name,
     )
     variables = yaml.safe_load((path.parent.parent / "defaults/main.yml").read_text())
-    return environment.from_string(path.read_text()).render(ansible_managed="Ansible managed", **{**variables, **changes})
+    template = environment.from_string(path.read_text())
+    return template.render(ansible_managed="Ansible managed", **{**variables, **changes})
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)

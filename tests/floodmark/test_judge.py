@@ -1,0 +1,188 @@
+"""Verdicts on runs written here: the right answer, the wrong one, and none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floodmark.cases import Case, load_cases
+from floodmark.errors import RunError
+from floodmark.judge import judge_host, judge_run, passed
+from floodmark.parameters import resolve_parameters
+from floodmark.runs import find_run
+from tests.floodmark.test_ingest import FakeRun
+
+LISTENERS = [
+    {"name": "upstream", "transport": "unix", "address": "/u.sock", "limit_conns": 8, "owner": "python3"},
+    {"name": "front", "transport": "tcp", "address": "port 8080", "limit_conns": 4096, "owner": "nginx"},
+]
+
+
+def case_2(**parameters: Any) -> Case:
+    case = load_cases()[2]
+    resolved = resolve_parameters(case.parameters.model_dump(), parameters, origin="test")
+    return case.model_copy(update={"parameters": resolved})
+
+
+class NoAccept(FakeRun):
+    """A run of case 2 as it should be: 12 users, limit 8, so 9 wait and 3 are refused."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        host = json.loads(self.files["host.json"])
+        self.files["host.json"] = json.dumps({**host, "listeners": LISTENERS})
+        for tenth in range(90):
+            t_s = 1 + tenth / 10
+            waiting = 9 if t_s > 2 else 0
+            active = 9 if 2 < t_s < 7 else 0
+            self.depth(t_s, waiting)
+            self.depth(t_s, 0, 4096, "front")
+            t_ns = int(t_s * 1e9)
+            self.files["unix_states.csv"] += f"{t_ns},0,1,{waiting},0,0,\n"
+            self.files["upstream_conns.csv"] += f"{t_ns},0,0,\n"
+            self.files["stub_status.csv"] += f"{t_ns},{active + 1},{active},0,{active},0,9,9,9,\n"
+            self.files["process.csv"] += f"{t_ns},nginx-worker,7,1000,1,1,1,1,1,0.1,1,1,\n"
+            self.files["tcp_ext.csv"] += f"{t_ns},0,0,0,0,0,0,\n"
+            self.files["agent.csv"] += f"{t_ns},100,0,1000,5000,0.005,\n"
+        for number in range(1, 13):
+            refused = number > 9
+            end_s = 2.01 if refused else 7.001
+            self.request(number, 2, end_s, 502 if refused else 504)
+            self.logged(number, end_s - 0.001, end_s - 2.001, 502 if refused else 504)
+            if refused:
+                self.files["nginx-error.log"] += (
+                    "2023/11/14 22:13:22 [error] 7#7: *5 connect() to unix:/u.sock failed (11: Resource temporarily "
+                    "unavailable) while connecting to upstream, client: x\n"
+                )
+
+    def judge(self, **parameters: Any) -> dict[str, Any]:
+        self.write()
+        return judge_host(self.run, self.run.host("proxy1"), case_2(**{"users": 12, **parameters}))
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> NoAccept:
+    return NoAccept(tmp_path)
+
+
+def failed(verdict: dict[str, Any]) -> list[str]:
+    return [one["name"] for one in verdict["expectations"] if not one["holds"]]
+
+
+def test_a_good_run_is_valid_and_all_its_expectations_hold(fake: NoAccept) -> None:
+    verdict = fake.judge()
+    assert (verdict["valid"], verdict["reasons"], failed(verdict)) == (True, [], [])
+    assert passed(verdict)
+
+
+def test_its_key_figures_are_those_of_the_tables(fake: NoAccept) -> None:
+    metrics = fake.judge()["metrics"]
+    assert {name: metrics[name] for name in ("accept_queue_max", "queue_limit", "active_max", "status", "errors")} == {
+        "accept_queue_max": 9,
+        "queue_limit": 8,
+        "active_max": 9,
+        "status": {"502": 3, "504": 9},
+        "errors": {},
+    }
+    assert metrics["states"] == {"00": 0, "01": 1, "02": 9, "03": 0, "04": 0}
+
+
+def test_the_phases_are_those_of_the_requests(fake: NoAccept) -> None:
+    assert [(one["name"], one["duration_s"]) for one in fake.judge()["phases"]] == [
+        ("baseline", 1.0), ("flood", 5.001), ("drain", 2.899),
+    ]  # fmt: skip
+
+
+def test_the_studys_mistakes_come_out_as_refuted(fake: NoAccept) -> None:
+    verdicts = {one["study"]: one["verdict"] for one in fake.judge()["claims"]}
+    backlog = "Rows of /proc/net/unix in state 03 SS_CONNECTING are the connections in the backlog queue."
+    assert verdicts[backlog] == "refuted"
+    assert verdicts["The accept queue never holds more than SOMAXCONN."] == "refuted"
+    assert verdicts["nginx calls listen() for every proxy_pass."] == "refuted"
+    assert verdicts["worker_connections accurately limits Active connections."] == "not observed"
+
+
+def test_a_wrong_number_fails_its_expectation(fake: NoAccept) -> None:
+    fake.files["accept_queue.csv"] = fake.files["accept_queue.csv"].replace(",upstream,9,", ",upstream,8,")
+    verdict = fake.judge()
+    assert verdict["valid"]
+    assert failed(verdict) == ["queue_fills_to_limit_plus_one", "queue_stays_full_when_the_clients_have_gone"]
+    assert not passed(verdict)
+
+
+def test_a_status_that_nginx_did_not_send_is_noticed(fake: NoAccept) -> None:
+    fake.files["nginx-access.log"] = fake.files["nginx-access.log"].replace('"status": "504"', '"status": "200"', 1)
+    assert failed(fake.judge()) == ["nginx_and_locust_agree_on_every_status"]
+
+
+def test_a_run_whose_fault_was_not_observed_is_invalid(fake: NoAccept) -> None:
+    fake.files["upstream_conns.csv"] = fake.files["upstream_conns.csv"].replace(",0,0,\n", ",4,0,\n")
+    verdict = fake.judge()
+    assert not verdict["valid"]
+    assert "the fault was not observed: nothing_was_accepted is 4" in verdict["reasons"][0]
+
+
+def test_a_silent_source_makes_a_run_invalid(fake: NoAccept) -> None:
+    header = fake.files["stub_status.csv"].splitlines()[0]
+    fake.files["stub_status.csv"] = header + "\n1000000000,,,,,,,,,nginx refused\n"
+    assert "the source stub_status was silent: nginx refused" in fake.judge()["reasons"]
+
+
+def test_a_saturated_generator_makes_a_run_invalid(fake: NoAccept) -> None:
+    fake.load["cpu_warning"] = True
+    assert any("the load generator was saturated" in reason for reason in fake.judge()["reasons"])
+
+
+def test_a_generator_that_used_a_whole_core_for_long_makes_a_run_invalid(fake: NoAccept) -> None:
+    fake.load["cpu_s"] = 4.9
+    assert any("the load generator was saturated" in reason for reason in fake.judge()["reasons"])
+
+
+def test_an_overflow_of_nginx_s_own_queue_makes_a_run_invalid(fake: NoAccept) -> None:
+    fake.depth(3.05, 4097, 4096, "front")
+    assert any("nginx's own accept queue overflowed" in reason for reason in fake.judge()["reasons"])
+
+
+def test_requests_that_never_ended_make_a_run_invalid(fake: NoAccept) -> None:
+    fake.load["unfinished"] = 2
+    assert "2 requests were sent and never ended: the flood was cut off" in fake.judge()["reasons"]
+
+
+def test_a_run_without_requests_is_invalid(fake: NoAccept) -> None:
+    fake.requests = fake.requests[:1]
+    verdict = fake.judge()
+    assert "there was no flood: no request was sent" in verdict["reasons"]
+    assert verdict["phases"] == []
+
+
+def test_an_agent_that_was_dear_or_lossy_is_noted(fake: NoAccept) -> None:
+    fake.files["agent.csv"] = fake.files["agent.csv"].replace(",100,0,1000,5000,0.005,", ",100,3,1000,5000,0.05,")
+    doubts = fake.judge()["doubts"]
+    assert any("the agent used 50% of a core" in doubt for doubt in doubts)
+    assert any("the agent lost 2.91% of its readings" in doubt for doubt in doubts)
+
+
+def test_other_parameters_mean_other_predictions(fake: NoAccept) -> None:
+    """The same numbers are wrong when 16 users were asked for."""
+    assert "every_user_sent" in failed(fake.judge(users=16))
+
+
+def test_run_json_is_written_last_and_takes_the_plan_into_itself(fake: NoAccept) -> None:
+    fake.write()
+    case = case_2(users=12)
+    plan = {
+        "run_id": fake.run.run_id,
+        "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
+        "parameters": case.parameters.model_dump(),
+        "hosts": {"proxies": ["proxy1"]},
+    }
+    fake.run.plan.write_text(json.dumps(plan))
+    with pytest.raises(RunError, match="is not complete"):
+        fake.run.read_run()
+    assert judge_run(fake.run)["passed"]
+    assert fake.run.read_run()["run_id"] == fake.run.run_id
+    assert not fake.run.plan.exists()
+    assert find_run("latest", fake.run.path.parent).path == fake.run.path

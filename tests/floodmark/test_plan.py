@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floodmark import plan
+from floodmark.errors import FloodmarkError
+from floodmark.runs import RunFolder
+
+GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(plan, "new_run", lambda number, transport: new_run(tmp_path, number, transport))
+    return tmp_path
+
+
+def new_run(folder: Path, number: int, transport: str) -> RunFolder:
+    (folder / f"{number}-{transport}").mkdir()
+    return RunFolder(folder / f"{number}-{transport}")
+
+
+def make(**extra: Any) -> dict[str, Any]:
+    return plan.make_plan(extra, GROUPS, os.getpid())
+
+
+def test_a_plan_holds_the_case_as_resolved(results: Path) -> None:
+    made = make(case="2", transport="tcp", users="64")
+    assert (made["case"]["number"], made["parameters"]["transport"], made["parameters"]["users"]) == (2, "tcp", 64)
+    assert RunFolder(results / "2-tcp").read_plan()["run_id"] == made["run_id"]
+
+
+def test_the_guard_waits_longer_than_the_run_can_take() -> None:
+    made = make(case="3", load_shape="sustained", duration_s="100")
+    assert made["guard_timeout_s"] > made["longest_s"] > 100
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"case": "2", "somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
+        ({"case": "2", "nginx_listen_prot": "1"}, "did you mean 'nginx_listen_port'?"),
+        ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
+        ({}, "no case was given"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(extra: dict[str, Any], sentence: str, results: Path) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        make(**extra)
+    assert sentence in str(error.value)
+    assert list(results.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["proxies", "load_generators"])
+def test_an_inventory_without_a_group_is_refused(missing: str) -> None:
+    with pytest.raises(FloodmarkError, match=f"no host in the group '{missing}'"):
+        plan.make_plan({"case": "2"}, {**GROUPS, missing: []}, os.getpid())
+
+
+def test_role_variables_and_ansibles_own_may_be_given() -> None:
+    assert make(case="2", nginx_listen_port="8181", ansible_user="me", provision="always")["case"]["number"] == 2
+
+
+def test_the_owner_of_a_run_is_gone_when_its_process_has_ended() -> None:
+    assert not plan.owner_is_gone(plan.owner(os.getpid()))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = plan.owner(process.pid)
+        assert not plan.owner_is_gone(owner)
+        process.kill()
+    assert plan.owner_is_gone(owner)
+
+
+@pytest.mark.parametrize("owner", ["", "nobody", "root@another-machine pid 1 since 2"])
+def test_of_other_owners_nothing_is_known_and_so_they_are_not_gone(owner: str) -> None:
+    assert not plan.owner_is_gone(owner)
+
+
+def test_the_fingerprint_of_provisioning_does_not_change_by_itself() -> None:
+    first = plan.provisioning_fingerprint()
+    plan.provisioning_fingerprint.cache_clear()
+    assert plan.provisioning_fingerprint() == first
