@@ -17,18 +17,19 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from pathlib import Path
+from socket import SOCK_STREAM
 from typing import Any
 from urllib.parse import urlsplit
 
 import gevent.socket
 import psutil
 from gevent.event import Event
-from locust import FastHttpUser, constant, events, task
+from locust import User, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 
-from floodmark.loadgen.client import answer_of
+from floodmark.loadgen.client import Client
 from floodmark.loadgen.request_log import RequestLog, write_summary
 
 
@@ -63,8 +64,14 @@ class Flood:
         self.options = options
         self.environment = environment
         self.log = RequestLog(options.output / "requests.csv")
-        self.body = b"x" * options.payload_bytes
-        self.headers = {} if options.reuse_connections else {"Connection": "close"}
+        self.method = "POST" if options.payload_bytes else "GET"
+        target = urlsplit(environment.host)
+        # Looked up once: a look-up for each request would load modules and start threads in the first of them.
+        self.address = gevent.socket.getaddrinfo(target.hostname, target.port, type=SOCK_STREAM)[0][4][:2]
+        body = b"x" * options.payload_bytes
+        connection = "keep-alive" if options.reuse_connections else "close"
+        self._before_id = f"{self.method} / HTTP/1.1\r\nHost: {target.netloc}\r\nX-Floodmark-Id: ".encode()
+        self._after_id = f"\r\nConnection: {connection}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         self.begin = Event()
         self.stop_ns = 0
         self.issued = 0
@@ -73,8 +80,10 @@ class Flood:
         self._users_left = options.num_users
         # Locust takes a second to start, and the baseline goes on meanwhile.
         self._start_at = psutil.Process().create_time() + options.start_after_s
-        # The first look-up loads modules and starts threads; the first user must not be late for that.
-        gevent.socket.getaddrinfo(urlsplit(environment.host).hostname, None)
+
+    def request(self, request_id: str) -> bytes:
+        """Return a whole request; all are alike but for their number, by which nginx logs them."""
+        return self._before_id + request_id.encode() + self._after_id
 
     def start(self) -> None:
         """Give the signal, once all users stand ready and the baseline is over."""
@@ -119,21 +128,23 @@ def note_cpu_warning(**_more: Any) -> None:
     flood.cpu_warning = True
 
 
-class FloodUser(FastHttpUser):
+class FloodUser(User):
     """Sends one request at a time and waits for its end."""
 
     wait_time = constant(0)
-    max_retries = 0
-    _serial = 0
 
     def __init__(self, environment: Environment) -> None:
-        timeout_s = float(environment.parsed_options.answer_timeout_s)
-        self.connection_timeout = self.network_timeout = timeout_s
         super().__init__(environment)
+        options = environment.parsed_options
+        self._client = Client(flood.address, options.answer_timeout_s, reuse=options.reuse_connections)
 
     def on_start(self) -> None:
         """Stand ready until the flood begins."""
         flood.begin.wait()
+
+    def on_stop(self) -> None:
+        """Leave no connection behind."""
+        self._client.close()
 
     @task
     def send(self) -> None:
@@ -148,17 +159,21 @@ class FloodUser(FastHttpUser):
         raise StopUser
 
     def _send_one(self, request_id: str) -> None:
-        headers = {**flood.headers, "X-Floodmark-Id": request_id}
-        method, body = ("POST", flood.body) if flood.body else ("GET", None)
+        request = flood.request(request_id)
         start_ns = time.monotonic_ns()
-        # The body is read by answer_of, which knows a body that was cut off from an answer that never came.
-        with self.client.request(
-            method, "/", name=method, data=body, headers=headers, stream=True, catch_response=True
-        ) as response:
-            answer = answer_of(response)
-            end_ns = time.monotonic_ns()
-            if answer.status == 200 and not answer.error:
-                response.success()
-            else:
-                response.failure(answer.error or f"status {answer.status}")
+        answer = self._client.exchange(request)
+        end_ns = time.monotonic_ns()
         flood.log.write(request_id, start_ns, end_ns, answer)
+        good = answer.status == 200 and not answer.error
+        self.environment.events.request.fire(
+            request_type=flood.method,
+            name="flood",
+            response_time=(end_ns - start_ns) / 1e6,
+            response_length=answer.body_bytes or 0,
+            exception=None if good else FloodError(answer.error or f"status {answer.status}"),
+            context={},
+        )
+
+
+class FloodError(Exception):
+    """What Locust counts as a failure: an answer other than a complete 200."""

@@ -1,17 +1,17 @@
-"""One request of a flood through Locust's FastHttpUser, with its end told exactly.
+"""One request of a flood on a socket of its own, with its end told exactly.
 
-What the client can see is told apart: a status line that came, a body that was cut off, and the
-ways in which nothing came at all.
+The usual clients send a request again behind one's back when its connection breaks, and call a reset
+and an orderly end the same. Here a request is sent once, and every way in which it may end has a
+name. The response is parsed by llhttp, which geventhttpclient wraps.
 """
 
 from __future__ import annotations
 
 import errno
-import socket
-from typing import Any
 
+import gevent.socket
 from gevent import Timeout
-from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
+from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from floodmark.loadgen.request_log import Answer
 
@@ -20,35 +20,93 @@ _BY_ERRNO = {
     errno.ECONNRESET: "reset",
     errno.EPIPE: "reset",
     errno.ETIMEDOUT: "timeout",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EADDRNOTAVAIL: "no free port",
+    errno.EMFILE: "no free descriptor",
 }
+_BLOCK_BYTES = 65536
 
 
-def error_class(error: BaseException) -> str:
-    """Return the class of an error: refused, reset, timeout, closed, malformed or other."""
-    if isinstance(error, HTTPConnectionClosed):
-        return "closed"
-    if isinstance(error, HTTPParseError):
-        return "malformed"
-    if isinstance(error, Timeout | socket.timeout):
-        return "timeout"
-    if isinstance(error, OSError) and error.errno in _BY_ERRNO:
-        return _BY_ERRNO[error.errno]
-    return "other"
-
-
-def answer_of(response: Any) -> Answer:
-    """Return how a request ended.
+class Client:
+    """Sends requests to one address, one at a time.
 
     Args:
-        response: what a FastHttpUser returned with `stream=True`: its body has not been read yet.
+        address: numeric address and port.
+        timeout_s: for a whole request, from connecting to the last byte.
+        reuse: keep the connection for the next request.
     """
-    status = response.status_code or None  # Locust's word for "no status line" is 0
-    if status is None:
-        return Answer(None, error_class(response.error), str(response.error)[:200], None)
-    try:
-        body = response.content or b""
-    except (OSError, Timeout, HTTPConnectionClosed, HTTPParseError) as error:
-        # A status came and the body did not end: the server, or nginx, gave up in the middle of it.
-        why = error_class(error)
-        return Answer(status, why if why == "timeout" else "truncated", str(error)[:200], None)
-    return Answer(status, "", "", len(body))
+
+    def __init__(self, address: tuple[str, int], timeout_s: float, *, reuse: bool) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._reuse = reuse
+        self._socket: gevent.socket.socket | None = None
+
+    def exchange(self, request: bytes) -> Answer:
+        """Send a request and read its answer to the end."""
+        response = _Response()
+        try:
+            with Timeout(self._timeout_s):
+                self._send(request)
+                self._read(response)
+        except Timeout:
+            return self._broken(response, "timeout", f"no end within {self._timeout_s:g} s")
+        except HTTPParseError as error:
+            return self._broken(response, "malformed", str(error))
+        except OSError as error:
+            return self._broken(response, _BY_ERRNO.get(error.errno or 0, "other"), str(error))
+        if not response.message_complete:
+            return self._broken(response, "closed", "the server closed the connection")
+        if not self._reuse or response.should_close():
+            self.close()
+        return Answer(response.status_code, "", "", response.body_bytes)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._socket:
+            self._socket.close()
+        self._socket = None
+
+    def _send(self, request: bytes) -> None:
+        if self._socket is None:
+            self._socket = gevent.socket.create_connection(self._address)
+            # The request is one segment, and it goes at once.
+            self._socket.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+        self._socket.sendall(request)
+
+    def _read(self, response: _Response) -> None:
+        """Feed the parser until the message or the connection has ended."""
+        assert self._socket is not None
+        while not response.message_complete:
+            data = self._socket.recv(_BLOCK_BYTES)
+            if not data and not response.headers_complete:
+                return
+            try:
+                response.feed(data)  # no data means the end, which completes a message without a length
+            except HTTPParseError:
+                if not data:
+                    return
+                raise
+            if not data:
+                return
+
+    def _broken(self, response: _Response, error: str, detail: str) -> Answer:
+        """Return the answer of a request that did not end as it should."""
+        self.close()
+        if not response.headers_complete:
+            return Answer(None, error, detail, None)
+        if error in ("closed", "reset"):
+            error = "truncated"
+        return Answer(response.status_code, error, detail, response.body_bytes)
+
+
+class _Response(HTTPResponse):
+    """A response that counts its body instead of keeping it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body_bytes = 0
+
+    def _on_body(self, buf: bytearray) -> None:
+        self.body_bytes += len(buf)

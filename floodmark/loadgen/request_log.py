@@ -21,7 +21,7 @@ class Answer(NamedTuple):
         status: HTTP status, or None when no status line came.
         error: class of the error, or an empty text for a complete answer.
         detail: the client's own words for the error.
-        body_bytes: length of the body, or None when it did not come whole.
+        body_bytes: bytes of the body that came, or None when no status line came.
     """
 
     status: int | None

@@ -65,9 +65,7 @@ def ss(*arguments: str) -> tuple[int, int]:
     return int(match.group(1)), int(match.group(2))
 
 
-def test_23_unix_connections_that_nobody_accepts_are_a_depth_of_23(
-    diag: SockDiag, stack: ExitStack, tmp_path: Path
-) -> None:
+def test_23_queued_unix_connections_are_a_depth_of_23(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
     path = tmp_path / "s"
     listener = unix_listener(stack, path, 64)
     connect(stack, listener, 23)
@@ -75,7 +73,7 @@ def test_23_unix_connections_that_nobody_accepts_are_a_depth_of_23(
     assert diag.unix_listener(inode) == (23, 64) == ss("-x", "src", str(path))
 
 
-def test_23_tcp_connections_that_nobody_accepts_are_a_depth_of_23(diag: SockDiag, stack: ExitStack) -> None:
+def test_23_queued_tcp_connections_are_a_depth_of_23(diag: SockDiag, stack: ExitStack) -> None:
     listener = tcp_listener(stack, 64)
     connect(stack, listener, 23)
     port = listener.getsockname()[1]
@@ -83,7 +81,7 @@ def test_23_tcp_connections_that_nobody_accepts_are_a_depth_of_23(diag: SockDiag
 
 
 @pytest.mark.parametrize("backlog", [0, 1, 4, 8])
-def test_a_unix_listener_holds_one_more_than_its_backlog(
+def test_a_unix_queue_holds_one_more_than_its_backlog(
     diag: SockDiag, stack: ExitStack, tmp_path: Path, backlog: int
 ) -> None:
     listener = unix_listener(stack, tmp_path / "s", backlog)
@@ -93,7 +91,7 @@ def test_a_unix_listener_holds_one_more_than_its_backlog(
 
 
 @pytest.mark.parametrize("backlog", [0, 1, 4, 8])
-def test_a_tcp_listener_holds_one_more_than_its_backlog(diag: SockDiag, stack: ExitStack, backlog: int) -> None:
+def test_a_tcp_queue_holds_one_more_than_its_backlog(diag: SockDiag, stack: ExitStack, backlog: int) -> None:
     listener = tcp_listener(stack, backlog)
     connect(stack, listener, backlog + 2)
     assert diag.tcp_listener(listener.getsockname()[1]) == (backlog + 1, backlog)
@@ -108,9 +106,7 @@ def test_questions_of_both_kinds_may_follow_each_other(diag: SockDiag, stack: Ex
         assert diag.tcp_listener(tcp.getsockname()[1]) == (0, 5)
 
 
-def test_a_queued_connection_keeps_its_place_when_its_client_has_gone(
-    diag: SockDiag, stack: ExitStack, tmp_path: Path
-) -> None:
+def test_the_place_of_a_client_that_left_stays_taken(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
     listener = unix_listener(stack, tmp_path / "a path with spaces", 8)
     with ExitStack() as clients:
         connect(clients, listener, 5)
@@ -118,9 +114,7 @@ def test_a_queued_connection_keeps_its_place_when_its_client_has_gone(
     assert diag.unix_listener(inode).depth_conns == 5
 
 
-def test_accepted_connections_are_counted_with_their_unread_bytes(
-    diag: SockDiag, stack: ExitStack, tmp_path: Path
-) -> None:
+def test_accepted_connections_come_with_unread_bytes(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
     path = tmp_path / "s"
     unix, tcp = unix_listener(stack, path, 8), tcp_listener(stack, 8)
     for listener in (unix, tcp):

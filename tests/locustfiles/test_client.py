@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -34,8 +35,9 @@ connection.close()
         (r"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "200", "", "2"),
         (r"HTTP/1.0 200 OK\r\n\r\nok", "200", "", "2"),
         (r"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nbad", "502", "", "3"),
-        (r"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", "200", "truncated", ""),
-        (r"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "200", "truncated", ""),
+        (r"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", "200", "truncated", "2"),
+        (r"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "200", "truncated", "2"),
+        (r"HTTP/1.1 200 OK\r\nContent-", "", "closed", ""),
         ("", "", "closed", ""),
         ("nonsense", "", "malformed", ""),
         ("RESET", "", "reset", ""),
@@ -62,6 +64,5 @@ def flood(folder: Path, port: int) -> tuple[str, str, str]:
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    _header, row = (folder / "requests.csv").read_text().splitlines()
-    _id, _start, _end, status, error, _detail, length = row.split(",")
-    return status, error, length
+    (row,) = csv.DictReader((folder / "requests.csv").read_text().splitlines())
+    return row["status"], row["error"], row["body_bytes"]
