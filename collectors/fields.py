@@ -300,7 +300,7 @@ REQUESTS = Table(
             "error",
             "text",
             "",
-            "refused, reset, timeout, closed (no status line came), truncated (the body did not end), malformed, …; empty for a complete answer.",
+            "refused, reset, timeout, closed (no status line), truncated (no end of the body), …; empty when complete.",
             "floodmark/loadgen",
         ),
         Field("detail", "text", "", "The client's own words for the error.", "floodmark/loadgen"),

@@ -138,6 +138,8 @@ class CallbackModule(DefaultCallback):
             super().v2_runner_on_failed(result, ignore_errors)
             return
         self._failed = True
+        if result.task.get_name() == "Give up on this host":
+            self._problems.clear()  # it quotes what it explains
         judged = result.task.get_name().startswith("Judge | ") and result.result.get("rc") == 1
         if not judged and not ignore_errors:  # a verdict that is not good is shown as a table
             self._problems.append(self._explain(result))
@@ -167,10 +169,8 @@ class CallbackModule(DefaultCallback):
         if self._painter:
             self._painter.stdin.close()
             self._painter.wait()
-        problems = list(dict.fromkeys(self._problems))
-        # What a rescue already explained is part of its explanation.
-        for problem in [one for one in problems if not any(one != other and one in other for other in problems)]:
-            sys.stdout.flush()
+        sys.stdout.flush()
+        for problem in dict.fromkeys(self._problems):
             print("floodmark:", problem, file=sys.stderr)
         self._show_verdict()
 

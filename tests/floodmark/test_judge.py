@@ -161,7 +161,7 @@ def test_a_run_without_requests_is_invalid(fake: NoAccept) -> None:
 def test_an_agent_that_was_dear_or_lossy_is_noted(fake: NoAccept) -> None:
     fake.files["agent.csv"] = fake.files["agent.csv"].replace(",100,0,1000,5000,0.005,", ",100,3,1000,5000,0.05,")
     doubts = fake.judge()["doubts"]
-    assert any("the agent used 50% of a core" in doubt for doubt in doubts)
+    assert any("the agent used 51% of a core" in doubt for doubt in doubts)
     assert any("the agent lost 2.91% of its readings" in doubt for doubt in doubts)
 
 

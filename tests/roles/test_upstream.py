@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +21,10 @@ from tests.conftest import ROOT
 
 PROGRAM = ROOT / "roles/upstream/files/upstream.py"
 REQUEST = b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
+
+
+Start = Callable[..., "Upstream"]
+Clients = list[socket.socket]
 
 
 class Upstream:
@@ -64,23 +68,23 @@ class Upstream:
         with closing(SockDiag()) as diag:
             return diag.unix_listener(find_listener(read_proc_net_unix(), str(self.path).encode())).depth_conns
 
-    def wait_until(self, condition: object) -> None:
+    def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 10
-        while not condition():  # type: ignore[operator]
+        while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
 
 @pytest.fixture
-def clients() -> Iterator[list[socket.socket]]:
-    opened: list[socket.socket] = []
+def clients() -> Iterator[Clients]:
+    opened: Clients = []
     yield opened
     for client in opened:
         client.close()
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[object]:
+def start(tmp_path: Path) -> Iterator[Start]:
     running: list[Upstream] = []
 
     def begin(case: int, **options: int) -> Upstream:
@@ -93,7 +97,7 @@ def start(tmp_path: Path) -> Iterator[object]:
         upstream.process.communicate()
 
 
-def test_case_1_answers_and_closes(start, clients) -> None:
+def test_case_1_answers_and_closes(start: Start, clients: Clients) -> None:
     upstream = start(1)
     clients.append(upstream.connect())
     answer = b""
@@ -103,7 +107,7 @@ def test_case_1_answers_and_closes(start, clients) -> None:
     assert upstream.accepted() == []
 
 
-def test_case_2_leaves_connections_in_the_queue(start, clients) -> None:
+def test_case_2_leaves_connections_in_the_queue(start: Start, clients: Clients) -> None:
     upstream = start(2)
     clients.extend(upstream.connect() for _ in range(3))
     assert upstream.queued() == 3
@@ -111,7 +115,7 @@ def test_case_2_leaves_connections_in_the_queue(start, clients) -> None:
 
 
 @pytest.mark.parametrize(("case", "unread"), [(3, len(REQUEST)), (4, 0), (5, 0)])
-def test_cases_3_to_5_keep_what_they_accept(start, clients, case: int, unread: int) -> None:
+def test_cases_3_to_5_keep_what_they_accept(start: Start, clients: Clients, case: int, unread: int) -> None:
     upstream = start(case)
     clients.extend(upstream.connect() for _ in range(3))
     upstream.wait_until(lambda: upstream.accepted() == [unread] * 3)
@@ -119,7 +123,7 @@ def test_cases_3_to_5_keep_what_they_accept(start, clients, case: int, unread: i
     assert sorted(states) == [1, 3, 3, 3]
 
 
-def test_only_case_5_writes_to_a_connection_that_it_keeps(start, clients) -> None:
+def test_only_case_5_writes_to_a_connection_that_it_keeps(start: Start, clients: Clients) -> None:
     clients.append(start(5).connect())
     assert clients[0].recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
     clients[0].settimeout(0.3)
@@ -127,7 +131,7 @@ def test_only_case_5_writes_to_a_connection_that_it_keeps(start, clients) -> Non
         clients[0].recv(1000)
 
 
-def test_a_client_that_leaves_early_does_not_stop_it(start, clients) -> None:
+def test_a_client_that_leaves_early_does_not_stop_it(start: Start, clients: Clients) -> None:
     upstream = start(1)
     for _ in range(5):
         client = socket.socket(socket.AF_UNIX)
@@ -137,7 +141,7 @@ def test_a_client_that_leaves_early_does_not_stop_it(start, clients) -> None:
     assert clients[0].recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
 
 
-def test_without_free_descriptors_it_waits_and_does_not_spin(start, clients) -> None:
+def test_without_free_descriptors_it_waits_and_does_not_spin(start: Start, clients: Clients) -> None:
     upstream = start(3, fds=16)
     clients.extend(upstream.connect() for _ in range(14))
     upstream.wait_until(lambda: len(upstream.accepted()) + upstream.queued() == 14)
@@ -153,7 +157,7 @@ def test_without_free_descriptors_it_waits_and_does_not_spin(start, clients) -> 
     assert cpu_ticks() - before <= 5
 
 
-def test_it_ends_at_once_while_connections_hang(start, clients) -> None:
+def test_it_ends_at_once_while_connections_hang(start: Start, clients: Clients) -> None:
     upstream = start(4, backlog=128)
     clients.extend(upstream.connect() for _ in range(500))
     upstream.wait_until(lambda: len(upstream.accepted()) == 500)

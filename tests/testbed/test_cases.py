@@ -1,0 +1,83 @@
+"""All five cases over both transports, with the numbers measured by hand before there was a Floodmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.testbed.conftest import evidence, newest_verdict, play
+
+pytestmark = pytest.mark.usefixtures("testbed")
+
+# somaxconn 8, 32 clients: limit of the queue, states on the path, Active without our poll, what clients got.
+TRUTH: dict[tuple[int, str], dict[str, Any]] = {
+    (1, "unix"): {"states": (1, 0, 0), "queue": 0, "status": {"200": 32}},
+    (2, "unix"): {"states": (1, 9, 0), "queue": 9, "active": 9, "status": {"502": 23, "504": 9}},
+    (3, "unix"): {"states": (1, 0, 32), "queue": 0, "active": 32, "status": {"504": 32}},
+    (4, "unix"): {"states": (1, 0, 32), "queue": 0, "active": 32, "status": {"504": 32}},
+    (5, "unix"): {"states": (1, 0, 32), "queue": 0, "active": 32, "status": {"200": 32}},
+    (1, "tcp"): {"queue": 0, "status": {"200": 32}},
+    (2, "tcp"): {"queue": 9, "active": 32, "status": {"504": 32}},
+    (3, "tcp"): {"queue": 0, "active": 32, "status": {"504": 32}},
+    (4, "tcp"): {"queue": 0, "active": 32, "status": {"504": 32}},
+    (5, "tcp"): {"queue": 0, "active": 32, "status": {"200": 32}},
+}
+
+
+@pytest.mark.parametrize(("case", "transport"), TRUTH)
+def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snapshot: Callable[[], str]) -> None:
+    before = snapshot()
+    done = play("-e", f"case={case}", "-e", f"transport={transport}")
+    assert done.returncode == 0, evidence(done)
+    verdict = newest_verdict()
+    metrics, truth = verdict["metrics"], TRUTH[case, transport]
+    assert verdict["valid"]
+    assert metrics["queue_limit"] == 8
+    assert metrics["status"] == truth["status"]
+    assert metrics["accept_queue_last"] == truth["queue"]
+    if "active" in truth:
+        assert metrics["active_median"] == truth["active"]
+    if "states" in truth:
+        assert tuple(metrics["states"][state] for state in ("01", "02", "03")) == truth["states"]
+    if (case, transport) == (2, "tcp"):
+        assert metrics["listen_overflows"] > 0
+        assert metrics["listen_drops"] >= metrics["listen_overflows"]
+    assert snapshot() == before, "the host was not left as it was found"
+    assert "Pausing" not in done.stdout
+    assert "TASK" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "case=2 somaxconn=0",
+        "case=2 upstream_backlog=3 somaxconn=100 users=50 nginx_workers=4",
+        "case=2 transport=tcp users=120 somaxconn=16",
+        "case=3 load_shape=sustained duration_s=3 payload_bytes=100000 users=20",
+        "case=1 keepalive=true load_shape=sustained duration_s=2 users=10",
+        "case=3 transport=tcp worker_connections=8 nginx_workers=1",
+    ],
+)
+def test_the_model_predicts_other_numbers_as_well(arguments: str) -> None:
+    done = play(*(part for one in arguments.split() for part in ("-e", one)))
+    assert done.returncode == 0, evidence(done)
+    assert newest_verdict()["valid"]
+
+
+def test_a_full_worker_proxies_half_of_its_slots() -> None:
+    """worker_connections 8, less a listener and a channel: three requests of two slots each."""
+    done = play("-e", "case=3", "-e", "transport=tcp", "-e", "worker_connections=8", "-e", "nginx_workers=1")
+    assert done.returncode == 0, evidence(done)
+    metrics = newest_verdict()["metrics"]
+    assert metrics["status"].get("504", 0) <= 3
+    assert metrics["errors"], "the others were closed without a status line"
+
+
+def test_a_load_generator_of_its_own_floods_as_well() -> None:
+    done = play("-e", "case=2", "-i", "inventory/testbed-two-hosts.yml")
+    assert done.returncode == 0, evidence(done)
+    verdict = newest_verdict()
+    assert verdict["metrics"]["status"] == {"502": 23, "504": 9}
+    assert abs(verdict["metrics"]["clock_offset_ms"]) <= verdict["metrics"]["clock_error_ms"]

@@ -1,0 +1,145 @@
+"""What is promised about a host: provisioned once, left as it was found, whatever happens to the control node."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests.roles.test_templates import render
+from tests.testbed.conftest import ROOT, SHORT, evidence, newest_verdict, play, run
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.2)
+
+
+@pytest.mark.usefixtures("testbed")
+def test_provisioning_twice_changes_nothing() -> None:
+    provision = ["ansible-playbook", "-v", "run-case.yml", "-e", "case=1", "-e", "provision=always", *SHORT]
+    first = run(*provision)
+    assert first.returncode == 0, evidence(first)
+    second = run(*provision)
+    provisioning = second.stdout.partition("PLAY [Provision the proxy hosts]")[2].partition("PLAY [")[0]
+    assert "Install the agent" in provisioning
+    assert re.findall(r"^changed: .*", provisioning, re.MULTILINE) == [], provisioning
+
+
+def test_a_run_that_is_killed_is_undone_by_the_host_itself(
+    testbed: Callable[[str], str], snapshot: Callable[[], str]
+) -> None:
+    play("-e", "case=1")  # provisioned, and nothing of a run on it
+    before = snapshot()
+    process = start_case_3()
+    assert testbed("cat /proc/sys/net/core/somaxconn").strip() == "8"
+    kill_tree_of(process)
+    wait_until(lambda: "floodmark-guard" not in snapshot(), 60, "the guard ends the run")
+    wait_until(
+        lambda: without_raw_files(snapshot()) == without_raw_files(before), 5, f"{snapshot()}\ninstead of\n{before}"
+    )
+    testbed("rm -rf /var/lib/floodmark/runs/*")
+
+
+def test_the_next_run_takes_over_from_one_that_was_killed(testbed: Callable[[str], str]) -> None:
+    process = start_case_3()
+    kill_tree_of(process)
+    done = play("-e", "case=2")
+    assert done.returncode == 0, evidence(done)
+    assert newest_verdict()["metrics"]["status"] == {"502": 23, "504": 9}
+    testbed("rm -rf /var/lib/floodmark/runs/*")
+
+
+def test_a_host_that_another_run_holds_is_left_alone(testbed: Callable[[str], str]) -> None:
+    testbed('echo \'{"run_id": "theirs", "owner": "somebody@elsewhere pid 1 since 2"}\' > /run/floodmark-run.json')
+    try:
+        done = play("-e", "case=1")
+        assert done.returncode != 0
+        assert "held by run theirs of somebody@elsewhere" in done.stderr, evidence(done)
+        assert "theirs" in testbed("cat /run/floodmark-run.json")
+    finally:
+        testbed("rm /run/floodmark-run.json")
+
+
+def start_case_3() -> subprocess.Popen[bytes]:
+    """Start a long run and wait until its flood is on."""
+    process = subprocess.Popen(
+        ["ansible-playbook", "run-case.yml", "-e", "case=3", "-e", "guard_margin_s=3", "-e", "baseline_s=1",
+         "-e", "drain_s=1", "-e", "proxy_read_timeout_s=4", "-e", "proxy_connect_timeout_s=1"],
+        cwd=ROOT, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    runs = ROOT / "results"
+    known = set(runs.glob("*/load/requests.csv"))
+    wait_until(lambda: bool(set(runs.glob("*/load/requests.csv")) - known) or process.poll() is not None, 60, "a flood")
+    wait_until(lambda: process.poll() is not None or accepted_some(), 20, "connections")
+    assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
+    return process
+
+
+def accepted_some() -> bool:
+    address = (ROOT / ".testbed/hosts/proxy1/address").read_text()
+    done = run(
+        "ssh", "-i", ".testbed/ssh/id_ed25519", "-o", "UserKnownHostsFile=.testbed/ssh/known_hosts", f"root@{address}",
+        "ss -Hx src /run/floodmark-upstream/upstream.sock | wc -l",
+    )  # fmt: skip
+    return int(done.stdout or 0) > 10
+
+
+def kill_tree_of(process: subprocess.Popen[bytes]) -> None:
+    """Kill ansible-playbook without a chance to clean up; what it started ends by itself."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def without_raw_files(listing: str) -> str:
+    """Leave out what a run wrote and nobody has fetched: data are not thrown away."""
+    return "\n".join(line for line in listing.splitlines() if not re.match(r"\d{8}T\d{6}Z-", line))
+
+
+@pytest.mark.usefixtures("testbed")
+def test_stopping_the_testbed_leaves_nothing_on_this_machine() -> None:
+    interfaces = run("ip", "-brief", "link").stdout
+    (bridge,) = re.findall(rf"^(fm-{testbed_id()})", interfaces, re.MULTILINE)
+    down = run("ansible-playbook", "playbooks/testbed-down.yml")
+    assert down.returncode == 0, evidence(down)
+    assert bridge not in run("ip", "-brief", "link").stdout
+    assert testbed_id() not in run("ip", "netns", "list").stdout
+    assert f"fm-{testbed_id()}" not in run("ps", "axww", "-o", "args").stdout
+    assert ".testbed" not in Path("/proc/self/mounts").read_text()
+    assert not (ROOT / ".testbed").exists()
+    again = run("ansible-playbook", "playbooks/testbed-down.yml")
+    assert again.returncode == 0, evidence(again)
+    for _ in range(2):  # starting twice is harmless
+        up = run("ansible-playbook", "playbooks/testbed-up.yml")
+        assert up.returncode == 0, evidence(up)
+
+
+def test_a_host_that_died_is_replaced(testbed: Callable[[str], str]) -> None:
+    pid = int((ROOT / ".testbed/hosts/proxy1/pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10, "the container ends")
+    up = run("ansible-playbook", "playbooks/testbed-up.yml")
+    assert up.returncode == 0, evidence(up)
+    assert testbed("systemctl is-system-running").strip() == "running"
+
+
+def testbed_id() -> str:
+    return sha256(str((ROOT / ".testbed").resolve()).encode()).hexdigest()[:6]
+
+
+def test_nginx_finds_its_configuration_good(testbed: Callable[[str], str]) -> None:
+    text = render(ROOT / "roles/nginx/templates/nginx.conf.j2", nginx_log_dir="/tmp", nginx_pid_path="/tmp/test.pid")
+    testbed(
+        f"mkdir -p /var/cache/floodmark-nginx; cat > /tmp/test.conf <<'END'\n{text}\nEND\nnginx -t -q -c /tmp/test.conf"
+    )
