@@ -57,7 +57,6 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
         "case=2 transport=tcp users=120 somaxconn=16",
         "case=3 load_shape=sustained duration_s=3 payload_bytes=100000 users=20",
         "case=1 keepalive=true load_shape=sustained duration_s=2 users=10",
-        "case=3 transport=tcp worker_connections=8 nginx_workers=1",
     ],
 )
 def test_the_model_predicts_other_numbers_as_well(arguments: str) -> None:
