@@ -55,6 +55,7 @@ _INET_MESSAGE = struct.Struct("=BBBB2s2s16s16sIIIIIIII")
 
 _NO_COOKIE = 0xFFFFFFFF
 _ANY_ADDRESS = bytes(16)
+_LOOPBACK = socket.inet_aton("127.0.0.1") + bytes(12)
 
 
 class Depth(NamedTuple):
@@ -123,14 +124,18 @@ class SockDiag:
         return connections
 
     def tcp_listener(self, port: int) -> Depth:
-        """Return the accept queue of the IPv4 listener on a port.
+        """Return the accept queue of the IPv4 listener that answers for a port on loopback, by an exact query.
 
         Raises:
             Unreadable: nobody listens on the port.
         """
-        for _inode, _state, depth, limit in self._tcp(port, 1 << TCP_LISTEN):
-            return Depth(depth, limit)
-        raise Unreadable(f"nobody listens on TCP port {port}")
+        try:
+            (body,) = self._ask(_inet_request(port, 1 << TCP_LISTEN, _LOOPBACK), NLM_F_REQUEST)
+        except Unreadable as why:
+            raise Unreadable(f"nobody listens on TCP port {port} ({why})") from why
+        (_family, _state, _timer, _retrans, _sport, _dport, _src, _dst, _if, _c0, _c1,
+         _expires, rqueue, wqueue, _uid, _inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
+        return Depth(rqueue, wqueue)
 
     def tcp_connections(self, port: int) -> list[Connection]:
         """Return the connections to a local port, accepted or not, that are past their handshake.
@@ -140,21 +145,16 @@ class SockDiag:
         """
         return [
             Connection(inode, max(0, unread - (state == TCP_CLOSE_WAIT)))
-            for inode, state, unread, _unsent in self._tcp(port, TCP_HELD_STATES)
+            for inode, state, unread in self._tcp_sockets(port, TCP_HELD_STATES)
         ]
 
-    def _tcp(self, port: int, states: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield inode, state, rqueue and wqueue of each IPv4 TCP socket on a local port."""
-        source_port = struct.pack("!H", port)
-        request = _INET_REQUEST.pack(
-            socket.AF_INET, socket.IPPROTO_TCP, 0, 0, states,
-            source_port, b"\0\0", _ANY_ADDRESS, _ANY_ADDRESS, 0, _NO_COOKIE, _NO_COOKIE,
-        )  # fmt: skip
-        for body in self._ask(request, NLM_F_REQUEST | NLM_F_DUMP):
+    def _tcp_sockets(self, port: int, states: int) -> Iterator[tuple[int, int, int]]:
+        """Yield inode, state and rqueue of each IPv4 TCP socket on a local port."""
+        for body in self._ask(_inet_request(port, states, _ANY_ADDRESS), NLM_F_REQUEST | NLM_F_DUMP):
             (_family, state, _timer, _retrans, sport, _dport, _src, _dst, _if, _c0, _c1,
-             _expires, rqueue, wqueue, _uid, inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
-            if sport == source_port:
-                yield inode, state, rqueue, wqueue
+             _expires, rqueue, _wqueue, _uid, inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
+            if int.from_bytes(sport, "big") == port:
+                yield inode, state, rqueue
 
     def _ask(self, request: bytes, flags: int) -> list[bytes]:
         """Send one request and return the bodies of its answer, read to its very end."""
@@ -180,6 +180,14 @@ class SockDiag:
                 bodies.append(body)
             if bodies and not dump:
                 return bodies
+
+
+def _inet_request(port: int, states: int, address: bytes) -> bytes:
+    """Return the question for TCP sockets with a local port and address."""
+    return _INET_REQUEST.pack(
+        socket.AF_INET, socket.IPPROTO_TCP, 0, 0, states,
+        port.to_bytes(2, "big"), b"\0\0", address, _ANY_ADDRESS, 0, _NO_COOKIE, _NO_COOKIE,
+    )  # fmt: skip
 
 
 def _explain(code: int) -> str:

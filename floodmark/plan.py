@@ -77,6 +77,7 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
             **git_state(),
         },
     }
+    run.load.mkdir()
     write_json(run.plan, plan)
     return {**plan, "folder": str(run.path)}
 
