@@ -57,7 +57,8 @@ def cases(as_json: bool) -> None:
 @main.command()
 @click.argument("run", default="latest")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with one verdict for each host.")
-def show(run: str, as_json: bool) -> None:
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw what the terminal shows into a file.")
+def show(run: str, as_json: bool, svg: Path | None) -> None:
     r"""Show what a run says: verdict, expectations, claims, key figures.
 
     RUN is a name below results/, a path, or nothing for the newest complete run.
@@ -65,13 +66,17 @@ def show(run: str, as_json: bool) -> None:
     \b
     Example:  floodmark show
               floodmark show 20261123T031500Z-case2-unix --json
+              floodmark show --svg result.svg
     """
     from floodmark.runs import find_run
-    from floodmark.show import print_run, read_verdicts
+    from floodmark.show import draw_run, print_run, read_verdicts
 
     folder = find_run(run)
     if as_json:
         click.echo(json.dumps(read_verdicts(folder), indent=2, ensure_ascii=False))
+    elif svg:
+        with svg.open("w", encoding="utf-8") as file:
+            file.write(draw_run(folder))
     else:
         print_run(Console(), folder)
 

@@ -21,7 +21,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/<host>/<table>.parquet   the tables below
 <run>/<host>/verdict.json      validity, expectations, claims and key figures
 <run>/<host>/raw/host.tar.gz   what the host wrote, untouched
-<run>/load/                    requests.csv, load.json, and Locust's own statistics, report and log
+<run>/load/<host>/             requests.csv, load.json, and Locust's own statistics, report and log
 ```
 
 A run without `run.json` was not completed; `plan.json` then says what it was meant to be.
@@ -29,7 +29,7 @@ A run without `run.json` was not completed; `plan.json` then says what it was me
 All tables of a host are on one clock, the host's monotonic one, so they can be joined on time:
 
 ```
-duckdb -c "SELECT phase, max(depth_conns) FROM 'results/latest/proxy1/accept_queue.parquet' GROUP BY phase"
+python -c "import duckdb; print(duckdb.sql('from \\'results/latest/proxy1/accept_queue.parquet\\' limit 20'))"
 ```
 
 Sampled tables and `requests` have a column `phase` besides: `baseline` before the first request, `flood` until

@@ -88,10 +88,11 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
         raw = Path(name)
         _extract(folder.archive, raw)
         host = _read_object(raw / "host.json", folder.archive)
-        load = _read_object(run.load / "load.json", run.load)
+        load_folder = run.load(folder.name)
+        load = _read_object(load_folder / "load.json", load_folder)
         for table in SOURCES:
             losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
-        losses.extend(_load_csv(database, REQUESTS, run.load / "requests.csv"))
+        losses.extend(_load_csv(database, REQUESTS, load_folder / "requests.csv"))
         wall_ns = host["clocks"]["wall_minus_monotonic_ns"]
         _load_access_log(database, raw / "nginx-access.log", wall_ns)
         _load_error_log(database, raw / "nginx-error.log", wall_ns, host["clocks"].get("utc_offset_s", 0))

@@ -22,7 +22,7 @@ import duckdb
 
 from collectors.fields import SOURCES
 from floodmark.cases import Case, Claim, Expectation, Observation
-from floodmark.errors import CaseError
+from floodmark.errors import CaseError, RunError
 from floodmark.ingest import PHASES, Ingested, create_tables, ingest
 from floodmark.parameters import Parameters
 from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
@@ -339,11 +339,11 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
         The content of run.json.
 
     Raises:
-        RunError: the plan, or what a host wrote, is missing or damaged.
+        RunError: the plan is missing or damaged.
     """
     plan = run.read_plan() if run.plan.exists() else run.read_run()
     case = Case.model_validate({**plan["case"], "parameters": plan["parameters"]})
-    verdicts = [judge_host(run, run.host(name), case) for name in plan["hosts"]["proxies"]]
+    verdicts = [_judge_or_explain(run, run.host(name), case) for name in plan["hosts"]["proxies"]]
     content = {
         **plan,
         "phases": {one["host"]: one["phases"] for one in verdicts},
@@ -354,6 +354,27 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
     run.plan.unlink(missing_ok=True)
     point_latest_at(run)
     return content
+
+
+def _judge_or_explain(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]:
+    """Judge one host; one that failed has a verdict without figures, and the others keep theirs."""
+    try:
+        return judge_host(run, folder, case)
+    except RunError as error:
+        verdict = {
+            "run_id": run.run_id,
+            "host": folder.name,
+            "kernel": None,
+            "valid": False,
+            "reasons": [str(error)],
+            "doubts": [],
+            "params": case.parameters.model_dump(),
+            **{name: [] for name in ("faults", "expectations", "claims", "phases")},
+            "metrics": {},
+        }
+        folder.path.mkdir(exist_ok=True)
+        write_json(folder.verdict, verdict)
+        return verdict
 
 
 def passed(verdict: dict[str, Any]) -> bool:

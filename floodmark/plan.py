@@ -77,7 +77,8 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
             **git_state(),
         },
     }
-    run.load.mkdir()
+    for host in hosts["proxies"]:
+        run.load(host).mkdir(parents=True)
     write_json(run.plan, plan)
     return {**plan, "folder": str(run.path)}
 

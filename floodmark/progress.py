@@ -6,7 +6,7 @@ It reads one JSON object a line from standard input, as Ansible's callback plugi
 draws on the terminal. It is a process of its own because Ansible forks for each task, and a thread that
 draws would be copied in the middle of a line.
 
-    {"begin": "flood", "expect_s": 12.5, "watch": "results/…/load/requests.csv", "users": 32}
+    {"begin": "flood", "expect_s": 12.5, "watch": "results/…/load"}
     {"end": "flood", "ok": true, "note": "…"}
     {"say": "host proxy1: …"}
 """
@@ -54,10 +54,12 @@ class Step:
         return "  ".join(part for part in (left, self._answers()) if part)
 
     def _answers(self) -> str:
-        """Count the answers in the log of a flood that runs on this machine."""
-        if self.watch is None or not self.watch.exists():
+        """Count the answers in the newest log of requests, when the flood runs on this machine."""
+        logs = list(self.watch.glob("*/requests.csv")) if self.watch else []
+        if not logs:
             return ""
-        lines = self.watch.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+        newest = max(logs, key=lambda path: path.stat().st_mtime)
+        lines = newest.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
         fields = [line.split(",") for line in lines]
         counts = Counter(row[3] or row[4] for row in fields if len(row) >= 5)
         return "answered: " + (", ".join(f"{count} × {what}" for what, count in sorted(counts.items())) or "none")

@@ -40,10 +40,9 @@ class RunFolder:
         """What happened; written last."""
         return self.path / "run.json"
 
-    @property
-    def load(self) -> Path:
-        """What the load generator wrote."""
-        return self.path / "load"
+    def load(self, host: str) -> Path:
+        """Return the folder of what the load generator wrote when it flooded a host."""
+        return self.path / "load" / host
 
     def host(self, name: str) -> HostFolder:
         """Return the folder of one proxy host."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from floodmark.cases import Case
@@ -67,16 +71,29 @@ def print_run(console: Console, run: RunFolder) -> None:
     case = content["case"]
     for verdict in read_verdicts(run):
         console.print()
-        console.print(f"[bold]Case {case['number']}[/bold]  {case['title']}")
+        console.print(f"[bold]Case {case['number']}[/bold]  {case['title']}", highlight=False)
         console.print(
             f"[dim]{_settings(verdict['params'])}\n"
-            f"host {verdict['host']}, Linux {verdict['kernel']}, run {run.run_id}[/dim]"
+            f"host {verdict['host']}, Linux {verdict['kernel'] or 'unknown'}, run {run.run_id}[/dim]",
+            highlight=False,
         )
         _print_verdict(console, verdict)
+        if not verdict["metrics"]:
+            continue  # nothing came from this host
         _print_expectations(console, verdict["expectations"])
         _print_claims(console, verdict["claims"])
         _print_figures(console, verdict)
-    console.print(f"[dim]Everything is in {run.path}[/dim]")
+    # Short where it can be: people stand in the checkout.
+    place = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
+    console.print(f"[dim]Everything is in {place}[/dim]", soft_wrap=True, highlight=False)
+
+
+def draw_run(run: RunFolder) -> str:
+    """Return what `print_run` prints as an SVG picture, which needs nothing from elsewhere."""
+    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    print_run(console, run)
+    picture = console.export_svg(title="floodmark show", theme=SVG_EXPORT_THEME)
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
 
 
 def _settings(params: dict[str, Any]) -> str:
@@ -84,7 +101,7 @@ def _settings(params: dict[str, Any]) -> str:
     return (
         f"{params['transport']}, somaxconn {params['somaxconn']}, backlog {params['upstream_backlog']}, "
         f"{params['users']} users {params['load_shape']}{shape}, "
-        f"{params['nginx_workers']} workers of {params['worker_connections']} connections"
+        f"nginx with {params['nginx_workers']} × {params['worker_connections']} worker_connections"
     )
 
 
@@ -94,13 +111,13 @@ def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:
     if not verdict["valid"]:
         console.print(f"[{BAD}]INVALID[/]: this run says nothing about the case, because")
         for reason in verdict["reasons"]:
-            console.print(f"  [{BAD}]·[/] {escape(reason)}")
+            console.print(f"  [{BAD}]·[/] {escape(reason)}", highlight=False)
     elif held == total:
-        console.print(f"[{GOOD}]VALID[/], and all {total} expectations of our model hold")
+        console.print(f"[{GOOD}]VALID[/], and all {total} expectations of our model hold", highlight=False)
     else:
         console.print(f"[{BAD}]VALID, but only {held} of {total} expectations hold[/]")
     for doubt in verdict["doubts"]:
-        console.print(f"  [{UNCLEAR}]note[/]: {escape(doubt)}")
+        console.print(f"  [{UNCLEAR}]note[/]: {escape(doubt)}", highlight=False)
 
 
 def _print_expectations(console: Console, expectations: list[dict[str, Any]]) -> None:

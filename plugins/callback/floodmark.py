@@ -73,7 +73,7 @@ class CallbackModule(DefaultCallback):
         if step == "flood" and self._plan:
             parameters = self._plan["parameters"]
             event["expect_s"] = parameters["baseline_s"] + self._plan["flood_at_most_s"]
-            event["watch"] = str(Path(self._plan["folder"]) / "load" / "requests.csv")
+            event["watch"] = str(Path(self._plan["folder"]) / "load")
         elif step == "drain" and self._plan:
             event["expect_s"] = self._plan["parameters"]["drain_s"]
         self._send(**event)

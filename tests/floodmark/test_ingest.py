@@ -53,9 +53,10 @@ class FakeRun:
     def write(self) -> None:
         host = self.run.host("proxy1")
         host.archive.parent.mkdir(parents=True)
-        self.run.load.mkdir()
-        (self.run.load / "load.json").write_text(json.dumps(self.load))
-        (self.run.load / "requests.csv").write_text("\n".join(self.requests) + "\n")
+        load = self.run.load("proxy1")
+        load.mkdir(parents=True)
+        (load / "load.json").write_text(json.dumps(self.load))
+        (load / "requests.csv").write_text("\n".join(self.requests) + "\n")
         with tarfile.open(host.archive, "w:gz") as archive:
             for name, text in self.files.items():
                 path = self.run.path / name

@@ -13,6 +13,7 @@ from floodmark.errors import RunError
 from floodmark.judge import judge_host, judge_run, passed
 from floodmark.parameters import resolve_parameters
 from floodmark.runs import find_run
+from floodmark.show import read_verdicts
 from tests.floodmark.test_ingest import FakeRun
 
 LISTENERS = [
@@ -186,3 +187,22 @@ def test_run_json_is_written_last_and_takes_the_plan_into_itself(fake: NoAccept)
     assert fake.run.read_run()["run_id"] == fake.run.run_id
     assert not fake.run.plan.exists()
     assert find_run("latest", fake.run.path.parent).path == fake.run.path
+
+
+def test_a_host_that_failed_does_not_lose_the_others_results(fake: NoAccept) -> None:
+    fake.write()
+    case = case_2(users=12)
+    fake.run.plan.write_text(
+        json.dumps(
+            {
+                "run_id": fake.run.run_id,
+                "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
+                "parameters": case.parameters.model_dump(),
+                "hosts": {"proxies": ["proxy1", "failed"]},
+            }
+        )
+    )
+    assert not judge_run(fake.run)["passed"]
+    verdicts = {one["host"]: one for one in read_verdicts(fake.run)}
+    assert verdicts["proxy1"]["valid"]
+    assert "nothing was fetched from this host" in verdicts["failed"]["reasons"][0]

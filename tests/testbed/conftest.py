@@ -40,7 +40,7 @@ def snapshot(testbed: Callable[[str], str]) -> Callable[[], str]:
     """Return a function that lists what a run may change on a host."""
     lines = [
         "sysctl -n net.core.somaxconn 2>/dev/null || cat /proc/sys/net/core/somaxconn",
-        "ls /run/sysctl.d /run/floodmark-* /run/systemd/transient 2>/dev/null | sort",
+        "ls -d /run/sysctl.d/* /run/floodmark-* /run/systemd/transient/floodmark-* 2>/dev/null | sort",
         "ss -Hltn | awk '{print $4}' | sort",
         "ss -Hlx | awk '{print $5}' | sort",
         "systemctl list-units --no-legend --plain 'floodmark-*' | sort",
