@@ -22,7 +22,7 @@ help: ## print the targets
 
 .PHONY: case
 case: $(VENV)/run.stamp ## run one case on the built-in testbed: make case CASE=3 [ARGS='-e transport=tcp']
-	@scripts/need testbed
+	@$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed)
 	@ansible-playbook run-case.yml -e 'case=$(CASE)' $(ARGS)
 
 .PHONY: testbed-up

@@ -36,6 +36,9 @@ from collectors.upstream_conns import UpstreamConns
 Row = tuple[Union[int, float, str, None], ...]
 
 FLUSH_INTERVAL_NS = 500_000_000
+# Sources whose rates divide each other would come due together for ever; all at once they take longer than
+# one beat of the fastest. No multiple of a millisecond, so that the slow ones fall between two beats of that.
+STAGGER_NS = 3_300_000
 
 
 class Source(Protocol):
@@ -143,8 +146,8 @@ class Agent:
         }
         start_ns = time.monotonic_ns()
         self._beats = {
-            name: Beat(source, fields.TABLES[name], rates_hz[name], config.output, start_ns)
-            for name, source in sources.items()
+            name: Beat(source, fields.TABLES[name], rates_hz[name], config.output, start_ns + index * STAGGER_NS)
+            for index, (name, source) in enumerate(sources.items())
         }
         self._stop = False
 
