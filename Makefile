@@ -37,12 +37,17 @@ testbed-down: $(VENV)/run.stamp ## stop the testbed and remove all that it left 
 .PHONY: test
 test: $(VENV)/dev.stamp ## everything: lint, unit tests, all cases on the testbed
 	@scripts/need testbed
-	@$(MAKE) lint
-	@pytest $(ARGS)
+	@$(MAKE) -j2 --output-sync=target lint test-fast
+	@$(MAKE) test-testbed
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
 	@pytest -m 'not testbed' $(ARGS)
+
+.PHONY: test-testbed
+test-testbed: $(VENV)/dev.stamp ## the real runs on the testbed alone
+	@scripts/need testbed
+	@pytest -m testbed $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## ruff, mypy, yamllint, ansible-lint

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT, evidence, run
 
 # The same as the study's but for the waiting.
-SHORT = ["-e", "proxy_read_timeout_s=2", "-e", "proxy_connect_timeout_s=2", "-e", "baseline_s=1", "-e", "drain_s=1"]
+SHORT = ["-e", "proxy_read_timeout_s=1", "-e", "proxy_connect_timeout_s=1", "-e", "baseline_s=1", "-e", "drain_s=1"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

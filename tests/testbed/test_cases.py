@@ -53,10 +53,9 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
     "arguments",
     [
         "case=2 somaxconn=0",
-        "case=2 upstream_backlog=3 somaxconn=100 users=50 nginx_workers=4",
+        "case=2 upstream_backlog=3 somaxconn=100 users=50 nginx_workers=4 load_shape=sustained duration_s=2",
         "case=2 transport=tcp users=120 somaxconn=16",
-        "case=3 load_shape=sustained duration_s=3 payload_bytes=100000 users=20",
-        "case=1 keepalive=true load_shape=sustained duration_s=2 users=10",
+        "case=3 load_shape=sustained duration_s=2 payload_bytes=100000 users=20 keepalive=true",
     ],
 )
 def test_the_model_predicts_other_numbers_as_well(arguments: str) -> None:

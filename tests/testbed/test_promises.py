@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.roles.test_templates import render
-from tests.testbed.conftest import ROOT, SHORT, evidence, newest_verdict, play, run
+from tests.testbed.conftest import ROOT, evidence, newest_verdict, play, run
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -27,19 +27,17 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 
 @pytest.mark.usefixtures("testbed")
 def test_provisioning_twice_changes_nothing() -> None:
-    provision = ["ansible-playbook", "-v", "run-case.yml", "-e", "case=1", "-e", "provision=always", *SHORT]
-    first = run(*provision)
+    first = play("-e", "case=1")  # provisioned, by now or already
     assert first.returncode == 0, evidence(first)
-    second = run(*provision)
+    second = play("-v", "-e", "case=1", "-e", "provision=always")
     provisioning = second.stdout.partition("PLAY [Provision the proxy hosts]")[2].partition("PLAY [")[0]
-    assert "Install the agent" in provisioning
+    assert "Install the agent" in provisioning, evidence(second)
     assert re.findall(r"^changed: .*", provisioning, re.MULTILINE) == [], provisioning
 
 
 def test_a_run_that_is_killed_is_undone_by_the_host_itself(
     testbed: Callable[[str], str], snapshot: Callable[[], str]
 ) -> None:
-    play("-e", "case=1")  # provisioned, and nothing of a run on it
     before = snapshot()
     process = start_case_3()
     assert testbed("cat /proc/sys/net/core/somaxconn").strip() == "8"
@@ -75,7 +73,7 @@ def start_case_3() -> subprocess.Popen[bytes]:
     """Start a long run and wait until its flood is on."""
     process = subprocess.Popen(
         ["ansible-playbook", "run-case.yml", "-e", "case=3", "-e", "guard_margin_s=3", "-e", "baseline_s=1",
-         "-e", "drain_s=1", "-e", "proxy_read_timeout_s=4", "-e", "proxy_connect_timeout_s=1"],
+         "-e", "drain_s=1", "-e", "proxy_read_timeout_s=3", "-e", "proxy_connect_timeout_s=1"],
         cwd=ROOT, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
