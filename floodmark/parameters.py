@@ -7,6 +7,7 @@ describe how a host is prepared.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -46,11 +47,12 @@ class Parameters(BaseModel):
     ]
     load_shape: Annotated[
         LoadShape,
-        Field(
-            description="burst: each user sends one request, all at once. sustained: users send again when answered."
-        ),
+        Field(description="burst: each user sends one request. sustained: users send again when answered."),
     ]
     users: Annotated[int, _number("users", 1, 10000, "Clients of the flood, each with one request at a time.")]
+    start_spread_ms: Annotated[
+        int, _number("ms", 0, 60000, "Time over which the users send their first requests, evenly; 0 is all at once.")
+    ]
     duration_s: Annotated[
         int, _number("s", 1, 3600, "How long a sustained flood sends new requests; a burst sends once.")
     ]
@@ -74,7 +76,8 @@ class Parameters(BaseModel):
     @property
     def flood_at_most_s(self) -> int:
         """Upper bound of the flood phase; the run ends a flood that takes longer."""
-        return (self.duration_s if self.load_shape == "sustained" else 0) + self.answer_timeout_s
+        sending_s = self.duration_s if self.load_shape == "sustained" else math.ceil(self.start_spread_ms / 1000)
+        return sending_s + self.answer_timeout_s
 
 
 def range_of(name: str) -> str:

@@ -5,8 +5,11 @@
 
 Two load shapes:
 
-    burst      every user sends exactly one request, all at the same moment: the study's loop of 32 curls
+    burst      every user sends exactly one request: the study's loop of 32 curls
     sustained  users send again when they were answered, until the duration is over
+
+The first requests are spread evenly over a short time, as those of a loop are. All in one moment, nginx
+would read and pass them on in one go, faster than any server accepts: that is a race and no fault.
 
 A flood ends by itself when every request has ended. The upstream's queue is what is measured, so a
 request that is answered badly is a result and not a failure of the run.
@@ -38,6 +41,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     """Add what a flood wants to know beyond Locust's own options."""
     group = parser.add_argument_group("Floodmark")
     group.add_argument("--load-shape", choices=["burst", "sustained"], default="burst")
+    group.add_argument("--start-spread-ms", type=int, default=50, help="time over which users send for the first time")
     group.add_argument("--duration-s", type=int, default=10, help="how long a sustained flood sends")
     group.add_argument("--think-time-ms", type=int, default=50, help="pause of a sustained user after an answer")
     group.add_argument("--payload-bytes", type=int, default=0, help="body of a POST; 0 sends GET")
@@ -73,8 +77,9 @@ class Flood:
         self._before_id = f"{self.method} / HTTP/1.1\r\nHost: {target.netloc}\r\nX-Floodmark-Id: ".encode()
         self._after_id = f"\r\nConnection: {connection}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         self.begin = Event()
-        self.stop_ns = 0
+        self.begin_ns = 0
         self.issued = 0
+        self._turns = 0
         self.cpu_warning = False
         self._cpu_s = 0.0
         self._users_left = options.num_users
@@ -89,8 +94,20 @@ class Flood:
         """Give the signal, once all users stand ready and the baseline is over."""
         gevent.sleep(max(0.0, self._start_at - time.time()))
         self._cpu_s = time.process_time()
-        self.stop_ns = time.monotonic_ns() + self.options.duration_s * 1_000_000_000
+        self.begin_ns = time.monotonic_ns()
         self.begin.set()
+
+    def await_turn(self) -> None:
+        """Wait for the signal, then for this user's place in the spread."""
+        turn = self._turns
+        self._turns += 1
+        self.begin.wait()
+        due_ns = self.begin_ns + turn * self.options.start_spread_ms * 1_000_000 // self.options.num_users
+        gevent.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+
+    def is_over(self) -> bool:
+        """Tell whether a sustained flood has sent long enough."""
+        return time.monotonic_ns() >= self.begin_ns + self.options.duration_s * 1_000_000_000
 
     def user_is_done(self) -> None:
         """Count a user that sends no more; the last one ends the flood."""
@@ -139,8 +156,8 @@ class FloodUser(User):
         self._client = Client(flood.address, options.answer_timeout_s, reuse=options.reuse_connections)
 
     def on_start(self) -> None:
-        """Stand ready until the flood begins."""
-        flood.begin.wait()
+        """Stand ready until it is this user's turn."""
+        flood.await_turn()
 
     def on_stop(self) -> None:
         """Leave no connection behind."""
@@ -153,7 +170,7 @@ class FloodUser(User):
         self._send_one(str(flood.issued))
         if flood.options.load_shape == "sustained":
             gevent.sleep(flood.options.think_time_ms / 1000)
-            if time.monotonic_ns() < flood.stop_ns:
+            if not flood.is_over():
                 return
         flood.user_is_done()
         raise StopUser

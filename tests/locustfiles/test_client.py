@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.locustfiles.conftest import flood
 
-# Locust patches sockets and threads, so it lives in a process of its own.
 SERVER = """
 import socket, sys
 listener = socket.socket(); listener.bind(("127.0.0.1", 0)); listener.listen(8)
@@ -49,20 +47,14 @@ def test_the_end_of_a_request_has_one_class(tmp_path: Path, answer: str, status:
         [sys.executable, "-c", SERVER, answer], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout
-        assert flood(tmp_path, int(server.stdout.readline())) == (status, error, length)
+        assert end_of_one(tmp_path, int(server.stdout.readline())) == (status, error, length)
         server.kill()
 
 
 def test_nobody_listening_is_refused(tmp_path: Path) -> None:
-    assert flood(tmp_path, 1) == ("", "refused", "")
+    assert end_of_one(tmp_path, 1) == ("", "refused", "")
 
 
-def flood(folder: Path, port: int) -> tuple[str, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "locust", "-f", "locustfiles/flood.py", "--headless", "--users=1", "--spawn-rate=1",
-         f"--host=http://127.0.0.1:{port}", "--exit-code-on-error=0", f"--output={folder}", "--answer-timeout-s=1"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (row,) = csv.DictReader((folder / "requests.csv").read_text().splitlines())
+def end_of_one(folder: Path, port: int) -> tuple[str, str, str]:
+    (row,) = flood(folder, port, "--users=1", "--spawn-rate=1")
     return row["status"], row["error"], row["body_bytes"]
