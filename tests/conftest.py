@@ -36,12 +36,13 @@ def testbed() -> Callable[[str], str]:
     """Start the testbed; return a function that runs a shell line on its proxy host and gives its output."""
     up = run("ansible-playbook", "playbooks/testbed-up.yml")
     assert up.returncode == 0, evidence(up)
-    address = (ROOT / ".testbed/hosts/proxy1/address").read_text()
-    ssh = ["ssh", "-i", ".testbed/ssh/id_ed25519", "-o", "UserKnownHostsFile=.testbed/ssh/known_hosts",
-           "-o", "BatchMode=yes", f"root@{address}"]  # fmt: skip
 
     def on_host(line: str) -> str:
-        done = run(*ssh, line)
+        address = (ROOT / ".testbed/hosts/proxy1/address").read_text()
+        done = run(
+            "ssh", "-i", ".testbed/ssh/id_ed25519", "-o", "UserKnownHostsFile=.testbed/ssh/known_hosts",
+            "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", f"root@{address}", line,
+        )  # fmt: skip
         assert done.returncode == 0, evidence(done)
         return done.stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,12 +127,27 @@ def test_stopping_the_testbed_leaves_nothing_on_this_machine() -> None:
 
 
 def test_a_host_that_died_is_replaced(testbed: Callable[[str], str]) -> None:
-    pid = int((ROOT / ".testbed/hosts/proxy1/pid").read_text())
+    pid = pid_of_the_container()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10, "the container ends")
     up = run("ansible-playbook", "playbooks/testbed-up.yml")
     assert up.returncode == 0, evidence(up)
     assert testbed("systemctl is-system-running").strip() == "running"
+
+
+def test_a_host_of_a_checkout_that_was_removed_is_replaced(testbed: Callable[[str], str]) -> None:
+    pid = pid_of_the_container()
+    shutil.rmtree(ROOT / ".testbed")
+    up = run("ansible-playbook", "playbooks/testbed-up.yml")
+    assert up.returncode == 0, evidence(up)
+    assert testbed("systemctl is-system-running").strip() == "running"
+    assert pid_of_the_container() != pid
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10, "the container of before ends")
+
+
+def pid_of_the_container() -> int:
+    found = run("pgrep", "--full", "--", f"--machine=fm-{id_of_this_checkout()}-proxy1")
+    return int(found.stdout)
 
 
 def id_of_this_checkout() -> str:

@@ -109,8 +109,14 @@ class Testbed:
             yield
 
     def hosts(self):
-        folder = self.folder / "hosts"
-        return [Host(self, path.name) for path in sorted(folder.iterdir())] if folder.exists() else []
+        """Return the hosts that have a folder here or a network namespace of our name."""
+        prefix = self.bridge + "-"
+        names = {path.name for path in self.folder.glob("hosts/*")}
+        names |= {path.name[len(prefix) :] for path in Path("/run/netns").glob(prefix + "*")}
+        return [Host(self, name) for name in sorted(names)]
+
+    def interfaces(self):
+        return sorted(path.name for path in Path("/sys/class/net").glob(f"fm{self.id}-*"))
 
     # --- keys ---------------------------------------------------------------------------------
 
@@ -145,6 +151,8 @@ class Testbed:
         """Return the subnet of this testbed; the first time a free one is chosen."""
         record = self.folder / "subnet"
         if not record.exists():
+            # Whoever removes a checkout without stopping its testbed leaves it running, under our name.
+            self.remove_from_machine()
             record.write_text(str(self.free_subnet()), encoding="ascii")
         return ipaddress.ip_network(record.read_text(encoding="ascii"))
 
@@ -171,13 +179,19 @@ class Testbed:
 
     def remove(self):
         """Stop every host and remove all traces; return whether there were any."""
-        existed = self.folder.exists() or Path("/sys/class/net", self.bridge).exists()
-        for host in self.hosts():
-            host.remove()
+        existed = self.folder.exists() or Path("/sys/class/net", self.bridge).exists() or bool(self.hosts())
+        self.remove_from_machine()
         self.close_connections()
-        quietly("ip", "link", "delete", self.bridge)
         shutil.rmtree(str(self.folder), ignore_errors=True)
         return existed
+
+    def remove_from_machine(self):
+        """End every container and remove what the kernel holds for it."""
+        for host in self.hosts():
+            host.stop()
+            host.remove_namespace()
+        for interface in (*self.interfaces(), self.bridge):
+            quietly("ip", "link", "delete", interface)
 
     def close_connections(self):
         """End the ssh connections that Ansible keeps open for a while after a run."""
@@ -206,13 +220,13 @@ class Host:
         return "fm{}-{}".format(self.testbed.id, self.address.rpartition(".")[2])
 
     def pid(self):
-        """Return the process of the container, or None; a number that was reused is not taken for it."""
-        try:
-            pid = int((self.folder / "pid").read_text(encoding="ascii"))
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            return None
-        return pid if ("--machine=" + self.machine).encode() in command else None
+        """Return the process of the container, whoever started it, or None."""
+        option = ("--machine=" + self.machine).encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if option in (folder / "cmdline").read_bytes().split(b"\0"):
+                    return int(folder.name)
+        return None
 
     def runs(self):
         return self.pid() is not None and self.answers()
@@ -244,7 +258,8 @@ class Host:
 
     def make_network(self):
         """Give the host a network namespace with one interface on the bridge."""
-        self.remove_network()
+        quietly("ip", "link", "delete", self.interface)
+        self.remove_namespace()
         inside = ("ip", "-n", self.machine)
         run("ip", "netns", "add", self.machine)
         run("ip", "link", "add", self.interface, "type", "veth", "peer", "name", "eth0", "netns", self.machine)
@@ -299,7 +314,6 @@ class Host:
                 # Without this the container could not set the sysctls of its own network namespace.
                 env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "NOTIFY_SOCKET": str(ready_path)},
             )  # fmt: skip
-            (self.folder / "pid").write_text(str(process.pid), encoding="ascii")
             self.wait_until_ready(ready, process, timeout_s)
 
     def wait_until_ready(self, ready, process, timeout_s):
@@ -342,15 +356,8 @@ class Host:
                 select.select([ended], [], [], STOP_TIMEOUT_S)
                 os.close(ended)
 
-    def remove_network(self):
-        quietly("ip", "link", "delete", self.interface)
+    def remove_namespace(self):
         quietly("ip", "netns", "delete", self.machine)
-
-    def remove(self):
-        self.stop()
-        if (self.folder / "address").exists():
-            self.remove_network()
-        shutil.rmtree(str(self.folder), ignore_errors=True)
 
 
 def main():
