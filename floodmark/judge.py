@@ -27,7 +27,7 @@ from floodmark.ingest import PHASES, Ingested, create_tables, ingest
 from floodmark.parameters import Parameters
 from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
 
-# A worker needs one slot for its listener, one for the channel to the master and one for our status poll.
+# A worker needs one slot for its listener and one for the channel to the master.
 SLOTS_NOT_FOR_CLIENTS = 2
 # Locust's own warning looks every five seconds; a shorter flood cannot saturate it for long enough to matter.
 SATURATED_SHARE = 0.9
