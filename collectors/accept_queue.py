@@ -6,76 +6,80 @@ from typing import Union
 
 from collectors.config import Listener
 from collectors.errors import Unreadable
-from collectors.proc_net_unix import find_listener, read_proc_net_unix
-from collectors.sock_diag import Depth, SockDiag
+from collectors.proc_net_unix import SS_CONNECTING, count_states, find_listener, read_proc_net_unix
+from collectors.sock_diag import DepthProbe, Question, ask_tcp_listener, ask_unix_listener, kernel_has_unix_diag
 
 Row = tuple[Union[int, float, str, None], ...]
 
-# Finding a unix listener again means reading all of /proc/net/unix, which is dear.
-SEARCH_INTERVAL_NS = 100_000_000
+# Reading all of /proc/net/unix is dear, be it to find a listener or to count.
+PROC_INTERVAL_NS = 100_000_000
+VIA = {"unix": "unix_diag", "tcp": "inet_diag"}
 
 
 class AcceptQueue:
     """Asks the kernel for the accept queue of every listener.
+
+    A unix listener is asked for by its inode, which is looked up again when there is no answer: it was replaced.
 
     Args:
         listeners: what to look at.
     """
 
     def __init__(self, listeners: list[Listener]) -> None:
-        self._probes = [UnixProbe(one) if one.transport == "unix" else TcpProbe(one) for one in listeners]
-        self._diag = SockDiag()
+        by_count = [one for one in listeners if one.transport == "unix" and not kernel_has_unix_diag()]
+        self._counts = [ProcCount(one) for one in by_count]
+        self._listeners = [one for one in listeners if one not in by_count]
+        self._complete = False
+        self._look_again_ns = 0
+        self._probe = DepthProbe([])
+
+    def close(self) -> None:
+        """Give the netlink socket back."""
+        self._probe.close()
 
     def read(self, now_ns: int) -> list[Row]:
         """Return one row for each listener; a listener that is not there has a reason instead of a depth."""
-        rows: list[Row] = []
-        for probe in self._probes:
-            try:
-                depth, limit = probe.depth(self._diag, now_ns)
-                rows.append((probe.name, depth, limit, None))
-            except Unreadable as why:
-                rows.append((probe.name, None, None, str(why)))
+        if not self._complete and now_ns >= self._look_again_ns:
+            self._look_again_ns = now_ns + PROC_INTERVAL_NS
+            self._probe.close()
+            self._probe = DepthProbe([_question(one) for one in self._listeners])
+        rows = [row for count in self._counts for row in count.rows(now_ns)]
+        self._complete = True
+        for listener, answer in zip(self._listeners, self._probe.ask()):
+            if isinstance(answer, str):
+                self._complete = False
+                rows.append((listener.name, None, None, None, answer))
+            else:
+                rows.append((listener.name, *answer, VIA[listener.transport], None))
         return rows
 
 
-class TcpProbe:
-    """Asks for a TCP listener by its port."""
+class ProcCount:
+    """Counts connections in /proc/net/unix, where the kernel has no unix_diag: seldom, and without the limit."""
 
     def __init__(self, listener: Listener) -> None:
-        self.name = listener.name
-        self._port = listener.port
-
-    def depth(self, diag: SockDiag, now_ns: int) -> Depth:  # noqa: ARG002 - the probes are called alike
-        """Return depth and limit."""
-        return diag.tcp_listener(self._port)
-
-
-class UnixProbe:
-    """Asks for a unix listener by its inode, and looks the inode up again when the listener was replaced."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.name = listener.name
+        self._name = listener.name
         self._path = listener.path.encode()
-        self._inode = 0
-        self._search_again_ns = 0
-        self._last_reason = ""
+        self._count_again_ns = 0
 
-    def depth(self, diag: SockDiag, now_ns: int) -> Depth:
-        """Return depth and limit."""
-        if not self._inode:
-            self._search(now_ns)
+    def rows(self, now_ns: int) -> list[Row]:
+        """Return a row, or none when the file was read not long ago."""
+        if now_ns < self._count_again_ns:
+            return []
+        self._count_again_ns = now_ns + PROC_INTERVAL_NS
         try:
-            return diag.unix_listener(self._inode)
-        except Unreadable:
-            self._inode = 0
-            raise
-
-    def _search(self, now_ns: int) -> None:
-        if now_ns < self._search_again_ns:
-            raise Unreadable(self._last_reason)
-        self._search_again_ns = now_ns + SEARCH_INTERVAL_NS
-        try:
-            self._inode = find_listener(read_proc_net_unix(), self._path)
+            text = read_proc_net_unix()
+            find_listener(text, self._path)
         except Unreadable as why:
-            self._last_reason = str(why)
-            raise
+            return [(self._name, None, None, None, str(why))]
+        return [(self._name, count_states(text, self._path).on_path[SS_CONNECTING], None, "proc", None)]
+
+
+def _question(listener: Listener) -> Question | str:
+    """Return what to ask for a listener, or why that is not known now."""
+    if listener.transport == "tcp":
+        return ask_tcp_listener(listener.port)
+    try:
+        return ask_unix_listener(find_listener(read_proc_net_unix(), listener.path.encode()))
+    except Unreadable as why:
+        return str(why)

@@ -2,23 +2,22 @@
 
     python3 -m collectors.agent /etc/floodmark/agent.json
 
-It knows no metric. Deadlines are absolute on the monotonic clock; a reading that is late is made
-at once, readings that were missed altogether are counted and not made up for. SIGTERM and SIGINT end it
-with its last rows on disk; of what it wrote before a SIGKILL at most the last half second is missing.
+It knows no metric. Each source has a timer of the kernel's with absolute deadlines; a reading that is late is
+made at once, beats that were missed altogether are counted and not made up for. SIGTERM and SIGINT end it with
+its last rows on disk; of what it wrote before a SIGKILL at most the last tenth of a second is missing.
 """
 
 from __future__ import annotations
 
-import csv
 import gc
-import io
 import os
 import resource
-import select
 import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Callable, Protocol, Union
@@ -27,161 +26,163 @@ from collectors import fields
 from collectors.accept_queue import AcceptQueue
 from collectors.config import Config, read_config
 from collectors.errors import Unreadable
+from collectors.loop import READABLE, Loop
+from collectors.output import Output, OutputError, TableWriter
 from collectors.process import Processes
 from collectors.stub_status import StubStatus
 from collectors.tcp_ext import TcpExt
+from collectors.timer import Timer
 from collectors.unix_states import UnixStates
-from collectors.upstream_conns import UpstreamConns
+from collectors.upstream_conns import upstream_conns
 
 Row = tuple[Union[int, float, str, None], ...]
+Reading = Callable[[], "Iterable[Row | None]"]
 
-FLUSH_INTERVAL_NS = 500_000_000
+HAND_OVER_INTERVAL_NS = 100_000_000
+COST_INTERVAL_NS = 100_000_000
 # Sources whose rates divide each other would come due together for ever; all at once they take longer than
 # one beat of the fastest. No multiple of a millisecond, so that the slow ones fall between two beats of that.
 STAGGER_NS = 3_300_000
 
 
 class Source(Protocol):
-    """What can be read: rows without their time, in the order of the table's columns."""
+    """What can be read: rows without their time, in the order of the table's columns.
 
-    def read(self, now_ns: int) -> list[Row]:
+    A reading that takes longer than a beat of the fastest source has pauses: None instead of a row. Whatever
+    is due meanwhile goes first.
+    """
+
+    def read(self, now_ns: int) -> Iterable[Row | None]:
         """Return the rows of one reading, or raise Unreadable with the reason."""
 
 
-class TableWriter:
-    """Appends rows of one table to its CSV file."""
-
-    def __init__(self, folder: Path, table: fields.Table) -> None:
-        self._empty: Row = (None,) * (len(table.columns) - 2)
-        self._file = (folder / f"{table.name}.csv").open("w", encoding="utf-8", newline="")
-        self._buffer = io.StringIO(newline="")
-        self._csv = csv.writer(self._buffer, lineterminator="\n")
-        self._csv.writerow(table.columns)
-
-    def write(self, t_ns: int, rows: list[Row]) -> None:
-        """Add the rows of one reading."""
-        for row in rows:
-            self._csv.writerow((t_ns, *row))
-
-    def write_failure(self, t_ns: int, reason: str) -> None:
-        """Add a row that says why there is no reading."""
-        self._csv.writerow((t_ns, *self._empty, reason))
-
-    def flush(self) -> None:
-        """Hand everything to the kernel."""
-        self._file.write(self._buffer.getvalue())
-        self._file.flush()
-        self._buffer.seek(0)
-        self._buffer.truncate()
-
-
 class Beat:
-    """One source with its rate, its next deadline and its file."""
+    """One source with its timer and its file.
 
-    def __init__(self, source: Source, table: fields.Table, rate_hz: float, folder: Path, start_ns: int) -> None:
-        self.source = source
-        self.writer = TableWriter(folder, table)
-        self.interval_ns = int(1e9 / rate_hz)
-        self.due_ns = start_ns
+    Args:
+        source: what is read.
+        interval_ns: from one reading to the next.
+        table: where its rows go.
+        ledger: where it is noted how late a reading was and how long it took.
+        loop: goes on with readings that pause.
+    """
 
-    def fire(self, now_ns: int) -> int:
-        """Make the reading that is due; return how many were missed before it."""
-        missed = (now_ns - self.due_ns) // self.interval_ns
-        self.due_ns += (missed + 1) * self.interval_ns
-        self.record(lambda: self.source.read(now_ns), now_ns)
-        return missed
+    def __init__(self, source: Source, interval_ns: int, table: TableWriter, ledger: TableWriter, loop: Loop) -> None:
+        self._source = source
+        self._timer = Timer(interval_ns)
+        self._table = table
+        self._note = ledger.add
+        self._loop = loop
+        self._paused = False
+        self._owed_ns = 0
 
-    def record(self, reading: Callable[[], list[Row]], t_ns: int) -> None:
-        """Write the rows of a reading, or why there are none."""
+    def start(self, first_ns: int) -> None:
+        """Read for the first time at a time, and then in intervals."""
+        self._timer.start(first_ns)
+        self._loop.watch(self._timer.fd, READABLE, self.fire)
+
+    def fire(self) -> None:
+        """Make the reading that is due."""
+        due_ns, lost = self._timer.last_due()
+        now_ns = time.monotonic_ns()
+        if self._paused:
+            self._table.add_failure(now_ns, "the reading before this one was still under way")
+        else:
+            self._record(partial(self._source.read, now_ns), now_ns)
+        inside_ns = time.monotonic_ns() - now_ns + self._owed_ns
+        self._owed_ns = 0
+        self._note((now_ns, self._table.name, now_ns - due_ns, inside_ns, lost, None, None))
+
+    def deliver(self, reading: Reading) -> None:
+        """Take a reading whose answer has come later than its question."""
+        now_ns = time.monotonic_ns()
+        self._record(reading, now_ns)
+        self._owed_ns += time.monotonic_ns() - now_ns
+
+    def _record(self, reading: Reading, t_ns: int) -> None:
+        """Write the rows of a reading, or why there are none; after a pause go on when there is time."""
+        self._paused = False
         try:
-            self.writer.write(t_ns, reading())
+            for row in (rows := reading()):
+                if row is None:
+                    self._paused = True
+                    self._loop.later(partial(self.deliver_rest, rows, t_ns))
+                    return
+                self._table.add((t_ns, *row))
         except (Unreadable, OSError) as why:
-            self.writer.write_failure(t_ns, str(why))
+            self._table.add_failure(t_ns, str(why))
 
-
-class Ledger:
-    """Source agent: lateness, losses and cost since the row before."""
-
-    def __init__(self) -> None:
-        self._cpu_s = time.process_time()
-        self._reset()
-
-    def _reset(self) -> None:
-        self.ticks = self.lost = self.lateness_max_ns = self.lateness_sum_ns = 0
-
-    def note(self, lateness_ns: int, missed: int) -> None:
-        """Count one reading."""
-        self.ticks += 1
-        self.lost += missed
-        self.lateness_sum_ns += lateness_ns
-        self.lateness_max_ns = max(self.lateness_max_ns, lateness_ns)
-
-    def read(self, now_ns: int) -> list[Row]:  # noqa: ARG002 - all sources are called alike
-        """Return the row and begin a new one."""
-        cpu_s = time.process_time()
-        row: Row = (
-            self.ticks, self.lost, self.lateness_max_ns, self.lateness_sum_ns, round(cpu_s - self._cpu_s, 6), None,
-        )  # fmt: skip
-        self._cpu_s = cpu_s
-        self._reset()
-        return [row]
+    def deliver_rest(self, rows: Iterable[Row | None], t_ns: int) -> None:
+        """Go on with a reading that has paused."""
+        now_ns = time.monotonic_ns()
+        self._record(lambda: rows, t_ns)
+        self._owed_ns += time.monotonic_ns() - now_ns
 
 
 class Agent:
-    """All sources of one configuration and the loop that reads them."""
+    """All sources of one configuration and the loop that reads them.
+
+    Args:
+        config: what to read, how often, and where to write it.
+    """
 
     def __init__(self, config: Config) -> None:
-        self._ledger = Ledger()
-        self._status = StubStatus(config.front.port, config.status_path)
+        self._loop = Loop()
+        self._output = Output(config.output)
+        self._ledger = self._output.table(fields.AGENT)
+        self._rates_hz = config.rates_hz
+        self._beats: list[Beat] = []
+        self._cpu_s = time.process_time()
+        self._add("accept_queue", AcceptQueue(config.listeners))
+        self._add("unix_states", UnixStates(config.upstream))
+        self._add("upstream_conns", upstream_conns(config.upstream))
+        self._add("tcp_ext", TcpExt())
+        status = StubStatus(config.front.port, config.status_path, self._loop)
+        status.deliver = self._add("stub_status", status).deliver
         processes = Processes(config.nginx_unit, config.upstream_unit)
-        rates_hz = {**config.rates_hz, "process": config.rates_hz["process"] * processes.readings_a_round}
-        sources: dict[str, Source] = {
-            "accept_queue": AcceptQueue(config.listeners),
-            "unix_states": UnixStates(config.upstream),
-            "upstream_conns": UpstreamConns(config.upstream),
-            "stub_status": self._status,
-            "process": processes,
-            "tcp_ext": TcpExt(),
-            "agent": self._ledger,
-        }
-        start_ns = time.monotonic_ns()
-        self._beats = {
-            name: Beat(source, fields.TABLES[name], rates_hz[name], config.output, start_ns + index * STAGGER_NS)
-            for index, (name, source) in enumerate(sources.items())
-        }
-        self._stop = False
+        self._add("process", processes, processes.readings_a_round)
+
+    def _add(self, name: str, source: Source, readings: int = 1) -> Beat:
+        """Read a source at its rate, or at a multiple of it where one reading is a part of the whole."""
+        interval_ns = int(1e9 / (self._rates_hz[name] * readings))
+        beat = Beat(source, interval_ns, self._output.table(fields.TABLES[name]), self._ledger, self._loop)
+        self._beats.append(beat)
+        return beat
+
+    def _every(self, interval_ns: int, act: Callable[[], None]) -> None:
+        timer = Timer(interval_ns)
+        timer.start(time.monotonic_ns() + interval_ns)
+
+        def fire() -> None:
+            timer.last_due()
+            act()
+
+        self._loop.watch(timer.fd, READABLE, fire)
+
+    def _note_cost(self) -> None:
+        cpu_s = time.process_time()
+        self._ledger.add((time.monotonic_ns(), "agent", None, None, None, round(cpu_s - self._cpu_s, 6), None))
+        self._cpu_s = cpu_s
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """End the loop after the reading that is under way."""
-        self._stop = True
+        """End after the reading that is under way."""
+        self._loop.stop()
 
     def run(self) -> None:
-        """Read until told to stop; everything is on disk when it returns."""
-        beats = list(self._beats.values())
-        status = self._beats["stub_status"]
-        flush_ns = time.monotonic_ns() + FLUSH_INTERVAL_NS
-        while not self._stop:
-            next_ns = min(beat.due_ns for beat in beats)
-            answer_fd = self._status.fileno()
-            # An answer of nginx may come before the next deadline; select() keeps microseconds.
-            wait_s = max(0, next_ns - time.monotonic_ns()) / 1e9
-            readable, _, _ = select.select([answer_fd] if answer_fd >= 0 else [], [], [], wait_s)
-            if readable:
-                status.record(self._status.receive, time.monotonic_ns())
-            for beat in beats:
-                now_ns = time.monotonic_ns()
-                if now_ns >= beat.due_ns:
-                    lateness_ns = now_ns - beat.due_ns
-                    self._ledger.note(lateness_ns, beat.fire(now_ns))
-            if time.monotonic_ns() >= flush_ns:
-                self._flush()
-                flush_ns += FLUSH_INTERVAL_NS
-        self._beats["agent"].fire(time.monotonic_ns())
-        self._flush()
+        """Read until told to stop; everything is on disk when it returns.
 
-    def _flush(self) -> None:
-        for beat in self._beats.values():
-            beat.writer.flush()
+        Raises:
+            OutputError: it could not be written.
+        """
+        self._every(COST_INTERVAL_NS, self._note_cost)
+        self._every(HAND_OVER_INTERVAL_NS, self._output.hand_over)
+        first_ns = time.monotonic_ns()
+        for beat in self._beats:
+            first_ns += STAGGER_NS
+            beat.start(first_ns)
+        self._loop.run()
+        self._note_cost()
+        self._output.close()
 
 
 def notify(state: str) -> None:
@@ -198,19 +199,17 @@ def main() -> int:
     config = read_config(Path(sys.argv[1]))
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # Wake up at the deadline and not up to 50 us after it (PR_SET_TIMERSLACK of prctl(2)).
-    Path("/proc/self/timerslack_ns").write_text("1", encoding="ascii")
-    agent = Agent(config)
-    signal.signal(signal.SIGTERM, agent.stop)
-    signal.signal(signal.SIGINT, agent.stop)
-    # Everything that lives now lives until the end; what comes after is freed by reference counts.
-    gc.freeze()
-    gc.disable()
-    notify("READY=1")
     try:
+        agent = Agent(config)
+        signal.signal(signal.SIGTERM, agent.stop)
+        signal.signal(signal.SIGINT, agent.stop)
+        # Everything that lives now lives until the end; what comes after is freed by reference counts.
+        gc.freeze()
+        gc.disable()
+        notify("READY=1")
         agent.run()
-    except OSError as error:
-        print(f"floodmark agent: cannot write to {config.output}: {error.strerror}", file=sys.stderr)
+    except (Unreadable, OutputError, OSError) as error:
+        print(f"floodmark agent: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,13 +6,14 @@ reading, the last one the reason why a reading failed; a failed reading has no v
 
 History of FORMAT_VERSION, raised when a column changes its meaning, name or unit:
     1  first version
+    2  accept_queue.via; unix_states.all_*; upstream_conns.waiting_*; process.sockets; agent has a row for each reading
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of a run: a name, what it is, its columns in order, and its default rate if it is sampled."""
+    """One table of a run: a name, what it is, and its columns in order."""
 
     name: str
     about: str
     fields: tuple[Field, ...]
-    rate_hz: float | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -56,6 +56,7 @@ _DIAG_UNIX = "net/unix/diag.c sk_diag_show_rqlen"
 _SEQ_UNIX = "net/unix/af_unix.c unix_seq_show"
 _STATUS = "nginx ngx_http_stub_status_module.c"
 _NETSTAT = "/proc/net/netstat, net/ipv4/proc.c"
+_AGENT = "collectors/agent.py"
 _SMAPS = "/proc/PID/smaps_rollup, fs/proc/task_mmu.c"
 
 ACCEPT_QUEUE = Table(
@@ -78,14 +79,20 @@ ACCEPT_QUEUE = Table(
             "min(backlog, somaxconn) at the moment of listen(), as the kernel holds it.",
             "sk_max_ack_backlog by udiag_wqueue or idiag_wqueue",
         ),
+        Field(
+            "via",
+            "text",
+            "",
+            "unix_diag or inet_diag; proc where the kernel has no unix_diag: counted in /proc/net/unix, without limit.",
+            "collectors/accept_queue.py",
+        ),
         REASON,
     ),
-    rate_hz=1000,
 )
 
 UNIX_STATES = Table(
     "unix_states",
-    "Rows of /proc/net/unix on the upstream's path, counted by state. TCP has no such rows.",
+    "Rows of /proc/net/unix by state: those on the upstream's path, and all. TCP has no such rows.",
     (
         T_NS,
         Field("free_socks", "integer", "socks", "State 00, SS_FREE.", _SEQ_UNIX),
@@ -105,14 +112,17 @@ UNIX_STATES = Table(
         ),
         Field("connected_socks", "integer", "socks", "State 03, SS_CONNECTED: accepted connections.", _SEQ_UNIX),
         Field("disconnecting_socks", "integer", "socks", "State 04, SS_DISCONNECTING.", _SEQ_UNIX),
+        *(
+            Field(f"all_{state}_socks", "integer", "socks", "The same for the whole network namespace.", _SEQ_UNIX)
+            for state in ("free", "unconnected", "connecting", "connected", "disconnecting")
+        ),
         REASON,
     ),
-    rate_hz=20,
 )
 
 UPSTREAM_CONNS = Table(
     "upstream_conns",
-    "Connections that the upstream has accepted and not closed, and the bytes it left unread in them.",
+    "Connections to the upstream: accepted and not closed, with the bytes left unread in them; waiting for accept().",
     (
         T_NS,
         Field(
@@ -123,9 +133,22 @@ UPSTREAM_CONNS = Table(
             "net/unix/diag.c, net/ipv4/inet_diag.c",
         ),
         Field("unread_bytes", "integer", "bytes", "Sum of their receive queues.", "udiag_rqueue, idiag_rqueue"),
+        Field(
+            "waiting_live_conns",
+            "integer",
+            "conns",
+            "In the accept queue, and the client is still there.",
+            "unix: UNIX_DIAG_ICONS has the client's inode; TCP: no inode, not CLOSE_WAIT",
+        ),
+        Field(
+            "waiting_dead_conns",
+            "integer",
+            "conns",
+            "In the accept queue, and the client has closed: its slot remains used. Not seen over TCP after a reset.",
+            "unix: UNIX_DIAG_ICONS has 0; TCP: no inode, CLOSE_WAIT",
+        ),
         REASON,
     ),
-    rate_hz=10,
 )
 
 STUB_STATUS = Table(
@@ -167,7 +190,6 @@ STUB_STATUS = Table(
         ),
         REASON,
     ),
-    rate_hz=20,
 )
 
 PROCESS = Table(
@@ -182,13 +204,14 @@ PROCESS = Table(
             "integer",
             "bytes",
             "Virtual memory: the study's VmSize.",
-            "psutil memory_info().vms",
+            "/proc/PID/status",
         ),
         Field("rss_bytes", "integer", "bytes", "Resident memory, shared pages included.", _SMAPS),
         Field("pss_bytes", "integer", "bytes", "Resident memory, shared pages divided by their users.", _SMAPS),
         Field("private_dirty_bytes", "integer", "bytes", "Memory that this process alone has written.", _SMAPS),
         Field("fds", "integer", "fds", "Open file descriptors.", "/proc/PID/fd"),
-        Field("threads", "integer", "threads", "Threads.", "/proc/PID/stat"),
+        Field("sockets", "integer", "fds", "Open sockets: connections, listeners, channels.", "/proc/PID/fd"),
+        Field("threads", "integer", "threads", "Threads.", "/proc/PID/status"),
         Field("cpu_s", "real", "s", "User and system time since the process started.", "/proc/PID/stat"),
         Field(
             "voluntary_switches_total",
@@ -206,7 +229,6 @@ PROCESS = Table(
         ),
         REASON,
     ),
-    rate_hz=10,
 )
 
 TCP_EXT = Table(
@@ -252,40 +274,20 @@ TCP_EXT = Table(
         Field("syn_retrans_total", "integer", "events", "TCPSynRetrans: SYN segments sent again.", _NETSTAT),
         REASON,
     ),
-    rate_hz=10,
 )
 
 AGENT = Table(
     "agent",
-    "The agent itself: how late it was, what it lost and what it cost, since the row before.",
+    "The agent itself: a row for each reading that it made, and every 100 ms one of the source agent for its cost.",
     (
         T_NS,
-        Field("ticks", "integer", "ticks", "Readings that were due and made.", "collectors/agent.py"),
-        Field(
-            "lost_ticks",
-            "integer",
-            "ticks",
-            "Readings that were due and left out: the agent was too late.",
-            "collectors/agent.py",
-        ),
-        Field(
-            "lateness_max_ns",
-            "integer",
-            "ns",
-            "Largest delay of a reading after its due time.",
-            "collectors/agent.py",
-        ),
-        Field(
-            "lateness_sum_ns",
-            "integer",
-            "ns",
-            "Sum of all delays; divided by ticks it is the mean.",
-            "collectors/agent.py",
-        ),
-        Field("cpu_s", "real", "s", "Processor time used by the agent.", "CLOCK_PROCESS_CPUTIME_ID"),
+        Field("source", "text", "", "The table that the reading was for; agent: the agent as a whole.", _AGENT),
+        Field("late_ns", "integer", "ns", "How long after its due time the reading began.", _AGENT),
+        Field("inside_ns", "integer", "ns", "How long the reading and the writing of its rows took.", _AGENT),
+        Field("lost_ticks", "integer", "ticks", "Readings due before this one that were left out: too late.", _AGENT),
+        Field("cpu_s", "real", "s", "Processor time since the row before; only of agent.", "CLOCK_PROCESS_CPUTIME_ID"),
         REASON,
     ),
-    rate_hz=10,
 )
 
 REQUESTS = Table(

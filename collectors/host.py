@@ -24,7 +24,7 @@ from collectors import fields
 from collectors.config import Config, Listener, read_config
 from collectors.errors import Unreadable
 from collectors.proc_net_unix import find_listener, read_proc_net_unix
-from collectors.sock_diag import SockDiag
+from collectors.sock_diag import ask_tcp_listener, ask_unix_listener, depth_of
 
 # What decides about queues, buffers and retransmissions on the path under test.
 SYSCTLS = (
@@ -55,7 +55,6 @@ def describe(config: Config) -> dict[str, Any]:
             unread[name] = str(why)
             return None
 
-    diag = SockDiag()
     return {
         "format_version": fields.FORMAT_VERSION,
         "kernel": {
@@ -70,7 +69,7 @@ def describe(config: Config) -> dict[str, Any]:
         "virtualization": attempt("virtualization", lambda: _output(["systemd-detect-virt"], good=(0, 1))),
         "sysctls": {name: attempt(name, partial(_sysctl, name)) for name in SYSCTLS},
         "sysctls_before": attempt("sysctls_before", lambda: json.loads(_text(str(SYSCTL_RECORD)))),
-        "listeners": [attempt(f"listeners.{one.name}", partial(_listener, diag, one)) for one in config.listeners],
+        "listeners": [attempt(f"listeners.{one.name}", partial(_listener, one)) for one in config.listeners],
         "clocks": {
             "clocksource": attempt(
                 "clocks.clocksource",
@@ -151,14 +150,14 @@ def _os_name() -> str:
     raise Unreadable("/etc/os-release has no PRETTY_NAME")
 
 
-def _listener(diag: SockDiag, listener: Listener) -> dict[str, Any]:
+def _listener(listener: Listener) -> dict[str, Any]:
     """Return a listener as the kernel has it, with the program that owns it."""
     if listener.transport == "unix":
         inode = find_listener(read_proc_net_unix(), listener.path.encode())
-        limit = diag.unix_listener(inode).limit_conns
+        limit = depth_of(ask_unix_listener(inode))[1]
         owner = _owner_of_inode(inode)
     else:
-        limit = diag.tcp_listener(listener.port).limit_conns
+        limit = depth_of(ask_tcp_listener(listener.port))[1]
         owner = _owner_of_port(listener.port)
     return {
         "name": listener.name,

@@ -1,144 +1,157 @@
 """Source process: memory, descriptors and cpu of nginx's processes and of the upstream.
 
-    7f0c0e5f6000-7ffd4b5d9000 ---p 00000000 00:00 0                  [rollup]
-    Rss:                3952 kB
-    Pss:                1402 kB
-    Private_Dirty:       872 kB
+    813 (nginx) S 811 811 811 0 -1 …            /proc/PID/stat: parent is field 4, user and system time 14 and 15
+    VmSize:     11684 kB                        /proc/PID/status
+    Private_Dirty:       872 kB                 /proc/PID/smaps_rollup
 
-Source: /proc/PID/smaps_rollup, fs/proc/task_mmu.c
+Source: fs/proc/array.c, fs/proc/task_mmu.c
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+import os
+import re
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Union
 
-import psutil
-
-from collectors.errors import Unreadable
-
 Row = tuple[Union[int, float, str, None], ...]
 
-SEARCH_INTERVAL_NS = 1_000_000_000
+# Where systemd's tree of control groups may be mounted: v2, and v1 with or without a v2 beside it.
+CGROUP_MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd"))
+# Looking at more descriptors in one go would take longer than the fastest source can wait.
+FDS_A_STEP = 100
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+_STATUS = re.compile(r"^(VmSize|Threads|voluntary_ctxt_switches|nonvoluntary_ctxt_switches):\s+(\d+)", re.MULTILINE)
+_ROLLUP = re.compile(r"^(Rss|Pss|Private_Dirty):\s+(\d+)", re.MULTILINE)
 
 
-def parse_smaps_rollup(text: str) -> dict[str, int]:
-    """Return the sums of one smaps_rollup: name -> bytes."""
-    sums = {}
-    for line in text.splitlines()[1:]:
-        name, value, _unit = line.split()
-        sums[name.rstrip(":")] = int(value) * 1024
-    return sums
+def unit_processes(units: dict[str, str]) -> dict[str, Path]:
+    """Find out where the kernel lists the processes of systemd units.
 
+    Args:
+        units: name -> systemd unit, running.
 
-def main_pid(unit: str) -> int:
-    """Return the main process of a systemd unit.
-
-    Raises:
-        Unreadable: the unit has none.
+    Returns:
+        Name -> cgroup.procs, for the units that run.
     """
-    shown = subprocess.run(
-        ["systemctl", "show", "--property=MainPID", "--value", unit],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    pid = int(shown.stdout.strip() or 0)
-    if not pid:
-        raise Unreadable(f"{unit} does not run")
-    return pid
+    found: dict[str, Path] = {}
+    for name, unit in units.items():
+        shown = subprocess.run(
+            ["systemctl", "show", "--property=ControlGroup", "--value", unit],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        group = shown.stdout.strip().lstrip("/")
+        lists = (mount / group / "cgroup.procs" for mount in CGROUP_MOUNTS)
+        path = next((path for path in lists if group and path.exists()), None)
+        if path:
+            found[name] = path
+    return found
 
 
-def child_pids(pid: int) -> list[int]:
-    """Return the children of a process; psutil would look at every process of the host for that.
-
-    One line of numbers: `813 814 `.
-    Source: /proc/PID/task/PID/children, fs/proc/array.c
-    """
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def parent_and_cpu_s(stat: str) -> tuple[int, float]:
+    """Return the parent's pid and the user and system time of one /proc/PID/stat."""
+    # The name stands in brackets and may hold blanks and brackets itself; field 3 follows its last one.
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 class Processes:
-    """Follows the processes of two units, one process at each reading: all at once would take a millisecond.
+    """Follows the processes of two units, one at each reading: all at once would take too long for the beat.
 
     Args:
-        nginx_unit: its main process is the master, that one's children are the workers.
+        nginx_unit: the process whose parent is not of the unit is the master, the others are workers.
         upstream_unit: the misbehaving server.
     """
 
     def __init__(self, nginx_unit: str, upstream_unit: str) -> None:
-        self._units = {"nginx-master": nginx_unit, "upstream": upstream_unit}
-        self._found: dict[str, psutil.Process] = {}
-        self._search_again_ns: dict[str, int] = {}
-        for role in self._units:  # asking systemd takes long, so it is done before the first reading
-            with contextlib.suppress(Unreadable, psutil.Error):
-                self._find(role)
-        self._round = self._all()
-        self.readings_a_round = max(1, len(self._round))
+        self._units = {"nginx": nginx_unit, "upstream": upstream_unit}
+        self._lists = unit_processes(self._units)
+        self.readings_a_round = sum(max(1, len(self._pids(name))) for name in self._units)
+        self._turns = self._rounds()
 
-    def read(self, now_ns: int) -> list[Row]:
-        """Return the row of the next process; a unit without a process has a reason."""
-        self._round = self._round or self._all()
-        role, pid = self._round.pop(0)
-        if pid is not None:
-            return [_row(role, psutil.Process(pid))] if psutil.pid_exists(pid) else [_gone(role, pid)]
+    def read(self, now_ns: int) -> Iterator[Row | None]:  # noqa: ARG002 - all sources are called alike
+        """Yield the row of the next process, after as many pauses as its descriptors take."""
+        yield from next(self._turns)
+
+    def _pids(self, name: str) -> list[int]:
+        """Return the processes of a unit, none when it has stopped."""
         try:
-            return [_row(role, self._process(role, now_ns))]
-        except (Unreadable, psutil.Error) as why:
-            self._found.pop(role, None)
-            return [_failed(role, None, str(why))]
+            return [int(line) for line in self._lists[name].read_text().split()]
+        except (KeyError, OSError):
+            return []
 
-    def _all(self) -> list[tuple[str, int | None]]:
-        """List what there is to read: the units' main processes by their role, nginx's workers by their number."""
-        workers: list[tuple[str, int | None]] = []
-        if "nginx-master" in self._found:
-            with contextlib.suppress(OSError):
-                workers = [("nginx-worker", pid) for pid in child_pids(self._found["nginx-master"].pid)]
-        return [*((role, None) for role in self._units), *workers]
-
-    def _process(self, role: str, now_ns: int) -> psutil.Process:
-        process = self._found.get(role)
-        if process is None or not process.is_running():
-            if now_ns < self._search_again_ns.get(role, 0):
-                raise Unreadable(f"{self._units[role]} does not run")
-            self._search_again_ns[role] = now_ns + SEARCH_INTERVAL_NS
-            process = self._find(role)
-        return process
-
-    def _find(self, role: str) -> psutil.Process:
-        process = self._found[role] = psutil.Process(main_pid(self._units[role]))
-        return process
+    def _rounds(self) -> Iterator[Iterable[Row | None]]:
+        """Yield the reading of one process after the other, for ever."""
+        while True:
+            for name, unit in self._units.items():
+                pids = self._pids(name)
+                if not pids:
+                    yield [_failed(name, None, f"{unit} does not run")]
+                for pid in pids:
+                    yield _look_at(name, pid, pids)
 
 
-def _gone(role: str, pid: int) -> Row:
-    return _failed(role, pid, "the process has ended")
+def _look_at(name: str, pid: int, siblings: list[int]) -> Iterator[Row | None]:
+    folder = f"/proc/{pid}"
+    role = name
+    try:
+        parent, cpu_s = parent_and_cpu_s(_text(f"{folder}/stat"))
+        if name == "nginx":
+            role = "nginx-worker" if parent in siblings else "nginx-master"
+        status = _numbers(_STATUS, f"{folder}/status")
+        yield None
+        memory = _numbers(_ROLLUP, f"{folder}/smaps_rollup")
+        yield None
+        fds = os.listdir(f"{folder}/fd")  # noqa: PTH208 - a Path for each would cost more than the kernel does
+        sockets = 0
+        names = iter(fds)
+        while some := list(itertools.islice(names, FDS_A_STEP)):
+            sockets += sum(_is_socket(f"{folder}/fd/{fd}") for fd in some)
+            yield None
+    except OSError as why:
+        reason = "the process has ended" if isinstance(why, (FileNotFoundError, ProcessLookupError)) else str(why)
+        yield _failed(role, pid, reason)
+        return
+    yield (
+        role,
+        pid,
+        status["VmSize"] * 1024,
+        memory["Rss"] * 1024,
+        memory["Pss"] * 1024,
+        memory["Private_Dirty"] * 1024,
+        len(fds),
+        sockets,
+        status["Threads"],
+        cpu_s,
+        status["voluntary_ctxt_switches"],
+        status["nonvoluntary_ctxt_switches"],
+        None,
+    )
+
+
+def _is_socket(path: str) -> bool:
+    # socket:[31213], pipe:[…], anon_inode:[eventpoll], /var/log/…
+    try:
+        return os.readlink(path).startswith("socket:")  # noqa: PTH115 - as above
+    except FileNotFoundError:
+        return False  # it was closed meanwhile
+
+
+def _text(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 65536).decode()
+    finally:
+        os.close(fd)
+
+
+def _numbers(pattern: re.Pattern[str], path: str) -> dict[str, int]:
+    return {name: int(value) for name, value in pattern.findall(_text(path))}
 
 
 def _failed(role: str, pid: int | None, reason: str) -> Row:
-    return (role, pid, *[None] * 9, reason)
-
-
-def _row(role: str, process: psutil.Process) -> Row:
-    try:
-        sums = parse_smaps_rollup(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
-        with process.oneshot():
-            cpu = process.cpu_times()
-            switches = process.num_ctx_switches()
-            return (
-                role,
-                process.pid,
-                process.memory_info().vms,
-                sums.get("Rss"),
-                sums.get("Pss"),
-                sums.get("Private_Dirty"),
-                process.num_fds(),
-                process.num_threads(),
-                cpu.user + cpu.system,
-                switches.voluntary,
-                switches.involuntary,
-                None,
-            )
-    except (psutil.Error, OSError) as why:
-        return _failed(role, process.pid, str(why))
+    return (role, pid, *[None] * 10, reason)

@@ -1,7 +1,7 @@
 """The kernel's socket diagnostics (sock_diag(7)) over a raw netlink socket.
 
-Two questions are asked: how deep is the accept queue of one listener, and which connections does
-a listener have. Errors of the kernel are raised, not hidden.
+Two questions are asked. How deep is the accept queue of one listener: an exact query, packed once and asked a
+thousand times a second. Which connections does a listener have: a dump. Errors of the kernel are raised.
 
 Source: include/uapi/linux/{netlink,sock_diag,unix_diag,inet_diag}.h
 """
@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from collectors.errors import Unreadable
@@ -25,8 +25,10 @@ NLMSG_ERROR = 2
 NLMSG_DONE = 3
 
 UDIAG_SHOW_NAME = 0x01
+UDIAG_SHOW_ICONS = 0x08
 UDIAG_SHOW_RQLEN = 0x10
 UNIX_DIAG_NAME = 0
+UNIX_DIAG_ICONS = 3
 UNIX_DIAG_RQLEN = 4
 
 TCP_ESTABLISHED = 1
@@ -53,133 +55,272 @@ _INET_REQUEST = struct.Struct("=BBBBI2s2s16s16sIII")
 #                        __u32 expires, rqueue, wqueue, uid, inode; }
 _INET_MESSAGE = struct.Struct("=BBBB2s2s16s16sIIIIIIII")
 
+# What is read of an answer to an exact query: type of the message, then
+# of unix_diag_msg the one attribute that was asked for: its type, rqueue, wqueue;
+_UNIX_DEPTH = struct.Struct(f"=4xH10x{_UNIX_MESSAGE.size}x2xHII")
+# of inet_diag_msg: its family, rqueue, wqueue.
+_INET_DEPTH = struct.Struct("=4xH10xB55xII8x")
+
 _NO_COOKIE = 0xFFFFFFFF
 _ANY_ADDRESS = bytes(16)
 _LOOPBACK = socket.inet_aton("127.0.0.1") + bytes(12)
+# The kernel prepares as much of a dump at a time as the last recv() had room for, 32 KiB at most.
+_WHOLE_ANSWER_BYTES = 1 << 15
+_PART_BYTES = 1 << 13
 
-
-class Depth(NamedTuple):
-    """Depth and limit of one accept queue, in connections."""
-
-    depth_conns: int
-    limit_conns: int
+# Depth and limit of one accept queue, in connections.
+Depth = tuple[int, int]
 
 
 class Connection(NamedTuple):
-    """One connection of a listener: its inode (0 while nobody has accepted it) and its unread bytes."""
+    """One connection to a listener.
+
+    Attributes:
+        inode: 0 while nobody has accepted it.
+        unread_bytes: of its receive queue.
+        client_left: the client has closed. Of an accepted unix connection it is not asked, and False.
+    """
 
     inode: int
     unread_bytes: int
+    client_left: bool
 
 
-class SockDiag:
-    """An open netlink socket for diagnostics.
+def open_socket() -> socket.socket:
+    """Open a netlink socket for diagnostics.
 
     Raises:
         Unreadable: the kernel has no sock_diag, or refuses it.
     """
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+        opened.bind((0, 0))
+    except OSError as error:
+        raise Unreadable(f"sock_diag: {error.strerror}") from error
+    return opened
+
+
+# --- exact queries ------------------------------------------------------------------------------
+
+
+class Question(NamedTuple):
+    """An exact query for one listener, packed.
+
+    Attributes:
+        message: with its header.
+        answer: places of the type of the message, of a mark of what it is about, of rqueue and wqueue.
+        mark: the mark of an answer to this question.
+        missing: what an error means.
+    """
+
+    message: bytes
+    answer: struct.Struct
+    mark: int
+    missing: str
+
+
+def ask_unix_listener(inode: int) -> Question:
+    """Return the question for the accept queue of the unix listener with this inode."""
+    request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, 1 << TCP_LISTEN, inode, UDIAG_SHOW_RQLEN, _NO_COOKIE, _NO_COOKIE)
+    message = _message(request, NLM_F_REQUEST, 0)
+    return Question(message, _UNIX_DEPTH, UNIX_DIAG_RQLEN, f"no unix socket has the inode {inode} any more")
+
+
+def ask_tcp_listener(port: int) -> Question:
+    """Return the question for the accept queue of the IPv4 listener that answers for a port on loopback."""
+    message = _message(_inet_request(port, 1 << TCP_LISTEN, _LOOPBACK), NLM_F_REQUEST, 0)
+    return Question(message, _INET_DEPTH, socket.AF_INET, f"nobody listens on TCP port {port}")
+
+
+class DepthProbe:
+    """Asks for the accept queues of some listeners, again and again.
+
+    All questions go with one send(), within which the kernel answers each of them: by one message, or one error.
+
+    Args:
+        questions: what to ask; a text stands for a question that cannot be asked, and is its own answer.
+    """
+
+    def __init__(self, questions: list[Question | str]) -> None:
+        self._socket = open_socket()
+        self.close = self._socket.close
+        self._send, self._receive = self._socket.send, self._socket.recv_into
+        self._questions = questions
+        self._messages = b"".join(one.message for one in questions if isinstance(one, Question))
+        self._buffer = bytearray(4096)
+
+    def ask(self) -> list[Depth | str]:
+        """Return depth and limit for each question, or why there are none."""
+        buffer = self._buffer
+        answers: list[Depth | str] = []
+        if self._messages:
+            self._send(self._messages)
+        for question in self._questions:
+            if isinstance(question, str):
+                answers.append(question)
+                continue
+            self._receive(buffer)
+            kind, mark, depth, limit = question.answer.unpack_from(buffer)
+            if kind == SOCK_DIAG_BY_FAMILY and mark == question.mark:
+                answers.append((depth, limit))
+            else:
+                answers.append(self._why_not(kind, question))
+        return answers
+
+    def _why_not(self, kind: int, question: Question) -> str:
+        if kind != NLMSG_ERROR:
+            return "sock_diag: the answer has no queue length"
+        (code,) = struct.unpack_from("=i", self._buffer, _HEADER.size)
+        return f"{question.missing} ({_explain(-code)})"
+
+
+def depth_of(question: Question) -> Depth:
+    """Ask once.
+
+    Raises:
+        Unreadable: there is no such listener.
+    """
+    probe = DepthProbe([question])
+    (answer,) = probe.ask()
+    probe.close()
+    if isinstance(answer, str):
+        raise Unreadable(answer)
+    return answer
+
+
+def kernel_has_unix_diag() -> bool:
+    """Tell whether the kernel answers for unix sockets: CONFIG_UNIX_DIAG may be missing.
+
+    An exact query cannot tell: of a socket that is not there and of a question that nobody knows the kernel
+    says the same, ENOENT.
+    """
+    diag = SockDiag()
+    try:
+        for _body in diag.dump(_UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, 1 << TCP_LISTEN, 0, 0, 0, 0)):
+            pass
+    except Unreadable:
+        return False
+    finally:
+        diag.close()
+    return True
+
+
+# --- dumps --------------------------------------------------------------------------------------
+
+
+class SockDiag:
+    """Asks which sockets there are."""
 
     def __init__(self) -> None:
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
-            self._socket.bind((0, 0))
-        except OSError as error:
-            raise Unreadable(f"sock_diag: {error.strerror}") from error
+        self._socket = open_socket()
+        self.close = self._socket.close
         self._sequence = 0
 
-    def close(self) -> None:
-        """Give the socket back."""
-        self._socket.close()
+    def dump(self, request: bytes, part_bytes: int = _PART_BYTES) -> Iterator[list[bytes]]:
+        """Send one request and yield the messages of its answer as they come, some dozens at a time.
 
-    def unix_listener(self, inode: int) -> Depth:
-        """Return the accept queue of the unix listener with this inode, by an exact query.
-
-        Raises:
-            Unreadable: there is no such socket any more, or the kernel has no unix_diag.
-        """
-        request = _UNIX_REQUEST.pack(
-            socket.AF_UNIX, 0, 0, 1 << TCP_LISTEN, inode, UDIAG_SHOW_RQLEN, _NO_COOKIE, _NO_COOKIE
-        )
-        for body in self._ask(request, NLM_F_REQUEST):
-            depth = _attributes(body, _UNIX_MESSAGE.size).get(UNIX_DIAG_RQLEN)
-            if depth is not None:
-                return Depth(*_RQLEN.unpack(depth))
-        raise Unreadable("unix_diag: the answer has no queue length")
-
-    def unix_connections(self, path: bytes) -> list[Connection]:
-        """Return the accepted connections of the unix listener at a path.
-
-        Connections that nobody has accepted have no inode, and the kernel's dump leaves them out.
-        """
-        request = _UNIX_REQUEST.pack(
-            socket.AF_UNIX, 0, 0, 1 << TCP_ESTABLISHED, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_RQLEN, 0, 0
-        )
-        connections = []
-        for body in self._ask(request, NLM_F_REQUEST | NLM_F_DUMP):
-            attributes = _attributes(body, _UNIX_MESSAGE.size)
-            if attributes.get(UNIX_DIAG_NAME, b"").rstrip(b"\0") == path:
-                _family, _type, _state, _pad, inode, _c0, _c1 = _UNIX_MESSAGE.unpack_from(body)
-                unread, _unsent = _RQLEN.unpack(attributes[UNIX_DIAG_RQLEN])
-                connections.append(Connection(inode, unread))
-        return connections
-
-    def tcp_listener(self, port: int) -> Depth:
-        """Return the accept queue of the IPv4 listener that answers for a port on loopback, by an exact query.
+        Args:
+            request: the body of the question.
+            part_bytes: room for one part; a message that does not fit ends the dump without a word.
 
         Raises:
-            Unreadable: nobody listens on the port.
+            Unreadable: the kernel does not answer this kind of question.
         """
-        try:
-            (body,) = self._ask(_inet_request(port, 1 << TCP_LISTEN, _LOOPBACK), NLM_F_REQUEST)
-        except Unreadable as why:
-            raise Unreadable(f"nobody listens on TCP port {port} ({why})") from why
-        (_family, _state, _timer, _retrans, _sport, _dport, _src, _dst, _if, _c0, _c1,
-         _expires, rqueue, wqueue, _uid, _inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
-        return Depth(rqueue, wqueue)
-
-    def tcp_connections(self, port: int) -> list[Connection]:
-        """Return the connections to a local port, accepted or not, that are past their handshake.
-
-        The kernel counts a FIN that was received as one byte of the receive queue (tcp_diag_get_info); it is
-        no byte that anybody could read.
-        """
-        return [
-            Connection(inode, max(0, unread - (state == TCP_CLOSE_WAIT)))
-            for inode, state, unread in self._tcp_sockets(port, TCP_HELD_STATES)
-        ]
-
-    def _tcp_sockets(self, port: int, states: int) -> Iterator[tuple[int, int, int]]:
-        """Yield inode, state and rqueue of each IPv4 TCP socket on a local port."""
-        for body in self._ask(_inet_request(port, states, _ANY_ADDRESS), NLM_F_REQUEST | NLM_F_DUMP):
-            (_family, state, _timer, _retrans, sport, _dport, _src, _dst, _if, _c0, _c1,
-             _expires, rqueue, _wqueue, _uid, inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
-            if int.from_bytes(sport, "big") == port:
-                yield inode, state, rqueue
-
-    def _ask(self, request: bytes, flags: int) -> list[bytes]:
-        """Send one request and return the bodies of its answer, read to its very end."""
         self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
-        self._socket.send(header + request)
-        dump = flags & NLM_F_DUMP == NLM_F_DUMP
-        bodies: list[bytes] = []
+        self._socket.send(_message(request, NLM_F_REQUEST | NLM_F_DUMP, self._sequence))
         while True:
-            data = self._socket.recv(1 << 16)
+            data = self._socket.recv(part_bytes)
+            bodies: list[bytes] = []
             offset = 0
             while offset + _HEADER.size <= len(data):
                 length, kind, _flags, sequence, _pid = _HEADER.unpack_from(data, offset)
                 body = data[offset + _HEADER.size : offset + length]
                 offset += (length + 3) & ~3
                 if sequence != self._sequence:
-                    continue  # the rest of an answer whose reading was interrupted by an error
-                if kind == NLMSG_DONE:
-                    return bodies
+                    continue  # the rest of an answer whose reading was interrupted
                 if kind == NLMSG_ERROR:
                     (code,) = struct.unpack_from("=i", body)
                     raise Unreadable(_explain(-code))
+                if kind == NLMSG_DONE:
+                    yield bodies
+                    return
                 bodies.append(body)
-            if bodies and not dump:
-                return bodies
+            yield bodies
+
+    def unix_listener_clients(self, path: bytes) -> list[int]:
+        """Return the inodes of the clients in the accept queue of a unix listener, 0 for each that has closed.
+
+        Raises:
+            Unreadable: nobody listens there, or the queue is so long that its clients fill more than one message.
+        """
+        clients = None
+        for part in self.dump(_UNIX_LISTENERS, _WHOLE_ANSWER_BYTES):
+            for body in part:
+                attributes = _attributes(body, _UNIX_MESSAGE.size)
+                if _is_at(attributes, path):
+                    queued = attributes.get(UNIX_DIAG_ICONS, b"")
+                    clients = [inode for (inode,) in struct.iter_unpack("=I", queued)]
+        if clients is not None:
+            return clients
+        raise Unreadable(f"unix_diag does not tell the clients of a listener on {path.decode(errors='replace')}")
+
+
+_UNIX_LISTENERS = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, 1 << TCP_LISTEN, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_ICONS, 0, 0)
+ACCEPTED_UNIX_CONNECTIONS = _UNIX_REQUEST.pack(
+    socket.AF_UNIX, 0, 0, 1 << TCP_ESTABLISHED, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_RQLEN, 0, 0
+)
+
+
+def parse_accepted_unix_connections(bodies: Iterable[bytes], path: bytes) -> list[Connection]:
+    """Return the accepted connections of the unix listener on a path.
+
+    The kernel leaves out what nobody has accepted: a dump has only sockets with an inode.
+
+    Args:
+        bodies: the answer to ACCEPTED_UNIX_CONNECTIONS.
+        path: an abstract address begins with @.
+    """
+    plain = path.lstrip(b"@")
+    connections = []
+    for body in bodies:
+        if plain in body:  # most sockets are clients, which have no name
+            attributes = _attributes(body, _UNIX_MESSAGE.size)
+            if _is_at(attributes, path):
+                _family, _type, _state, _pad, inode, _c0, _c1 = _UNIX_MESSAGE.unpack_from(body)
+                unread, _unsent = _RQLEN.unpack(attributes[UNIX_DIAG_RQLEN])
+                connections.append(Connection(inode, unread, client_left=False))
+    return connections
+
+
+def _is_at(attributes: dict[int, bytes], path: bytes) -> bool:
+    # The name of a file may end in a NUL that counts; an abstract one begins with one.
+    name = attributes.get(UNIX_DIAG_NAME, b"")
+    return name.rstrip(b"\0") == path or name.replace(b"\0", b"@") == path
+
+
+def tcp_connections(port: int) -> bytes:
+    """Return the request for the connections to a local port that are past their handshake."""
+    return _inet_request(port, TCP_HELD_STATES, _ANY_ADDRESS)
+
+
+def parse_tcp_connections(bodies: Iterable[bytes], port: int) -> list[Connection]:
+    """Return the connections to a local port, accepted or not, from the answer to `tcp_connections`.
+
+    The kernel counts a FIN that was received as one byte of the receive queue (tcp_diag_get_info); it is
+    no byte that anybody could read.
+    """
+    connections = []
+    for body in bodies:
+        (_family, state, _timer, _retrans, sport, _dport, _src, _dst, _if, _c0, _c1,
+         _expires, rqueue, _wqueue, _uid, inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
+        if int.from_bytes(sport, "big") == port:
+            left = state == TCP_CLOSE_WAIT
+            connections.append(Connection(inode, max(0, rqueue - left), left))
+    return connections
+
+
+def _message(request: bytes, flags: int, sequence: int) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, flags, sequence, 0) + request
 
 
 def _inet_request(port: int, states: int, address: bytes) -> bytes:

@@ -13,13 +13,16 @@ Source: nginx src/http/modules/ngx_http_stub_status_module.c
 
 from __future__ import annotations
 
+import os
 import re
 import socket
-from typing import Union
+from typing import Callable, Union
 
 from collectors.errors import Unreadable
+from collectors.loop import READABLE, WRITABLE, Loop
 
 Row = tuple[Union[int, float, str, None], ...]
+Reading = Callable[[], "list[Row]"]
 
 TIMEOUT_NS = 1_000_000_000
 _PAGE = re.compile(
@@ -49,43 +52,68 @@ class StubStatus:
     Args:
         port: TCP port on 127.0.0.1.
         path: location of the page.
+        loop: tells when nginx accepts, and when it answers.
+
+    Attributes:
+        deliver: takes the reading that belongs to a question, once the answer is there.
     """
 
-    def __init__(self, port: int, path: str) -> None:
+    deliver: Callable[[Reading], None]
+
+    def __init__(self, port: int, path: str, loop: Loop) -> None:
         self._address = ("127.0.0.1", port)
         self._question = f"GET {path} HTTP/1.1\r\nHost: floodmark\r\n\r\n".encode()
+        self._loop = loop
         self._socket: socket.socket | None = None
         self._asked_ns = 0
         self._answer = b""
 
-    def fileno(self) -> int:
-        """Return the descriptor to wait on for an answer, or -1 while none is due."""
-        return self._socket.fileno() if self._socket and self._asked_ns else -1
-
     def read(self, now_ns: int) -> list[Row]:
-        """Ask for the page; the row follows from `receive`.
+        """Ask for the page; the row is delivered when nginx answers.
 
         Raises:
-            Unreadable: nginx refuses the connection, or the question before this one has no answer yet.
+            Unreadable: the question before this one has no answer yet.
         """
         if self._asked_ns:
             waited_ns = now_ns - self._asked_ns
             if waited_ns > TIMEOUT_NS:
                 self._close()
             raise Unreadable(f"nginx has not answered the status page for {waited_ns // 1_000_000} ms")
-        try:
-            if self._socket is None:
-                # Loopback: this succeeds or fails at once, unless nginx's own queue is full.
-                self._socket = socket.create_connection(self._address, timeout=0.05)
-                self._socket.setblocking(False)
-            self._socket.send(self._question)
-        except OSError as error:
-            self._close()
-            raise Unreadable(f"status page: {error.strerror or error}") from error
         self._asked_ns = now_ns
+        if self._socket is None:
+            self._connect()
+        else:
+            self._ask()
         return []
 
-    def receive(self) -> list[Row]:
+    def _connect(self) -> None:
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+        # Even on loopback this may take its time: nginx's own queue may be full.
+        self._socket.connect_ex(self._address)
+        self._loop.watch(self._socket.fileno(), WRITABLE, self._connected)
+
+    def _connected(self) -> None:
+        assert self._socket is not None
+        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._close()
+            self.deliver(lambda: _refuse(os.strerror(error)))
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.send(self._question)
+        except OSError as why:
+            reason = str(why.strerror)
+            self._close()
+            self.deliver(lambda: _refuse(reason))
+        else:
+            self._loop.watch(self._socket.fileno(), READABLE, lambda: self.deliver(self._receive))
+
+    def _receive(self) -> list[Row]:
         """Take what has arrived; return the row once the page is complete.
 
         Raises:
@@ -94,8 +122,6 @@ class StubStatus:
         assert self._socket is not None
         try:
             data = self._socket.recv(4096)
-        except BlockingIOError:
-            return []
         except OSError as error:
             self._close()
             raise Unreadable(f"status page: {error.strerror}") from error
@@ -117,5 +143,10 @@ class StubStatus:
 
     def _close(self) -> None:
         if self._socket:
+            self._loop.forget(self._socket.fileno())
             self._socket.close()
         self._socket, self._answer, self._asked_ns = None, b"", 0
+
+
+def _refuse(reason: str) -> list[Row]:
+    raise Unreadable(f"status page: {reason}")

@@ -29,34 +29,48 @@ COUNTERS = (
 )
 
 
-def parse_tcp_ext(text: str) -> dict[str, int]:
-    """Return the TcpExt counters of one reading.
-
-    Args:
-        text: the whole of /proc/net/netstat.
-
-    Returns:
-        Counter name -> count since this network namespace began. Names differ between kernels;
-        a missing name is absent, never 0.
+def tcp_ext_lines(text: bytes) -> tuple[bytes, bytes]:
+    """Return the two TcpExt lines of /proc/net/netstat: names and values.
 
     Raises:
-        Unreadable: there is no pair of TcpExt lines, or the two differ in length.
+        Unreadable: there is no such pair.
     """
-    lines = [line.split() for line in text.splitlines() if line.startswith("TcpExt:")]
-    if len(lines) != 2 or len(lines[0]) != len(lines[1]):
+    names = text.find(b"TcpExt:")
+    values = text.find(b"\nTcpExt:", names)
+    if names < 0 or values < 0:
         raise Unreadable("/proc/net/netstat has no matching pair of TcpExt lines")
-    names, values = lines
-    return {name: int(value) for name, value in zip(names[1:], values[1:])}
+    return text[names:values], text[values + 1 : text.find(b"\n", values + 1)]
 
 
 class TcpExt:
-    """Reads the counters."""
+    """Reads the counters. Names differ between kernels, but not from one reading to the next."""
+
+    def __init__(self) -> None:
+        self._names = b""
+        self._places: list[int | None] = []
+        self._count = 0
 
     def read(self, now_ns: int) -> list[Row]:  # noqa: ARG002 - all sources are called alike
         """Return one row; a counter that this kernel does not have is empty."""
         try:
-            counters = parse_tcp_ext(NETSTAT.read_text())
+            return [self.counters(NETSTAT.read_bytes())]
         except OSError as error:
             raise Unreadable(f"{NETSTAT}: {error.strerror}") from error
-        missing = [name for name in COUNTERS if name not in counters]
-        return [(*(counters.get(name) for name in COUNTERS), f"no {', '.join(missing)}" if missing else None)]
+
+    def counters(self, text: bytes) -> Row:
+        """Return the row of one reading of the whole file.
+
+        Raises:
+            Unreadable: there is no pair of TcpExt lines, or the two differ in length.
+        """
+        names, values = tcp_ext_lines(text)
+        if names != self._names:
+            split = names.decode().split()
+            self._names, self._count = names, len(split)
+            self._places = [split.index(name) if name in split else None for name in COUNTERS]
+        numbers = values.split()
+        if len(numbers) != self._count:
+            raise Unreadable("/proc/net/netstat has no matching pair of TcpExt lines")
+        missing = [name for name, place in zip(COUNTERS, self._places) if place is None]
+        row = [None if place is None else int(numbers[place]) for place in self._places]
+        return (*row, f"no {', '.join(missing)}" if missing else None)

@@ -1,27 +1,67 @@
-"""Source upstream_conns: connections that the upstream holds, and what it left unread in them."""
+"""Source upstream_conns: connections to the upstream, accepted or waiting, and what it left unread in them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Union
 
 from collectors.config import Listener
-from collectors.sock_diag import SockDiag
+from collectors.sock_diag import (
+    ACCEPTED_UNIX_CONNECTIONS,
+    Connection,
+    SockDiag,
+    parse_accepted_unix_connections,
+    parse_tcp_connections,
+    tcp_connections,
+)
 
 Row = tuple[Union[int, float, str, None], ...]
 
 
-class UpstreamConns:
-    """Counts the accepted connections of the upstream's listener."""
+class UnixConns:
+    """Counts the connections of a unix listener."""
 
     def __init__(self, upstream: Listener) -> None:
-        self._upstream = upstream
+        self._path = upstream.path.encode()
         self._diag = SockDiag()
 
-    def read(self, now_ns: int) -> list[Row]:  # noqa: ARG002 - all sources are called alike
-        """Return one row: connections that have an inode, and the sum of their receive queues."""
-        if self._upstream.transport == "unix":
-            connections = self._diag.unix_connections(self._upstream.path.encode())
-        else:
-            connections = self._diag.tcp_connections(self._upstream.port)
-        accepted = [one for one in connections if one.inode]
-        return [(len(accepted), sum(one.unread_bytes for one in accepted), None)]
+    def read(self, now_ns: int) -> Iterator[Row | None]:  # noqa: ARG002 - all sources are called alike
+        """Yield one row: accepted, their unread bytes, waiting with and without a client."""
+        clients = self._diag.unix_listener_clients(self._path)
+        bodies: list[bytes] = []
+        for part in self._diag.dump(ACCEPTED_UNIX_CONNECTIONS):
+            yield None
+            bodies += part
+        accepted = parse_accepted_unix_connections(bodies, self._path)
+        dead = clients.count(0)
+        yield (*_held(accepted), len(clients) - dead, dead, None)
+
+
+class TcpConns:
+    """Counts the connections of a TCP listener."""
+
+    def __init__(self, upstream: Listener) -> None:
+        self._port = upstream.port
+        self._diag = SockDiag()
+
+    def read(self, now_ns: int) -> Iterator[Row | None]:  # noqa: ARG002 - all sources are called alike
+        """Yield one row: accepted, their unread bytes, waiting with and without a client."""
+        bodies: list[bytes] = []
+        for part in self._diag.dump(tcp_connections(self._port)):
+            yield None
+            bodies += part
+        connections = parse_tcp_connections(bodies, self._port)
+        waiting = [one for one in connections if not one.inode]
+        dead = sum(one.client_left for one in waiting)
+        yield (*_held(one for one in connections if one.inode), len(waiting) - dead, dead, None)
+
+
+def upstream_conns(upstream: Listener) -> UnixConns | TcpConns:
+    """Return the source for a listener."""
+    return UnixConns(upstream) if upstream.transport == "unix" else TcpConns(upstream)
+
+
+def _held(accepted: Iterable[Connection]) -> tuple[int, int]:
+    """Return how many connections there are, and the sum of what nobody has read of them."""
+    unread = [one.unread_bytes for one in accepted]
+    return len(unread), sum(unread)

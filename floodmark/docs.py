@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from collectors.fields import LOGS, REQUESTS, SOURCES, Table
-from floodmark.cases import CASES, case_schema
+from floodmark.cases import CASES, case_schema, load_cases
 from floodmark.runs import RESULTS
 
 _HEAD = """\
@@ -44,7 +44,8 @@ def data_dictionary() -> str:
 
 
 def _describe(table: Table) -> str:
-    rate = f" {table.rate_hz:g} readings a second by default." if table.rate_hz else ""
+    rates = load_cases()[1].parameters.rates_hz
+    rate = f" {rates[table.name]} readings a second by default." if table.name in rates else ""
     lines = [
         f"\n## {table.name}\n\n{table.about}{rate}\n\n",
         "| column | type | unit | meaning | source |\n|---|---|---|---|---|\n",

@@ -22,6 +22,10 @@ def _number(unit: str, minimum: int, maximum: int, meaning: str) -> Any:
     return Field(ge=minimum, le=maximum, description=meaning, json_schema_extra={"unit": unit})
 
 
+def _rate(table: str) -> Any:
+    return _number("readings/s", 1, 5000, f"How often the agent reads the source {table}.")
+
+
 class Parameters(BaseModel):
     """All parameters of one run, complete and in range."""
 
@@ -65,6 +69,12 @@ class Parameters(BaseModel):
         int, _number("s", 1, 75, "proxy_connect_timeout of nginx (it has no effect on unix sockets).")
     ]
     proxy_read_timeout_s: Annotated[int, _number("s", 1, 600, "proxy_read_timeout and proxy_send_timeout of nginx.")]
+    accept_queue_hz: Annotated[int, _rate("accept_queue")]
+    unix_states_hz: Annotated[int, _rate("unix_states")]
+    upstream_conns_hz: Annotated[int, _rate("upstream_conns")]
+    stub_status_hz: Annotated[int, _rate("stub_status")]
+    process_hz: Annotated[int, _rate("process")]
+    tcp_ext_hz: Annotated[int, _rate("tcp_ext")]
     baseline_s: Annotated[int, _number("s", 1, 600, "Time without load before the flood.")]
     drain_s: Annotated[int, _number("s", 1, 600, "Time without load after the flood.")]
 
@@ -72,6 +82,11 @@ class Parameters(BaseModel):
     def answer_timeout_s(self) -> int:
         """How long a client waits for its answer: longer than nginx can possibly take."""
         return self.proxy_connect_timeout_s + 2 * self.proxy_read_timeout_s + 5
+
+    @property
+    def rates_hz(self) -> dict[str, int]:
+        """Table -> readings a second, for the sources that the agent reads."""
+        return {name.removesuffix("_hz"): value for name, value in self if name.endswith("_hz")}
 
     @property
     def flood_at_most_s(self) -> int:

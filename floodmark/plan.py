@@ -16,7 +16,6 @@ from typing import Any
 
 import yaml
 
-from collectors.fields import SOURCES
 from floodmark import __version__
 from floodmark.cases import ROOT, find_case, load_cases
 from floodmark.errors import FloodmarkError, ParameterError
@@ -65,7 +64,7 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
         "flood_at_most_s": parameters.flood_at_most_s,
         "answer_timeout_s": parameters.answer_timeout_s,
         "guard_timeout_s": longest_s + margin_s,
-        "rates_hz": {table.name: table.rate_hz for table in SOURCES},
+        "rates_hz": parameters.rates_hz,
         "hosts": hosts,
         "owner": owner(ansible_pid),
         "fingerprint": provisioning_fingerprint(),

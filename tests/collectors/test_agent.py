@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from collectors import accept_queue
+from collectors.config import Listener
 from collectors.fields import SOURCES, TABLES
+from floodmark.cases import load_cases
 from tests.conftest import ROOT
 
 
@@ -42,7 +46,7 @@ class RunningAgent:
             "status_path": "/status",
             "nginx_unit": "no-such.service",
             "upstream_unit": "no-such.service",
-            "rates_hz": {table.name: table.rate_hz for table in SOURCES},
+            "rates_hz": load_cases()[1].parameters.rates_hz,
         }
         (folder / "agent.json").write_text(json.dumps(config))
         self.process = start_agent(folder)
@@ -110,6 +114,33 @@ def test_what_cannot_be_read_is_a_row_with_a_reason_and_no_number(agent: Running
     assert all(row["rss_bytes"] == "" and row["reason"] for row in agent.rows("process"))
 
 
+def test_every_reading_is_noted_with_its_lateness_and_cost(agent: RunningAgent) -> None:
+    agent.wait_for("accept_queue", 1000)
+    agent.stop(signal.SIGTERM)
+    notes = [row for row in agent.rows("agent") if row["source"] == "accept_queue"]
+    assert [row["t_ns"] for row in notes] == [
+        row["t_ns"] for row in agent.rows("accept_queue") if row["listener"] == "upstream"
+    ]
+    assert all(int(row["late_ns"]) >= 0 < int(row["inside_ns"]) for row in notes)
+    # What was made and what was lost is what was due.
+    due = (int(notes[-1]["t_ns"]) - int(notes[0]["t_ns"])) / 1e6
+    assert len(notes) - 1 + sum(int(row["lost_ticks"]) for row in notes[1:]) == pytest.approx(due, abs=2)
+    costs = [float(row["cpu_s"]) for row in agent.rows("agent") if row["source"] == "agent"]
+    assert 0 < sum(costs) < due / 1000
+
+
+def test_a_kernel_without_unix_diag_is_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept_queue, "kernel_has_unix_diag", lambda: False)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(8)
+        client.connect(str(tmp_path / "s"))
+        with closing(accept_queue.AcceptQueue([Listener("upstream", "unix", str(tmp_path / "s"), 0)])) as source:
+            assert source.read(0) == [("upstream", 1, None, "proc", None)]
+            assert source.read(accept_queue.PROC_INTERVAL_NS - 1) == []
+            assert len(source.read(accept_queue.PROC_INTERVAL_NS)) == 1
+
+
 def test_a_listener_that_is_replaced_is_found_again(agent: RunningAgent) -> None:
     agent.wait_for("accept_queue", 200)
     agent.listener.close()
@@ -140,10 +171,14 @@ def test_sigterm_puts_the_last_rows_on_disk(agent: RunningAgent) -> None:
     assert int(agent.rows("accept_queue")[-1]["t_ns"]) > stopped_ns - 50_000_000
 
 
-def test_a_status_page_that_hangs_delays_no_other_source(tmp_path: Path) -> None:
-    with socket.socket() as silent:
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_status_page_that_hangs_delays_no_other_source(tmp_path: Path, waiting: int) -> None:
+    """It accepts nothing, like a stopped nginx; or its queue is full besides, so that connecting hangs."""
+    with socket.socket() as silent, socket.socket() as client:
         silent.bind(("127.0.0.1", 0))
-        silent.listen(8)
+        silent.listen(0 if waiting else 8)
+        if waiting:
+            client.connect(silent.getsockname())
         running = RunningAgent(tmp_path)
         try:
             running.process.kill()
@@ -157,8 +192,7 @@ def test_a_status_page_that_hangs_delays_no_other_source(tmp_path: Path) -> None
             reasons = [row["reason"] for row in running.rows("stub_status")]
             assert all("has not answered" in reason or "closed" in reason for reason in reasons)
             assert all(row["active_conns"] == "" for row in running.rows("stub_status"))
-            beats = sum(int(row["ticks"]) for row in running.rows("agent"))
-            seconds = len(running.rows("agent")) / 10
-            assert beats / seconds > 500, "1,000 readings a second of accept_queue are due"
+            looks = [int(row["t_ns"]) for row in running.rows("agent") if row["source"] == "accept_queue"]
+            assert len(looks) / (looks[-1] - looks[0]) * 1e9 > 500, "1,000 readings a second are due"
         finally:
             running.close()

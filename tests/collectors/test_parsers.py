@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from collectors.errors import Unreadable
-from collectors.proc_net_unix import find_listener, parse_sockets
-from collectors.process import parse_smaps_rollup
+from collectors.proc_net_unix import count_states, find_listener
+from collectors.process import parent_and_cpu_s
 from collectors.stub_status import parse_stub_status
-from collectors.tcp_ext import parse_tcp_ext
+from collectors.tcp_ext import COUNTERS, TcpExt
 
 # Captured on Linux 6.18 while case 2 was up, shortened.
 PROC_NET_UNIX = b"""\
@@ -23,25 +25,34 @@ Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000000: 00000002 00000000 00000000 0002 01 20079 /other/run/floodmark-upstream/upstream.sock
 """
 PATH = b"/run/floodmark-upstream/upstream.sock"
-NETSTAT = """\
+NETSTAT = b"""\
 TcpExt: SyncookiesSent ListenOverflows ListenDrops
 TcpExt: 0 46 47
 IpExt: InNoRoutes InTruncatedPkts
 IpExt: 0 0
 """
 STATUS = b"Active connections: 10 \nserver accepts handled requests\n 114 113 120 \nReading: 1 Writing: 7 Waiting: 2 \n"
-SMAPS_ROLLUP = """\
-55c3f3a00000-7ffd4b5d9000 ---p 00000000 00:00 0                          [rollup]
-Rss:                3952 kB
-Pss:                1402 kB
-Private_Dirty:       872 kB
-"""
 
 
-def test_sockets_on_a_path_are_found_with_their_states() -> None:
-    assert [(one.state, one.inode) for one in parse_sockets(PROC_NET_UNIX, PATH)] == [
-        (1, 31213), (2, 0), (2, 0), (3, 31260),
-    ]  # fmt: skip
+def test_rows_are_counted_by_state_on_the_path_and_altogether() -> None:
+    counts = count_states(PROC_NET_UNIX, PATH)
+    assert counts.on_path == (0, 1, 2, 1, 0)
+    assert counts.everywhere == (0, 4, 2, 2, 0)
+
+
+@pytest.mark.parametrize(("path", "count"), [(b"/run/my socket", 1), (b"@abstract", 1), (b"/run/nothing", 0)])
+def test_rows_of_a_path_with_a_space_or_an_abstract_address_are_counted(path: bytes, count: int) -> None:
+    assert count_states(PROC_NET_UNIX, path).on_path == (0, count, 0, 0, 0)
+
+
+def test_a_table_of_a_32_bit_kernel_has_narrower_pointers() -> None:
+    narrow = PROC_NET_UNIX.replace(b"0000000000000000:", b"00000000:")
+    assert count_states(narrow, PATH) == count_states(PROC_NET_UNIX, PATH)
+
+
+def test_a_table_without_rows_has_no_states() -> None:
+    header = PROC_NET_UNIX.partition(b"\n")[0] + b"\n"
+    assert sum(count_states(header, PATH).everywhere) == 0
 
 
 @pytest.mark.parametrize(("path", "inode"), [(PATH, 31213), (b"/run/my socket", 20077), (b"@abstract", 20078)])
@@ -54,14 +65,16 @@ def test_a_path_without_listener_is_a_reason() -> None:
         find_listener(PROC_NET_UNIX, b"/run/nothing")
 
 
-def test_tcp_ext_counters_come_by_name() -> None:
-    assert parse_tcp_ext(NETSTAT) == {"SyncookiesSent": 0, "ListenOverflows": 46, "ListenDrops": 47}
+def test_tcp_ext_counters_come_by_name_and_a_missing_one_is_not_0() -> None:
+    row = TcpExt().counters(NETSTAT)
+    assert row[:3] == (46, 47, None)
+    assert row[-1] == f"no {', '.join(COUNTERS[2:])}"
 
 
-@pytest.mark.parametrize("text", ["", "TcpExt: A B\n", "TcpExt: A B\nTcpExt: 1\n"])
-def test_tcp_ext_without_a_matching_pair_of_lines_is_a_reason(text: str) -> None:
+@pytest.mark.parametrize("text", [b"", b"TcpExt: A B\n", b"TcpExt: A B\nTcpExt: 1\n"])
+def test_tcp_ext_without_a_matching_pair_of_lines_is_a_reason(text: bytes) -> None:
     with pytest.raises(Unreadable, match="matching pair"):
-        parse_tcp_ext(text)
+        TcpExt().counters(text)
 
 
 def test_a_status_page_has_active_with_and_without_our_own_poll() -> None:
@@ -73,5 +86,6 @@ def test_another_page_is_not_taken_for_a_status_page() -> None:
         parse_stub_status(b"<html>404</html>")
 
 
-def test_smaps_rollup_is_in_bytes() -> None:
-    assert parse_smaps_rollup(SMAPS_ROLLUP) == {"Rss": 3952 * 1024, "Pss": 1402 * 1024, "Private_Dirty": 872 * 1024}
+def test_a_process_name_may_hold_brackets_and_blanks() -> None:
+    stat = "813 (nginx: ) wor(ker) S 811 811 811 0 -1 4194624 30 0 0 0 250 50 0 0 20 0 1 0 12345 11964416 987"
+    assert parent_and_cpu_s(stat) == (811, 300 / os.sysconf("SC_CLK_TCK"))

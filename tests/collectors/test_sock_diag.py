@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import re
 import socket
 import subprocess
@@ -13,7 +15,21 @@ import pytest
 
 from collectors.errors import Unreadable
 from collectors.proc_net_unix import find_listener, read_proc_net_unix
-from collectors.sock_diag import SockDiag
+from collectors.sock_diag import (
+    ACCEPTED_UNIX_CONNECTIONS,
+    Connection,
+    Depth,
+    DepthProbe,
+    Question,
+    SockDiag,
+    ask_tcp_listener,
+    ask_unix_listener,
+    depth_of,
+    kernel_has_unix_diag,
+    parse_accepted_unix_connections,
+    parse_tcp_connections,
+    tcp_connections,
+)
 
 
 @pytest.fixture
@@ -42,6 +58,24 @@ def tcp_listener(stack: ExitStack, backlog: int) -> socket.socket:
     return listener
 
 
+def unix_depth(path: Path) -> Depth:
+    return depth_of(ask_unix_listener(find_listener(read_proc_net_unix(), str(path).encode())))
+
+
+def tcp_depth(listener: socket.socket) -> Depth:
+    return depth_of(ask_tcp_listener(listener.getsockname()[1]))
+
+
+def accepted_by(diag: SockDiag, path: Path) -> list[Connection]:
+    bodies = [body for part in diag.dump(ACCEPTED_UNIX_CONNECTIONS) for body in part]
+    return parse_accepted_unix_connections(bodies, str(path).encode())
+
+
+def connections_to(diag: SockDiag, listener: socket.socket) -> list[Connection]:
+    port = listener.getsockname()[1]
+    return parse_tcp_connections([body for part in diag.dump(tcp_connections(port)) for body in part], port)
+
+
 def connect(stack: ExitStack, listener: socket.socket, count: int) -> int:
     """Open connections without waiting; return how many the kernel took at once."""
     taken = 0
@@ -65,53 +99,90 @@ def ss(*arguments: str) -> tuple[int, int]:
     return int(match.group(1)), int(match.group(2))
 
 
-def test_23_queued_unix_connections_are_a_depth_of_23(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    listener = unix_listener(stack, path, 64)
-    connect(stack, listener, 23)
-    inode = find_listener(read_proc_net_unix(), str(path).encode())
-    assert diag.unix_listener(inode) == (23, 64) == ss("-x", "src", str(path))
+@pytest.mark.parametrize("fill", [0, 23, *random.Random(8).sample(range(1, 128), 20)])
+def test_the_depth_of_a_unix_queue_is_what_ss_says(stack: ExitStack, tmp_path: Path, fill: int) -> None:
+    listener = unix_listener(stack, tmp_path / "s", 127)
+    connect(stack, listener, fill)
+    assert unix_depth(tmp_path / "s") == (fill, 127) == ss("-x", "src", str(tmp_path / "s"))
 
 
-def test_23_queued_tcp_connections_are_a_depth_of_23(diag: SockDiag, stack: ExitStack) -> None:
-    listener = tcp_listener(stack, 64)
-    connect(stack, listener, 23)
-    port = listener.getsockname()[1]
-    assert diag.tcp_listener(port) == (23, 64) == ss("-t", "-n", f"sport = :{port}")
+@pytest.mark.parametrize("fill", [0, 23, *random.Random(9).sample(range(1, 128), 20)])
+def test_the_depth_of_a_tcp_queue_is_what_ss_says(stack: ExitStack, fill: int) -> None:
+    listener = tcp_listener(stack, 127)
+    connect(stack, listener, fill)
+    assert tcp_depth(listener) == (fill, 127) == ss("-t", "-n", f"sport = :{listener.getsockname()[1]}")
 
 
 @pytest.mark.parametrize("backlog", [0, 1, 4, 8])
-def test_a_unix_queue_holds_one_more_than_its_backlog(
-    diag: SockDiag, stack: ExitStack, tmp_path: Path, backlog: int
-) -> None:
+def test_a_unix_queue_holds_one_more_than_its_backlog(stack: ExitStack, tmp_path: Path, backlog: int) -> None:
     listener = unix_listener(stack, tmp_path / "s", backlog)
     assert connect(stack, listener, backlog + 5) == backlog + 1
-    inode = find_listener(read_proc_net_unix(), str(tmp_path / "s").encode())
-    assert diag.unix_listener(inode) == (backlog + 1, backlog)
+    assert unix_depth(tmp_path / "s") == (backlog + 1, backlog)
 
 
 @pytest.mark.parametrize("backlog", [0, 1, 4, 8])
-def test_a_tcp_queue_holds_one_more_than_its_backlog(diag: SockDiag, stack: ExitStack, backlog: int) -> None:
+def test_a_tcp_queue_holds_one_more_than_its_backlog(stack: ExitStack, backlog: int) -> None:
     listener = tcp_listener(stack, backlog)
     connect(stack, listener, backlog + 2)
-    assert diag.tcp_listener(listener.getsockname()[1]) == (backlog + 1, backlog)
+    assert tcp_depth(listener) == (backlog + 1, backlog)
 
 
-def test_questions_of_both_kinds_may_follow_each_other(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
+def test_one_probe_answers_for_several_listeners_and_for_one_that_is_not_there(
+    stack: ExitStack, tmp_path: Path
+) -> None:
     unix, tcp = unix_listener(stack, tmp_path / "s", 3), tcp_listener(stack, 5)
     connect(stack, unix, 2)
     inode = find_listener(read_proc_net_unix(), str(tmp_path / "s").encode())
+    port = tcp.getsockname()[1]
+    questions: list[Question | str] = [
+        ask_unix_listener(inode),
+        ask_unix_listener(4294967294),
+        "not asked",
+        ask_tcp_listener(port),
+    ]
+    probe = stack.enter_context(closing(DepthProbe(questions)))
     for _ in range(20):
-        assert diag.unix_listener(inode) == (2, 3)
-        assert diag.tcp_listener(tcp.getsockname()[1]) == (0, 5)
+        unix_answer, missing, not_asked, tcp_answer = probe.ask()
+        assert (unix_answer, not_asked, tcp_answer) == ((2, 3), "not asked", (0, 5))
+        assert missing == (
+            "no unix socket has the inode 4294967294 any more (sock_diag: ENOENT No such file or directory)"
+        )
 
 
 def test_the_place_of_a_client_that_left_stays_taken(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
-    listener = unix_listener(stack, tmp_path / "a path with spaces", 8)
+    path = tmp_path / "a path with spaces"
+    listener = unix_listener(stack, path, 8)
+    connect(stack, listener, 2)
     with ExitStack() as clients:
         connect(clients, listener, 5)
-    inode = find_listener(read_proc_net_unix(), str(tmp_path / "a path with spaces").encode())
-    assert diag.unix_listener(inode).depth_conns == 5
+    assert unix_depth(path) == (7, 8)
+    clients_in_queue = diag.unix_listener_clients(str(path).encode())
+    assert (len(clients_in_queue), clients_in_queue.count(0)) == (7, 5)
+    # A second witness, in the order of the queue: the client holds a reference to its connection.
+    rows = [line.split() for line in read_proc_net_unix().splitlines() if line.endswith(str(path).encode())]
+    assert sorted(row[1] for row in rows if row[5] == b"02") == [b"00000002"] * 5 + [b"00000003"] * 2
+
+
+def test_a_tcp_client_that_left_can_be_told_from_one_that_waits(diag: SockDiag, stack: ExitStack) -> None:
+    listener = tcp_listener(stack, 8)
+    connect(stack, listener, 2)
+    with ExitStack() as clients:
+        connect(clients, listener, 5)
+    assert tcp_depth(listener) == (7, 8)
+    waiting = [one for one in connections_to(diag, listener) if not one.inode]
+    assert sorted(one.client_left for one in waiting) == [False] * 2 + [True] * 5
+
+
+def test_an_abstract_address_is_written_with_an_at_sign(diag: SockDiag, stack: ExitStack) -> None:
+    name = f"floodmark test {os.getpid()}"
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    listener.bind("\0" + name)
+    listener.listen(4)
+    connect(stack, listener, 3)
+    stack.enter_context(listener.accept()[0])
+    assert unix_depth(Path("@" + name)) == (2, 4)
+    assert len(accepted_by(diag, Path("@" + name))) == 1
+    assert len(diag.unix_listener_clients(b"@" + name.encode())) == 2
 
 
 def test_accepted_connections_come_with_unread_bytes(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
@@ -124,10 +195,8 @@ def test_accepted_connections_come_with_unread_bytes(diag: SockDiag, stack: Exit
             client.sendall(b"x" * 10)
             if index < 3:
                 stack.enter_context(listener.accept()[0])
-    unix_held = [one for one in diag.unix_connections(str(path).encode()) if one.inode]
-    tcp_held = [one for one in diag.tcp_connections(tcp.getsockname()[1]) if one.inode]
-    assert [len(unix_held), len(tcp_held)] == [3, 3]
-    assert [sum(one.unread_bytes for one in held) for held in (unix_held, tcp_held)] == [30, 30]
+    held = (accepted_by(diag, path), [one for one in connections_to(diag, tcp) if one.inode])
+    assert [[one.unread_bytes for one in some] for some in held] == [[10] * 3] * 2
 
 
 def test_the_end_of_a_tcp_connection_is_no_unread_byte(diag: SockDiag, stack: ExitStack) -> None:
@@ -138,11 +207,26 @@ def test_the_end_of_a_tcp_connection_is_no_unread_byte(diag: SockDiag, stack: Ex
     client.sendall(b"x")
     client.shutdown(socket.SHUT_WR)
     server.recv(1)
-    assert [one.unread_bytes for one in diag.tcp_connections(listener.getsockname()[1])] == [0]
+    assert [one.unread_bytes for one in connections_to(diag, listener)] == [0]
 
 
 def test_a_listener_that_is_gone_is_a_reason_and_not_a_zero(diag: SockDiag) -> None:
     with pytest.raises(Unreadable, match="ENOENT"):
-        diag.unix_listener(4294967294)
+        depth_of(ask_unix_listener(4294967294))
     with pytest.raises(Unreadable, match="nobody listens on TCP port 1"):
-        diag.tcp_listener(1)
+        depth_of(ask_tcp_listener(1))
+    with pytest.raises(Unreadable, match="does not tell the clients"):
+        diag.unix_listener_clients(b"/nothing")
+
+
+def test_a_dump_is_read_to_its_end_before_the_next_one(diag: SockDiag, stack: ExitStack, tmp_path: Path) -> None:
+    """Many listeners fill several parts; the kernel refuses a second dump while one is under way."""
+    for number in range(300):
+        unix_listener(stack, tmp_path / str(number), 1)
+    for _ in range(3):
+        assert diag.unix_listener_clients(str(tmp_path / "0").encode()) == []
+        assert accepted_by(diag, tmp_path / "0") == []
+
+
+def test_this_kernel_has_unix_diag() -> None:
+    assert kernel_has_unix_diag()

@@ -37,7 +37,7 @@ class FakeRun:
         self.requests = [",".join(REQUESTS.columns)]
 
     def depth(self, t_s: float, depth: int, limit: int = 8, listener: str = "upstream") -> None:
-        self.files["accept_queue.csv"] += f"{int(t_s * S)},{listener},{depth},{limit},\n"
+        self.files["accept_queue.csv"] += f"{int(t_s * S)},{listener},{depth},{limit},unix_diag,\n"
 
     def request(self, number: int, start_s: float, end_s: float, status: int | str = 200, error: str = "") -> None:
         self.requests.append(f"{number},{int(start_s * S)},{int(end_s * S)},{status},{error},,5")

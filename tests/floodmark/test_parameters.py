@@ -26,7 +26,7 @@ def test_the_last_layer_wins_and_text_becomes_what_it_means() -> None:
         ({"transport": "udp"}, "transport=udp is not allowed: it must be unix or tcp"),
         ({"keepalive": "perhaps"}, "keepalive=perhaps is not allowed: it must be true or false"),
         ({"somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
-        ({"nothing_like_it": "8"}, "there is no parameter 'nothing_like_it': Allowed are baseline_s,"),
+        ({"nothing_like_it": "8"}, "there is no parameter 'nothing_like_it': Allowed are accept_queue_hz,"),
     ],
 )
 def test_a_wrong_parameter_says_what_is_allowed(given: dict[str, Any], sentence: str) -> None:

@@ -14,8 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from collectors.proc_net_unix import find_listener, parse_sockets, read_proc_net_unix
-from collectors.sock_diag import SockDiag
+from collectors.proc_net_unix import count_states, find_listener, read_proc_net_unix
+from collectors.sock_diag import (
+    ACCEPTED_UNIX_CONNECTIONS,
+    SockDiag,
+    ask_unix_listener,
+    depth_of,
+    parse_accepted_unix_connections,
+)
 from floodmark.cases import load_cases
 from tests.conftest import ROOT
 
@@ -60,13 +66,13 @@ class Upstream:
     def accepted(self) -> list[int]:
         """Return the unread bytes of each connection that it has accepted."""
         with closing(SockDiag()) as diag:
-            held = diag.unix_connections(str(self.path).encode())
-        return [one.unread_bytes for one in held if one.inode]
+            bodies = [body for part in diag.dump(ACCEPTED_UNIX_CONNECTIONS) for body in part]
+        return [one.unread_bytes for one in parse_accepted_unix_connections(bodies, str(self.path).encode())]
 
     def queued(self) -> int:
         """Return the depth of its accept queue."""
-        with closing(SockDiag()) as diag:
-            return diag.unix_listener(find_listener(read_proc_net_unix(), str(self.path).encode())).depth_conns
+        depth, _limit = depth_of(ask_unix_listener(find_listener(read_proc_net_unix(), str(self.path).encode())))
+        return depth
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 10
@@ -119,8 +125,8 @@ def test_cases_3_to_5_keep_what_they_accept(start: Start, clients: Clients, case
     upstream = start(case)
     clients.extend(upstream.connect() for _ in range(3))
     upstream.wait_until(lambda: upstream.accepted() == [unread] * 3)
-    states = [one.state for one in parse_sockets(read_proc_net_unix(), str(upstream.path).encode())]
-    assert sorted(states) == [1, 3, 3, 3]
+    counts = count_states(read_proc_net_unix(), str(upstream.path).encode())
+    assert counts.on_path == (0, 1, 0, 3, 0)
 
 
 def test_only_case_5_writes_to_a_connection_that_it_keeps(start: Start, clients: Clients) -> None:

@@ -1,0 +1,70 @@
+"""What was handed over is on disk; what cannot be written ends the agent with a reason."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collectors import fields
+from collectors.output import MOST_PENDING_BYTES, Output, OutputError
+
+ROW = (5, 1, 2, 3, 4, 5, 6, None)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_rows_and_failures_are_on_disk_after_close(tmp_path: Path) -> None:
+    output = Output(tmp_path)
+    table = output.table(fields.TCP_EXT)
+    table.add(ROW)
+    output.hand_over()
+    table.add_failure(6, 'no "such" file, really')
+    output.close()
+    header, row, failure = (tmp_path / "tcp_ext.csv").read_text().splitlines()
+    assert header == ",".join(fields.TCP_EXT.columns)
+    assert (row, failure) == ("5,1,2,3,4,5,6,", '6,,,,,,,"no ""such"" file, really"')
+
+
+def test_a_full_disk_is_said_and_what_was_written_stays(small_disk: Path) -> None:
+    output = Output(small_disk)
+    table = output.table(fields.TCP_EXT)
+    for _ in range(10_000):
+        table.add(ROW)
+    output.hand_over()
+    for _ in range(10_000):
+        table.add(ROW)
+    with pytest.raises(OutputError, match=r"cannot write to .*No space left on device"):
+        output.close()
+    lines = (small_disk / "tcp_ext.csv").read_text().splitlines()
+    assert len(lines) > 1000
+    assert set(lines[1:-1]) == {"5,1,2,3,4,5,6,"}
+
+
+def test_a_disk_that_takes_nothing_ends_the_agent_before_its_memory_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked, release = os.pipe()
+    real_write = os.write
+
+    def hang(fd: int, data: bytes) -> int:
+        os.read(blocked, 1)
+        return real_write(fd, data)
+
+    output = Output(tmp_path)
+    table = output.table(fields.TCP_EXT)
+    monkeypatch.setattr(os, "write", hang)
+    table.add_failure(1, "x" * MOST_PENDING_BYTES)
+    with pytest.raises(OutputError, match="8 MiB wait for the disk"):
+        output.hand_over()
+    os.close(release)
