@@ -13,9 +13,7 @@ Values and conditions are SQL from the case files. They see the tables of the re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -24,6 +22,7 @@ from collectors.fields import SOURCES
 from floodmark.cases import Case, Claim, Expectation, Observation
 from floodmark.errors import CaseError, RunError
 from floodmark.ingest import PHASES, Ingested, create_tables, ingest
+from floodmark.metrics import key_figures, plain, scalar
 from floodmark.parameters import Parameters
 from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
 
@@ -93,7 +92,7 @@ def observe(database: duckdb.DuckDBPyConnection, observation: Observation) -> tu
     rows = database.execute(f"SELECT {observation.value} FROM {observation.from_} CROSS JOIN params").fetchmany(2)
     if len(rows) > 1:
         raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
-    value = _plain(rows[0][0]) if rows else None
+    value = plain(rows[0][0]) if rows else None
     holds = database.execute(
         f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params", [value]
     ).fetchone()
@@ -105,20 +104,6 @@ def observe(database: duckdb.DuckDBPyConnection, observation: Observation) -> tu
 def _condition(database: duckdb.DuckDBPyConnection, condition: str) -> bool:
     row = database.execute(f"SELECT {condition} FROM params").fetchone()
     return bool(row and row[0])
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON knows it."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 6)
-    return value
-
-
-def _scalar(database: duckdb.DuckDBPyConnection, query: str) -> Any:
-    row = database.execute(query).fetchone()
-    return _plain(row[0]) if row else None
 
 
 # --- the verdict on one host --------------------------------------------------------------------
@@ -144,7 +129,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     transport = case.parameters.transport
     faults = _expectations(database, case.fault, transport)
     phases = list(_phases(tables))
-    metrics = _metrics(database, phases, tables)
+    metrics = key_figures(database, phases, tables)
     reasons = [
         *_unobserved(faults),
         *_incomplete(tables, phases, transport),
@@ -216,9 +201,9 @@ def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) 
     for table in SOURCES:
         if table.name == "unix_states" and transport == "tcp":
             continue  # there is nothing to see, and its rows say so
-        good = _scalar(tables.database, f"SELECT count(*) FROM {table.name} WHERE reason IS NULL")
+        good = scalar(tables.database, f"SELECT count(*) FROM {table.name} WHERE reason IS NULL")
         if not good:
-            why = _scalar(tables.database, f"SELECT any_value(reason) FROM {table.name}")
+            why = scalar(tables.database, f"SELECT any_value(reason) FROM {table.name}")
             yield f"the source {table.name} was silent: {why or 'it has no rows'}"
 
 
@@ -231,7 +216,7 @@ def _disturbed(database: duckdb.DuckDBPyConnection, tables: Ingested, metrics: d
             f"the load generator was saturated (it used {share:.0%} of a core over {flood_s:.1f} s): "
             "what it could not send in time looks as if the proxy had been slow"
         )
-    overflow = _scalar(database, "SELECT max(depth_conns - limit_conns) FROM front_queue")
+    overflow = scalar(database, "SELECT max(depth_conns - limit_conns) FROM front_queue")
     if overflow is not None and overflow > 0:
         yield "nginx's own accept queue overflowed, so clients waited there and not at the upstream"
 
@@ -243,90 +228,10 @@ def _doubts(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
         yield f"the agent used {share:.0%} of a core, more than {AGENT_CPU_SHARE:.0%}: it may have disturbed the host"
     if lost is not None and lost > AGENT_LOST_SHARE:
         yield f"the agent lost {lost:.2%} of its readings, more than {AGENT_LOST_SHARE:.1%}: short peaks may be missing"
+    if tables.database.execute("SELECT count(*) FROM accept_queue WHERE via = 'proc'").fetchone() != (0,):
+        yield "the kernel has no unix_diag: the queue was counted in /proc/net/unix, seldom and without its limit"
     if tables.clock.error_ns is None:
         yield "the clocks of generator and host could not be compared: phases may be shifted"
-
-
-# --- key figures --------------------------------------------------------------------------------
-
-
-def _metrics(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]], tables: Ingested) -> dict[str, Any]:
-    """Return the key figures of a run; what could not be seen is None."""
-    length_s = {phase["name"]: phase["duration_s"] for phase in phases}
-    whole_s = sum(length_s.values())
-
-    def scalar(query: str) -> Any:
-        return _scalar(database, query)
-
-    def growth(counter: str) -> Any:
-        return scalar(
-            f"SELECT max({counter}) - max({counter}) FILTER (phase = 'baseline') FROM tcp_ext WHERE reason IS NULL"
-        )
-
-    ticks = database.execute(
-        "SELECT sum(ticks), sum(lost_ticks), sum(cpu_s), max(lateness_max_ns) FROM agent"
-    ).fetchone()
-    made, lost, cpu_s, lateness_ns = ticks or (None, None, None, None)
-    flood_s = length_s.get("flood")
-    return {
-        "accept_queue_max": scalar("SELECT max(depth_conns) FROM upstream_queue"),
-        "accept_queue_median": scalar(
-            "SELECT quantile_disc(depth_conns, 0.5) FROM upstream_queue WHERE phase = 'flood'"
-        ),
-        "accept_queue_last": scalar("SELECT last(depth_conns ORDER BY t_ns) FROM upstream_queue"),
-        "accept_queue_n": scalar("SELECT count(*) FROM upstream_queue WHERE phase = 'flood'"),
-        "queue_limit": scalar("SELECT queue_limit FROM params"),
-        "accepted_max": scalar("SELECT max(accepted_conns) FROM upstream_conns"),
-        "active_max": scalar("SELECT max(active_without_poll_conns) FROM stub_status WHERE phase <> 'baseline'"),
-        "active_median": scalar(
-            "SELECT quantile_disc(active_without_poll_conns, 0.5) FROM stub_status "
-            "WHERE phase = 'flood' AND reason IS NULL"
-        ),
-        "active_n": scalar("SELECT count(*) FROM stub_status WHERE phase = 'flood' AND reason IS NULL"),
-        "states": _states(database),
-        "status": _counts(
-            database, "SELECT status, count(*) FROM requests WHERE status IS NOT NULL GROUP BY 1 ORDER BY 1"
-        ),
-        "errors": _counts(
-            database, "SELECT error, count(*) FROM requests WHERE error IS NOT NULL GROUP BY 1 ORDER BY 1"
-        ),
-        "nginx_errors": _counts(
-            database,
-            "SELECT coalesce('errno ' || errno, message), count(*) FROM nginx_errors "
-            "GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
-        ),
-        "sent": scalar("SELECT sent FROM params"),
-        "request_median_s": scalar("SELECT median(end_ns - start_ns) / 1e9 FROM requests"),
-        "request_max_s": scalar("SELECT max(end_ns - start_ns) / 1e9 FROM requests"),
-        "listen_overflows": growth("listen_overflows_total"),
-        "listen_drops": growth("listen_drops_total"),
-        "front_queue_max": scalar("SELECT max(depth_conns) FROM front_queue"),
-        "flood_s": flood_s,
-        "generator_cpu_share": round(tables.load["cpu_s"] / flood_s, 4) if flood_s else None,
-        "agent_cpu_share": round(cpu_s / whole_s, 4) if cpu_s is not None and whole_s else None,
-        "agent_lost_share": round(lost / (made + lost), 6) if made else None,
-        "agent_lateness_max_ms": round(lateness_ns / 1e6, 3) if lateness_ns is not None else None,
-        "clock_offset_ms": round(tables.clock.offset_ns / 1e6, 3),
-        "clock_error_ms": None if tables.clock.error_ns is None else round(tables.clock.error_ns / 1e6, 3),
-    }
-
-
-def _counts(database: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
-    return {str(name): int(count) for name, count in database.execute(query).fetchall()}
-
-
-def _states(database: duckdb.DuckDBPyConnection) -> dict[str, int | None]:
-    """Return how many rows of /proc/net/unix had each state: the median over the flood.
-
-    A burst that is answered at once ends before this source looks a few times; then the time after it counts too.
-    """
-    columns = ("free", "unconnected", "connecting", "connected", "disconnecting")
-    seen = _scalar(database, "SELECT count(*) FROM unix_states WHERE phase = 'flood' AND reason IS NULL")
-    phases = "'flood'" if seen >= 3 else "'flood', 'drain'"
-    medians = ", ".join(f"quantile_disc({name}_socks, 0.5)" for name in columns)
-    row = database.execute(f"SELECT {medians} FROM unix_states WHERE phase IN ({phases}) AND reason IS NULL").fetchone()
-    values = row or (None,) * len(columns)
-    return {f"{number:02d}": value for number, value in enumerate(values)}
 
 
 # --- the verdict on a run -----------------------------------------------------------------------

@@ -146,11 +146,34 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
         f"at the end {_number(metrics['accept_queue_last'])}; limit {_number(limit)}",
         f"sock_diag, n = {metrics['accept_queue_n']} in the flood",
     )
+    table.add_row(
+        "the queue was full",
+        f"{_after(metrics['time_to_full_s'], 'never')}; plateau median {_number(metrics['plateau_median'])}, "
+        f"p99 {_number(metrics['plateau_p99'])}; overshoot {_number(metrics['overshoot'])}",
+        f"sock_diag, n = {metrics['plateau_n']} on the plateau",
+    )
+    table.add_row(
+        "and empty again, after the flood",
+        f"{_after(metrics['drain_s'], 'not before the end')}; "
+        f"upstream and nginx idle {_after(metrics['recovery_s'], 'not before the end')}",
+        "sock_diag, stub_status",
+    )
+    table.add_row(
+        "waited in the queue",
+        f"{_number(metrics['queue_area_conn_s'])} connection-seconds; "
+        f"{_number(metrics['dead_in_queue_last'])} at the end without a client",
+        "sock_diag",
+    )
     table.add_row("accepted, not closed", f"max {_number(metrics['accepted_max'])}", "sock_diag")
     table.add_row(
         "Active, without our poll",
         f"max {_number(metrics['active_max'])}, median in the flood {_number(metrics['active_median'])}",
         f"stub_status, n = {metrics['active_n']} in the flood",
+    )
+    table.add_row(
+        "Active = Q + A + 1",
+        f"in {_percent(metrics['identity_share'])} of the moments that had connections",
+        f"all three, n = {metrics['identity_n']}",
     )
     if verdict["params"]["transport"] == "unix":
         states = ", ".join(
@@ -176,8 +199,9 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
     table.add_row(
         "the agent",
         f"{_percent(metrics['agent_cpu_share'])} of a core, "
-        f"{_percent(metrics['agent_lost_share'])} of its readings lost, "
-        f"at most {_number(metrics['agent_lateness_max_ms'])} ms late",
+        f"{_percent(metrics['agent_lost_share'])} of its readings lost; "
+        f"late p99 {_number(metrics['agent_lateness_p99_ms'])} ms, "
+        f"at most {_number(metrics['agent_lateness_max_ms'])} ms",
         "itself",
     )
     console.print(table)
@@ -195,6 +219,10 @@ def _number(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _after(seconds: float | None, otherwise: str) -> str:
+    return otherwise if seconds is None else f"after {_number(seconds)} s"
 
 
 def _percent(value: float | None) -> str:

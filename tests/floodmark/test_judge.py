@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,16 @@ class NoAccept(FakeRun):
         for tenth in range(90):
             t_s = 1 + tenth / 10
             waiting = 9 if t_s > 2 else 0
-            active = 9 if 2 < t_s < 7 else 0
+            active = live = 9 if 2 < t_s < 7 else 0
             self.depth(t_s, waiting)
             self.depth(t_s, 0, 4096, "front")
             t_ns = int(t_s * 1e9)
-            self.files["unix_states.csv"] += f"{t_ns},0,1,{waiting},0,0,\n"
-            self.files["upstream_conns.csv"] += f"{t_ns},0,0,\n"
+            self.files["unix_states.csv"] += f"{t_ns},0,1,{waiting},0,0,0,9,{waiting},9,0,\n"
+            self.files["upstream_conns.csv"] += f"{t_ns},0,0,{live},{waiting - live},\n"
             self.files["stub_status.csv"] += f"{t_ns},{active + 1},{active},0,{active},0,9,9,9,\n"
-            self.files["process.csv"] += f"{t_ns},nginx-worker,7,1000,1,1,1,1,1,0.1,1,1,\n"
+            self.files["process.csv"] += f"{t_ns},nginx-worker,7,1000,1,1,1,1,1,1,0.1,1,1,\n"
             self.files["tcp_ext.csv"] += f"{t_ns},0,0,0,0,0,0,\n"
-            self.files["agent.csv"] += f"{t_ns},100,0,1000,5000,0.005,\n"
+            self.files["agent.csv"] += f"{t_ns},accept_queue,1000,50000,0,,\n{t_ns},agent,,,,0.005,\n"
         for number in range(1, 13):
             refused = number > 9
             end_s = 2.01 if refused else 7.001
@@ -91,6 +92,33 @@ def test_its_key_figures_are_those_of_the_tables(fake: NoAccept) -> None:
     assert metrics["states"] == {"00": 0, "01": 1, "02": 9, "03": 0, "04": 0}
 
 
+def test_how_the_queue_filled_stood_and_emptied(fake: NoAccept) -> None:
+    """By hand: 9 in the queue from 2.1 s to the last reading at 9.9 s, the flood from 2 s to 7.001 s."""
+    metrics = fake.judge()["metrics"]
+    assert {name: metrics[name] for name in metrics if name.startswith(("time_to", "plateau", "overshoot"))} == {
+        "time_to_full_s": 0.1,
+        "plateau_median": 9,
+        "plateau_p99": 9,
+        "plateau_n": 50,
+        "overshoot": 1,
+    }
+    assert metrics["queue_area_conn_s"] == 70.2
+    assert metrics["dead_in_queue_last"] == 9
+    assert (metrics["drain_s"], metrics["recovery_s"]) == (None, None)
+    # 49 moments of the flood, and 30 after it, when nginx has no connection left and the queue still has nine.
+    assert (metrics["identity_n"], metrics["identity_share"]) == (79, round(49 / 79, 6))
+
+
+def test_a_queue_that_empties_has_a_drain_time(fake: NoAccept) -> None:
+    for name in ("accept_queue.csv", "upstream_conns.csv"):
+        late = re.compile(r"(?m)^((?:7[5-9]|[89]\d)\d{8},(?:upstream|0,0),).*$")
+        emptied = {"accept_queue.csv": r"\g<1>0,8,unix_diag,", "upstream_conns.csv": r"\g<1>0,0,"}
+        fake.files[name] = late.sub(emptied[name], fake.files[name])
+    metrics = fake.judge()["metrics"]
+    assert metrics["drain_s"] == 0.499
+    assert metrics["recovery_s"] == 0.499
+
+
 def test_the_phases_are_those_of_the_requests(fake: NoAccept) -> None:
     assert [(one["name"], one["duration_s"]) for one in fake.judge()["phases"]] == [
         ("baseline", 1.0), ("flood", 5.001), ("drain", 2.899),
@@ -120,7 +148,7 @@ def test_a_status_that_nginx_did_not_send_is_noticed(fake: NoAccept) -> None:
 
 
 def test_a_run_whose_fault_was_not_observed_is_invalid(fake: NoAccept) -> None:
-    fake.files["upstream_conns.csv"] = fake.files["upstream_conns.csv"].replace(",0,0,\n", ",4,0,\n")
+    fake.files["upstream_conns.csv"] = re.sub(r"(?m)^(\d+),0,0,", r"\1,4,0,", fake.files["upstream_conns.csv"])
     verdict = fake.judge()
     assert not verdict["valid"]
     assert "the fault was not observed: nothing_was_accepted is 4" in verdict["reasons"][0]
@@ -160,10 +188,11 @@ def test_a_run_without_requests_is_invalid(fake: NoAccept) -> None:
 
 
 def test_an_agent_that_was_dear_or_lossy_is_noted(fake: NoAccept) -> None:
-    fake.files["agent.csv"] = fake.files["agent.csv"].replace(",100,0,1000,5000,0.005,", ",100,3,1000,5000,0.05,")
+    text = fake.files["agent.csv"].replace(",0.005,", ",0.05,")
+    fake.files["agent.csv"] = text.replace(",1000,50000,0,", ",1000,50000,1,", 3)
     doubts = fake.judge()["doubts"]
     assert any("the agent used 51% of a core" in doubt for doubt in doubts)
-    assert any("the agent lost 2.91% of its readings" in doubt for doubt in doubts)
+    assert any("the agent lost 3.23% of its readings" in doubt for doubt in doubts)
 
 
 def test_other_parameters_mean_other_predictions(fake: NoAccept) -> None:

@@ -1,0 +1,241 @@
+"""Key figures of a run: what the samples say in a few numbers. What could not be seen is None."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+
+from collectors.fields import SOURCES
+from floodmark.ingest import Ingested
+
+# A reading of one source is compared with one of another when they are this close.
+SAME_MOMENT_NS = 30_000_000
+
+
+def plain(value: Any) -> Any:
+    """Return a value of the database as JSON knows it."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    return value
+
+
+def scalar(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> Any:
+    """Return the one value of a query, None when it has no row."""
+    row = database.execute(query, values).fetchone()
+    return plain(row[0]) if row else None
+
+
+def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]], tables: Ingested) -> dict[str, Any]:
+    """Return the key figures of one host.
+
+    Args:
+        database: its tables and the judge's views.
+        phases: name, start, end and length of each.
+        tables: what was ingested.
+    """
+    length_s = {phase["name"]: phase["duration_s"] for phase in phases}
+    flood_s = length_s.get("flood")
+    return {
+        **_queue(database, tables),
+        **_nginx(database),
+        "states": _states(database),
+        **_clients(database),
+        **_tcp(database),
+        "flood_s": flood_s,
+        "generator_cpu_share": round(tables.load["cpu_s"] / flood_s, 4) if flood_s else None,
+        **_agent(database, sum(length_s.values())),
+        "clock_offset_ms": round(tables.clock.offset_ns / 1e6, 3),
+        "clock_error_ms": None if tables.clock.error_ns is None else round(tables.clock.error_ns / 1e6, 3),
+    }
+
+
+# --- the accept queue ---------------------------------------------------------------------------
+
+
+def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, Any]:
+    """Return how the upstream's queue filled, stood, and emptied.
+
+    `full` is the first reading of more than the limit. The plateau are the readings of the flood from the first
+    one of the flood's greatest depth on. The area under the queue holds each reading until the next.
+    """
+    edges = {"flood_start": tables.phases.flood_start_ns, "flood_end": tables.phases.flood_end_ns}
+    row = database.execute(
+        """
+        WITH flood AS (SELECT * FROM upstream_queue WHERE phase = 'flood'),
+        plateau AS (
+            SELECT * FROM flood
+            WHERE t_ns >= (SELECT min(t_ns) FROM flood WHERE depth_conns = (SELECT max(depth_conns) FROM flood))
+        ),
+        held AS (SELECT depth_conns, lead(t_ns) OVER (ORDER BY t_ns) - t_ns AS until_ns FROM upstream_queue)
+        SELECT
+            (SELECT max(depth_conns) FROM upstream_queue) AS accept_queue_max,
+            (SELECT quantile_disc(depth_conns, 0.5) FROM flood) AS accept_queue_median,
+            (SELECT last(depth_conns ORDER BY t_ns) FROM upstream_queue) AS accept_queue_last,
+            (SELECT count(*) FROM flood) AS accept_queue_n,
+            (SELECT queue_limit FROM params) AS queue_limit,
+            (SELECT (min(t_ns) FILTER (depth_conns > limit_conns) - $flood_start) / 1e9 FROM upstream_queue)
+                AS time_to_full_s,
+            (SELECT quantile_disc(depth_conns, 0.5) FROM plateau) AS plateau_median,
+            (SELECT quantile_disc(depth_conns, 0.99) FROM plateau) AS plateau_p99,
+            (SELECT count(*) FROM plateau) AS plateau_n,
+            (SELECT greatest(max(depth_conns - limit_conns), 0) FROM upstream_queue) AS overshoot,
+            (SELECT sum(depth_conns * until_ns) / 1e9 FROM held) AS queue_area_conn_s,
+            (SELECT last(waiting_dead_conns ORDER BY t_ns) FROM upstream_conns WHERE reason IS NULL)
+                AS dead_in_queue_last
+        """,
+        {"flood_start": edges["flood_start"]},
+    )
+    values = dict(zip((column[0] for column in row.description or []), map(plain, row.fetchone() or ()), strict=True))
+    return {
+        **values,
+        "drain_s": _settled_s(
+            database, "SELECT t_ns, depth_conns = 0 AS settled FROM upstream_queue", edges["flood_end"]
+        ),
+        "recovery_s": _settled_s(
+            database,
+            f"""
+            SELECT t_ns, depth_conns = 0 AND accepted_conns = 0 AND active_without_poll_conns = 0 AS settled
+            FROM ({_SAME_MOMENT})
+            """,
+            edges["flood_end"],
+        ),
+        "front_queue_max": scalar(database, "SELECT max(depth_conns) FROM front_queue"),
+        "accepted_max": scalar(database, "SELECT max(accepted_conns) FROM upstream_conns"),
+    }
+
+
+def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, end_ns: int | None) -> float | None:
+    """Return how long after the flood the readings settled for good; None when they had not at the end."""
+    settled_s: float | None = scalar(
+        database,
+        f"""
+        WITH readings AS ({readings}), unsettled AS (SELECT max(t_ns) AS t_ns FROM readings WHERE NOT settled)
+        SELECT (min(t_ns) FILTER (t_ns > coalesce((SELECT t_ns FROM unsettled), 0)) - $flood_end) / 1e9
+        FROM readings
+        """,
+        {"flood_end": end_ns},
+    )
+    return None if settled_s is None else max(0.0, settled_s)
+
+
+# Readings of upstream_conns, each with those of the queue and of nginx nearest before it.
+_SAME_MOMENT = f"""
+    SELECT conns.t_ns, conns.phase, accepted_conns, depth_conns, active_conns, active_without_poll_conns
+    FROM (SELECT * FROM upstream_conns WHERE reason IS NULL) conns
+    ASOF JOIN upstream_queue queue ON conns.t_ns >= queue.t_ns
+    ASOF JOIN (SELECT * FROM stub_status WHERE reason IS NULL) status ON conns.t_ns >= status.t_ns
+    WHERE conns.t_ns - queue.t_ns <= {SAME_MOMENT_NS} AND conns.t_ns - status.t_ns <= 2 * {SAME_MOMENT_NS}
+"""
+
+
+# --- nginx, kernel, clients ---------------------------------------------------------------------
+
+
+def _nginx(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    identity = database.execute(
+        f"""
+        SELECT count(*) FILTER (active_conns = depth_conns + accepted_conns + 1) / nullif(count(*), 0), count(*)
+        FROM ({_SAME_MOMENT}) WHERE active_conns + depth_conns + accepted_conns > 1
+        """
+    ).fetchone()
+    share, count = identity or (None, 0)
+    seen = "FROM stub_status WHERE reason IS NULL AND phase"
+    return {
+        "active_max": scalar(database, f"SELECT max(active_without_poll_conns) {seen} <> 'baseline'"),
+        "active_median": scalar(database, f"SELECT quantile_disc(active_without_poll_conns, 0.5) {seen} = 'flood'"),
+        "active_n": scalar(database, f"SELECT count(*) {seen} = 'flood'"),
+        "identity_share": plain(share),
+        "identity_n": count,
+        "nginx_errors": _counts(
+            database,
+            "SELECT coalesce('errno ' || errno, message), count(*) FROM nginx_errors "
+            "GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
+        ),
+    }
+
+
+def _states(database: duckdb.DuckDBPyConnection) -> dict[str, int | None]:
+    """Return how many rows of /proc/net/unix had each state: the median over the flood.
+
+    A burst that is answered at once ends before this source looks a few times; then the time after it counts too.
+    """
+    columns = ("free", "unconnected", "connecting", "connected", "disconnecting")
+    seen = scalar(database, "SELECT count(*) FROM unix_states WHERE phase = 'flood' AND reason IS NULL")
+    phases = "'flood'" if seen >= 3 else "'flood', 'drain'"
+    medians = ", ".join(f"quantile_disc({name}_socks, 0.5)" for name in columns)
+    row = database.execute(f"SELECT {medians} FROM unix_states WHERE phase IN ({phases}) AND reason IS NULL").fetchone()
+    values = row or (None,) * len(columns)
+    return {f"{number:02d}": value for number, value in enumerate(values)}
+
+
+def _clients(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    return {
+        "status": _counts(
+            database, "SELECT status, count(*) FROM requests WHERE status IS NOT NULL GROUP BY 1 ORDER BY 1"
+        ),
+        "errors": _counts(
+            database, "SELECT error, count(*) FROM requests WHERE error IS NOT NULL GROUP BY 1 ORDER BY 1"
+        ),
+        "sent": scalar(database, "SELECT sent FROM params"),
+        "request_median_s": scalar(database, "SELECT median(end_ns - start_ns) / 1e9 FROM requests"),
+        "request_max_s": scalar(database, "SELECT max(end_ns - start_ns) / 1e9 FROM requests"),
+    }
+
+
+def _tcp(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    def growth(counter: str) -> Any:
+        return scalar(
+            database,
+            f"SELECT max({counter}) - max({counter}) FILTER (phase = 'baseline') FROM tcp_ext WHERE reason IS NULL",
+        )
+
+    return {
+        "listen_overflows": growth("listen_overflows_total"),
+        "listen_drops": growth("listen_drops_total"),
+    }
+
+
+def _counts(database: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
+    return {str(name): int(count) for name, count in database.execute(query).fetchall()}
+
+
+# --- the agent ----------------------------------------------------------------------------------
+
+
+def _agent(database: duckdb.DuckDBPyConnection, whole_s: float) -> dict[str, Any]:
+    """Return what the agent cost and how well it kept its beat, altogether and for each source."""
+    totals = database.execute(
+        """
+        SELECT sum(cpu_s), sum(lost_ticks) / nullif(sum(lost_ticks) + count(late_ns), 0),
+               max(late_ns) / 1e6, quantile_cont(late_ns, 0.99) FILTER (source = 'accept_queue') / 1e6
+        FROM agent
+        """
+    ).fetchone()
+    cpu_s, lost_share, late_max_ms, late_p99_ms = totals or (None,) * 4
+    sources = {}
+    for table in SOURCES:
+        row = database.execute(
+            "SELECT count(inside_ns), sum(lost_ticks), median(inside_ns) / 1e3, sum(inside_ns) / 1e9 "
+            "FROM agent WHERE source = ?",
+            [table.name],
+        ).fetchone()
+        if row and row[0] and whole_s:
+            readings, lost, inside_us, inside_s = row
+            sources[table.name] = {
+                "n": readings,
+                "lost": plain(lost),
+                "inside_median_us": plain(round(inside_us, 1)),
+                "core_share": round(inside_s / whole_s, 5),
+            }
+    return {
+        "agent_cpu_share": round(cpu_s / whole_s, 4) if cpu_s is not None and whole_s else None,
+        "agent_lost_share": plain(lost_share),
+        "agent_lateness_max_ms": plain(late_max_ms),
+        "agent_lateness_p99_ms": plain(late_p99_ms),
+        "agent_sources": sources,
+    }
