@@ -111,6 +111,8 @@ class Beat:
                 self._table.add((t_ns, *row))
         except (Unreadable, OSError) as why:
             self._table.add_failure(t_ns, str(why))
+        except Exception as why:  # noqa: BLE001 - a mistake in one source must not silence the others
+            self._table.add_failure(t_ns, f"{type(why).__name__}: {why}")
 
     def deliver_rest(self, rows: Iterable[Row | None], t_ns: int) -> None:
         """Go on with a reading that has paused."""

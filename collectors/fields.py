@@ -353,7 +353,7 @@ NGINX_ERRORS = Table(
         Field("level", "text", "", "warn, error, crit, alert or emerg.", "error.log"),
         Field("worker_pid", "integer", "", "The process that logged it.", "error.log"),
         Field("errno", "integer", "", "Error number of the failed call; empty when there was none.", "error.log"),
-        Field("message", "text", "", "The message up to its first comma.", "error.log"),
+        Field("message", "text", "", "The message up to what it says of the client.", "error.log"),
     ),
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -77,6 +78,11 @@ def describe(config: Config) -> dict[str, Any]:
             ),
             "utc_offset_s": time.localtime().tm_gmtoff,
             **wall_clock(),
+        },
+        # A server that waits for a processor behind others lets a short queue overflow.
+        "scheduling": {
+            name: attempt(f"scheduling.{name}", partial(_scheduling, unit))
+            for name, unit in (("upstream", config.upstream_unit), ("agent", "floodmark-agent.service"))
         },
         "versions": {
             "nginx": attempt("versions.nginx", lambda: _output(["nginx", "-v"]).rpartition("/")[2].split()[0]),
@@ -148,6 +154,15 @@ def _os_name() -> str:
         if line.startswith("PRETTY_NAME="):
             return line.partition("=")[2].strip('"')
     raise Unreadable("/etc/os-release has no PRETTY_NAME")
+
+
+def _scheduling(unit: str) -> str:
+    pid = int(_output(["systemctl", "show", "--property=MainPID", "--value", unit]) or 0)
+    if not pid:
+        raise Unreadable(f"{unit} does not run")
+    policies = {os.SCHED_OTHER: "SCHED_OTHER", os.SCHED_FIFO: "SCHED_FIFO", os.SCHED_RR: "SCHED_RR"}
+    policy = os.sched_getscheduler(pid)
+    return policies.get(policy, str(policy))
 
 
 def _listener(listener: Listener) -> dict[str, Any]:

@@ -80,10 +80,7 @@ class Output:
         Raises:
             OutputError: the disk is full or broken, or has taken nothing for too long.
         """
-        for writer in self._writers:
-            data = writer.take()
-            self._handed_bytes += len(data)
-            self._queue.put((writer.fd, data))
+        self._pass_on()
         self._check()
 
     def close(self) -> None:
@@ -92,12 +89,18 @@ class Output:
         Raises:
             OutputError: it could not be written.
         """
-        self.hand_over()
+        self._pass_on()
         self._queue.put(None)
         self._thread.join()
         for writer in self._writers:
             os.close(writer.fd)
         self._check()
+
+    def _pass_on(self) -> None:
+        for writer in self._writers:
+            data = writer.take()
+            self._handed_bytes += len(data)
+            self._queue.put((writer.fd, data))
 
     def _check(self) -> None:
         if self._error:

@@ -64,9 +64,10 @@ _INET_DEPTH = struct.Struct("=4xH10xB55xII8x")
 _NO_COOKIE = 0xFFFFFFFF
 _ANY_ADDRESS = bytes(16)
 _LOOPBACK = socket.inet_aton("127.0.0.1") + bytes(12)
-# The kernel prepares as much of a dump at a time as the last recv() had room for, 32 KiB at most.
-_WHOLE_ANSWER_BYTES = 1 << 15
-_PART_BYTES = 1 << 13
+# The kernel prepares as much of a dump at a time as the largest recv() on the socket so far had room for, 32 KiB
+# at most (netlink_dump in net/netlink/af_netlink.c). A small part takes the kernel a tenth of a millisecond.
+LARGEST_PART_BYTES = 1 << 15
+SMALL_PART_BYTES = 1 << 13
 
 # Depth and limit of one accept queue, in connections.
 Depth = tuple[int, int]
@@ -209,27 +210,30 @@ def kernel_has_unix_diag() -> bool:
 
 
 class SockDiag:
-    """Asks which sockets there are."""
+    """Asks which sockets there are.
 
-    def __init__(self) -> None:
+    Args:
+        part_bytes: room for one part of an answer; a message that does not fit ends a dump without a word.
+    """
+
+    def __init__(self, part_bytes: int = SMALL_PART_BYTES) -> None:
+        self._part_bytes = part_bytes
         self._socket = open_socket()
         self.close = self._socket.close
         self._sequence = 0
 
-    def dump(self, request: bytes, part_bytes: int = _PART_BYTES) -> Iterator[list[bytes]]:
+    def dump(self, request: bytes) -> Iterator[list[bytes]]:
         """Send one request and yield the messages of its answer as they come, some dozens at a time.
 
-        Args:
-            request: the body of the question.
-            part_bytes: room for one part; a message that does not fit ends the dump without a word.
-
         Raises:
-            Unreadable: the kernel does not answer this kind of question.
+            Unreadable: the kernel does not answer this kind of question, or more came than there was room for.
         """
         self._sequence += 1
         self._socket.send(_message(request, NLM_F_REQUEST | NLM_F_DUMP, self._sequence))
         while True:
-            data = self._socket.recv(part_bytes)
+            data, _ancillary, flags, _sender = self._socket.recvmsg(self._part_bytes)
+            if flags & socket.MSG_TRUNC:
+                raise Unreadable(f"sock_diag: a part of the answer is longer than {self._part_bytes} bytes")
             bodies: list[bytes] = []
             offset = 0
             while offset + _HEADER.size <= len(data):
@@ -254,7 +258,7 @@ class SockDiag:
             Unreadable: nobody listens there, or the queue is so long that its clients fill more than one message.
         """
         clients = None
-        for part in self.dump(_UNIX_LISTENERS, _WHOLE_ANSWER_BYTES):
+        for part in self.dump(_UNIX_LISTENERS):
             for body in part:
                 attributes = _attributes(body, _UNIX_MESSAGE.size)
                 if _is_at(attributes, path):

@@ -8,6 +8,7 @@ from typing import Union
 from collectors.config import Listener
 from collectors.sock_diag import (
     ACCEPTED_UNIX_CONNECTIONS,
+    LARGEST_PART_BYTES,
     Connection,
     SockDiag,
     parse_accepted_unix_connections,
@@ -24,10 +25,17 @@ class UnixConns:
     def __init__(self, upstream: Listener) -> None:
         self._path = upstream.path.encode()
         self._diag = SockDiag()
+        # The clients of a long queue are one long message.
+        self._listener_diag = SockDiag(LARGEST_PART_BYTES)
+
+    def close(self) -> None:
+        """Give the netlink sockets back."""
+        self._diag.close()
+        self._listener_diag.close()
 
     def read(self, now_ns: int) -> Iterator[Row | None]:  # noqa: ARG002 - all sources are called alike
         """Yield one row: accepted, their unread bytes, waiting with and without a client."""
-        clients = self._diag.unix_listener_clients(self._path)
+        clients = self._listener_diag.unix_listener_clients(self._path)
         bodies: list[bytes] = []
         for part in self._diag.dump(ACCEPTED_UNIX_CONNECTIONS):
             yield None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from collectors.config import Listener
 from collectors.errors import Unreadable
 from collectors.proc_net_unix import find_listener, read_proc_net_unix
 from collectors.sock_diag import (
@@ -30,6 +31,7 @@ from collectors.sock_diag import (
     parse_tcp_connections,
     tcp_connections,
 )
+from collectors.upstream_conns import UnixConns
 
 
 @pytest.fixture
@@ -226,6 +228,28 @@ def test_a_dump_is_read_to_its_end_before_the_next_one(diag: SockDiag, stack: Ex
     for _ in range(3):
         assert diag.unix_listener_clients(str(tmp_path / "0").encode()) == []
         assert accepted_by(diag, tmp_path / "0") == []
+
+
+def test_hundreds_of_connections_are_all_seen(stack: ExitStack, tmp_path: Path) -> None:
+    """More than one part of an answer holds, in the queue and accepted, over both of the source's sockets."""
+    path = tmp_path / "s"
+    listener = unix_listener(stack, path, 400)
+    source = UnixConns(Listener("upstream", "unix", str(path), 0))
+    for accepted in (55, 150):
+        connect(stack, listener, accepted + 100)
+        for _ in range(accepted):
+            stack.enter_context(listener.accept()[0])
+        # One reading after the other, as the agent does it: the kernel remembers what there was room for.
+        (row,) = (row for row in source.read(0) if row)
+    assert row == (205, 0, 200, 0, None)
+    source.close()
+
+
+def test_an_answer_that_does_not_fit_is_a_reason_and_not_a_shorter_list(stack: ExitStack, tmp_path: Path) -> None:
+    listener = unix_listener(stack, tmp_path / "s", 400)
+    connect(stack, listener, 100)
+    with closing(SockDiag(part_bytes=256)) as small, pytest.raises(Unreadable, match="longer than 256 bytes"):
+        list(small.dump(ACCEPTED_UNIX_CONNECTIONS))
 
 
 def test_this_kernel_has_unix_diag() -> None:
