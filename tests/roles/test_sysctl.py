@@ -56,6 +56,7 @@ def test_restore_without_a_record_changes_nothing(sysctl: ModuleType) -> None:
 
 def test_a_parameter_that_does_not_exist_is_named(sysctl: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "run.conf").write_text("net.core.nothing = 1\n")
+    (tmp_path / "net.core.nothing").mkdir()
     with pytest.raises(sysctl.SysctlError, match=r"net\.core\.nothing cannot be read"):
         sysctl.apply(tmp_path / "run.conf")
 
@@ -66,3 +67,14 @@ def test_a_value_that_the_kernel_changes_is_an_error(
     monkeypatch.setattr(sysctl, "read", lambda _name: "4096")
     with pytest.raises(sysctl.SysctlError, match="was set to 8 and reads 4096"):
         sysctl.apply(tmp_path / "run.conf")
+
+
+def test_what_cannot_be_put_back_stays_on_record_and_the_others_are_put_back(
+    sysctl: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "before.json").write_text('{"net.core.nothing": "1", "net.core.somaxconn": "77"}')
+    (tmp_path / "net.core.nothing").mkdir()
+    with pytest.raises(sysctl.SysctlError, match=r"net\.core\.nothing cannot be set to 1"):
+        sysctl.restore()
+    assert sysctl.read("net.core.somaxconn") == "77"
+    assert (tmp_path / "before.json").exists()

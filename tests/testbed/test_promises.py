@@ -60,14 +60,20 @@ def test_the_next_run_takes_over_from_one_that_was_killed(testbed: Callable[[str
 
 
 def test_a_host_that_another_run_holds_is_left_alone(testbed: Callable[[str], str]) -> None:
-    testbed('echo \'{"run_id": "theirs", "owner": "somebody@elsewhere pid 1 since 2"}\' > /run/floodmark-run.json')
+    testbed(
+        'echo \'{"run_id": "theirs", "owner": "somebody@elsewhere pid 1 since 2"}\' > /run/floodmark-run.json; '
+        "systemctl start floodmark-run.target"
+    )
     try:
         done = play("-e", "case=1")
         assert done.returncode != 0
         assert "held by run theirs of somebody@elsewhere" in done.stderr, evidence(done)
         assert "theirs" in testbed("cat /run/floodmark-run.json")
     finally:
-        testbed("rm /run/floodmark-run.json")
+        testbed("systemctl stop floodmark-run.target")
+    # The record alone, which a stopped run may leave, holds nothing.
+    done = play("-e", "case=1")
+    assert done.returncode == 0, evidence(done)
 
 
 def start_case_3() -> subprocess.Popen[bytes]:

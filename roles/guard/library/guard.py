@@ -46,6 +46,10 @@ EXAMPLES = r"""
     run_id: 20261123T031500-3-unix
 """
 RETURN = r"""
+held:
+  description: Whether this run still held the host; if not, the timer has undone it before.
+  type: bool
+  returned: when O(state=restored)
 fingerprint:
   description: What the host was provisioned with; empty when it was not.
   type: str
@@ -67,6 +71,8 @@ TARGET = "floodmark-run.target"
 TIMER = "floodmark-guard"
 RECORD = Path("/run/floodmark-run.json")
 FINGERPRINT = Path("/usr/lib/floodmark/provisioned")
+# What the kernel parameters were; it is gone when they are back (roles/sysctl/files/sysctl.py).
+SYSCTLS_BEFORE = Path("/run/floodmark-sysctl/before.json")
 
 
 class Guard:
@@ -81,11 +87,16 @@ class Guard:
         return self.systemctl("is-active", "--quiet", unit)[0] == 0
 
     def holder(self):
-        """Return who holds the host: the record of a run that was armed and not yet restored."""
+        """Return who holds the host: the record of a run that was armed and not yet restored.
+
+        It counts only while the run's target is up or its timer is set: a record alone holds nothing.
+        """
+        if not (self.is_active(TARGET) or self.is_active(TIMER + ".timer")):
+            return {}
         try:
             return json.loads(RECORD.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
+        except (FileNotFoundError, ValueError):
+            return {"run_id": "unknown", "owner": "somebody who left no record"}
 
     # --- checked ------------------------------------------------------------------------------
 
@@ -142,7 +153,9 @@ class Guard:
             self.module.fail_json(msg="the host is held by run {run_id} of {owner}".format(**holder))
         record = {"run_id": self.params["run_id"], "owner": self.params["owner"]}
         (Path(self.params["runs_dir"]) / self.params["run_id"]).mkdir(parents=True, exist_ok=True)
-        RECORD.write_text(json.dumps(record), encoding="utf-8")
+        fresh = RECORD.with_suffix(".new")
+        fresh.write_text(json.dumps(record), encoding="utf-8")
+        fresh.rename(RECORD)
         self.run(
             "systemd-run", "--quiet", "--unit=" + TIMER, f"--on-active={self.params['timeout_s']}s",
             "--timer-property=AccuracySec=100ms", "--description=Undo Floodmark run " + record["run_id"],
@@ -161,13 +174,23 @@ class Guard:
     def restored(self):
         holder = self.holder()
         if holder and holder["run_id"] != self.params["run_id"]:
-            return {"changed": False}  # a host that somebody else holds is not ours to touch
-        was_active = self.is_active(TARGET)
+            return {"changed": False, "held": False}  # a host that somebody else holds is not ours to touch
+        # The target is down when all units of the run are, for they are ordered after it.
         self.run("systemctl", "stop", TARGET)
+        self.need_all_undone()
         self.systemctl("stop", TIMER + ".timer")
         self.systemctl("reset-failed", "floodmark-*")
         RECORD.unlink(missing_ok=True)
-        return {"changed": bool(holder) or was_active}
+        return {"changed": bool(holder), "held": bool(holder)}
+
+    def need_all_undone(self):
+        if SYSCTLS_BEFORE.exists():
+            before = json.loads(SYSCTLS_BEFORE.read_text(encoding="utf-8"))
+            wanted = ", ".join(f"{name}={value}" for name, value in before.items())
+            self.module.fail_json(
+                msg=f"the kernel parameters could not be put back; set them by hand: sysctl -w {wanted}. "
+                f"Then remove {SYSCTLS_BEFORE}. 'journalctl -u floodmark-sysctl' says why"
+            )
 
 
 def main():

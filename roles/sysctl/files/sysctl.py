@@ -11,6 +11,7 @@ from the record. Both are safe to repeat.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -74,14 +75,25 @@ def apply(source: Path) -> None:
 
 
 def restore() -> None:
-    """Put back what was recorded."""
-    if not RECORD.exists():
-        return
-    INSTALLED.unlink(missing_ok=True)
-    for name, value in json.loads(RECORD.read_text(encoding="utf-8")).items():
-        write(name, value)
-        print(f"{name} = {value} (as it was)")
-    RECORD.unlink()
+    """Put back what was recorded; the record goes when all of it is back.
+
+    Raises:
+        SysctlError: for all parameters that could not be put back, after the others were.
+    """
+    if RECORD.exists():
+        INSTALLED.unlink(missing_ok=True)
+        problems = []
+        for name, value in json.loads(RECORD.read_text(encoding="utf-8")).items():
+            try:
+                write(name, value)
+                print(f"{name} = {value} (as it was)")
+            except SysctlError as error:
+                problems.append(str(error))
+        if problems:
+            raise SysctlError("; ".join(problems))
+        RECORD.unlink()
+    with contextlib.suppress(OSError):  # gone already, or not empty
+        RECORD.parent.rmdir()
 
 
 def main() -> int:
