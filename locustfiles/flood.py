@@ -17,6 +17,7 @@ request that is answered badly is a result and not a failure of the run.
 
 from __future__ import annotations
 
+import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -53,6 +54,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
     group.add_argument("--answer-timeout-s", type=int, default=60, help="how long a user waits for its answer")
     group.add_argument("--start-after-s", type=float, default=0.0, help="time without load before the flood")
+    group.add_argument("--id-prefix", default="", help="what the numbers of the requests begin with")
     group.add_argument("--output", type=Path, default=Path(), help="folder for requests.csv and load.json")
 
 
@@ -115,6 +117,12 @@ class Flood:
         if self._users_left == 0:
             self.environment.runner.quit()
 
+    def give_up(self, reason: str) -> None:
+        """End a flood that can no longer be recorded; what is unfinished then makes the run invalid."""
+        print(f"floodmark: the flood was given up: {reason}", file=sys.stderr)
+        self.environment.process_exit_code = 1
+        self.environment.runner.quit()
+
     def finish(self) -> None:
         """Close the log and write down what the generator knows about itself."""
         self.log.close()
@@ -167,7 +175,12 @@ class FloodUser(User):
     def send(self) -> None:
         """Send one request; then think and send again, or be done."""
         flood.issued += 1
-        self._send_one(str(flood.issued))
+        try:
+            self._send_one(f"{flood.options.id_prefix}{flood.issued}")
+        except Exception as error:
+            # Locust would go on with the next request, for ever.
+            flood.give_up(f"{type(error).__name__}: {error}")
+            raise StopUser from error
         if flood.options.load_shape == "sustained":
             gevent.sleep(flood.options.think_time_ms / 1000)
             if not flood.is_over():
