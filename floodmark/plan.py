@@ -23,8 +23,23 @@ from floodmark.judge import check_sql
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
 from floodmark.runs import new_run, write_json
 
-# What `-e` may set besides parameters and the variables of the roles.
-RUN_OPTIONS = frozenset({"case", "provision", "run_serial", "guard_margin_s"})
+# What `-e` may set besides parameters: how a run goes, and where on a host. Other variables of the roles follow
+# from the parameters; set by hand they would make the record of a run untrue.
+RUN_OPTIONS = frozenset(
+    {
+        "case",
+        "guard_free_mb",
+        "guard_margin_s",
+        "nginx_listen_port",
+        "provision",
+        "run_serial",
+        "testbed_boot_timeout_s",
+        "testbed_cache_dir",
+        "testbed_packages",
+        "testbed_state_dir",
+        "upstream_port",
+    }
+)
 SCHEMA_VERSION = 1
 # Time that the guard leaves for the tasks of a run itself, ssh and Locust's start included.
 DEFAULT_GUARD_MARGIN_S = 45
@@ -78,16 +93,22 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
     }
     for host in hosts["proxies"]:
         run.load(host).mkdir(parents=True)
+        run.host(host).path.mkdir()
     write_json(run.plan, plan)
     return {**plan, "folder": str(run.path)}
 
 
 def _check_names(extra: Mapping[str, Any]) -> None:
-    """Refuse names that nothing reads: a misspelt parameter must not be silence."""
-    known = RUN_OPTIONS | role_variables()
+    """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
     for name in extra:
-        if name not in Parameters.model_fields and name not in known and not name.startswith("ansible_"):
-            raise ParameterError(unknown_parameter(name, "-e", known))
+        if name in Parameters.model_fields or name in RUN_OPTIONS or name.startswith("ansible_"):
+            continue
+        if name in role_variables():
+            raise ParameterError(
+                f"-e: {name} follows from the parameters of a run and cannot be given: 'floodmark cases' lists the "
+                "parameters."
+            )
+        raise ParameterError(unknown_parameter(name, "-e", RUN_OPTIONS))
 
 
 @cache
@@ -122,16 +143,23 @@ def _whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
 
 def owner(pid: int) -> str:
     """Say whose run it is, so that it can be seen later whether that process still lives."""
-    return f"{getpass.getuser()}@{socket.gethostname()} pid {pid} since {_start_of(pid)}"
+    return f"{getpass.getuser()}@{_machine()} pid {pid} since {_start_of(pid)}"
 
 
 def owner_is_gone(text: str) -> bool:
     """Tell whether a run's process has ended; of another machine's processes nothing is known, so no."""
     who, _, rest = text.partition(" pid ")
     pid, _, since = rest.partition(" since ")
-    if who.partition("@")[2] != socket.gethostname() or not pid.isdigit():
+    if who.partition("@")[2] != _machine() or not pid.isdigit():
         return False
     return _start_of(int(pid)) != since
+
+
+def _machine() -> str:
+    """Return a name that two machines, two boots or two containers do not share, however they are called."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    processes = Path("/proc/self/ns/pid").stat().st_ino
+    return f"{socket.gethostname()} ({boot[:8]}-{processes})"
 
 
 def _start_of(pid: int) -> str:

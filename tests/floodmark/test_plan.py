@@ -46,6 +46,8 @@ def test_the_guard_waits_longer_than_the_run_can_take() -> None:
     [
         ({"case": "2", "somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
         ({"case": "2", "nginx_listen_prot": "1"}, "did you mean 'nginx_listen_port'?"),
+        ({"case": "2", "nginx_worker_processes": "4"}, "nginx_worker_processes follows from the parameters of a run"),
+        ({"case": "2", "locust_target": "http://example.com"}, "locust_target follows from the parameters of a run"),
         ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
         ({}, "no case was given"),
     ],
@@ -63,7 +65,7 @@ def test_an_inventory_without_a_group_is_refused(missing: str) -> None:
         plan.make_plan({"case": "2"}, {**GROUPS, missing: []}, os.getpid())
 
 
-def test_role_variables_and_ansibles_own_may_be_given() -> None:
+def test_where_on_a_host_and_ansibles_own_variables_may_be_given() -> None:
     assert make(case="2", nginx_listen_port="8181", ansible_user="me", provision="always")["case"]["number"] == 2
 
 
