@@ -42,6 +42,8 @@ class Step:
     begun: float = field(default_factory=time.monotonic)
     expect_s: float = 0.0
     watch: Path | None = None
+    _read: dict[Path, int] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def elapsed_s(self) -> float:
@@ -58,11 +60,22 @@ class Step:
         logs = list(self.watch.glob("*/requests.csv")) if self.watch else []
         if not logs:
             return ""
-        newest = max(logs, key=lambda path: path.stat().st_mtime)
-        lines = newest.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-        fields = [line.split(",") for line in lines]
-        counts = Counter(row[3] or row[4] for row in fields if len(row) >= 5)
-        return "answered: " + (", ".join(f"{count} × {what}" for what, count in sorted(counts.items())) or "none")
+        self._count_new_lines(max(logs, key=lambda path: path.stat().st_mtime))
+        return "answered: " + (", ".join(f"{count} × {what}" for what, count in sorted(self._counts.items())) or "none")
+
+    def _count_new_lines(self, log: Path) -> None:
+        """Read only what was added since the last time: the log may grow long, and this machine measures."""
+        if log not in self._read:
+            self._counts.clear()
+        with log.open("rb") as opened:
+            opened.seek(self._read.get(log, 0))
+            added, newline, _rest = opened.read().rpartition(b"\n")
+        lines = added.decode(errors="replace").splitlines()
+        if log not in self._read and newline:
+            lines = lines[1:]  # the header
+        if newline:
+            self._read[log] = self._read.get(log, 0) + len(added) + 1
+        self._counts.update(row[3] or row[4] for row in (line.split(",") for line in lines) if len(row) >= 5)
 
 
 class Painter:

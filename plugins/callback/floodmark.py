@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ansible.playbook.block import Block
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from rich.console import Console
 
@@ -38,6 +39,7 @@ class CallbackModule(DefaultCallback):
         self._step = ""
         self._plan = None
         self._failed = False
+        self._rescued = False
         self._changes = 0
         self._problems = []
 
@@ -59,14 +61,14 @@ class CallbackModule(DefaultCallback):
             self._painter.stdin.write(json.dumps(event).encode() + b"\n")
             self._painter.stdin.flush()
         except BrokenPipeError:
-            self._painter = None  # it was stopped, and the run goes on without
+            self._painter = None  # it was stopped; the next event starts another
 
     def _end_step(self, note=""):
         if self._step:
             if not note and self._step in ("testbed", "provision"):
                 note = "" if self._changes else "nothing to do"
             self._send(end=self._step, ok=not self._failed, note=note)
-        self._step, self._failed, self._changes = "", False, 0
+        self._step, self._failed, self._rescued, self._changes = "", False, False, 0
 
     def _begin_step(self, step):
         event = {"begin": step}
@@ -114,7 +116,10 @@ class CallbackModule(DefaultCallback):
             self._plan = result.result["plan"]
         if self._verbose:
             super().v2_runner_on_ok(result)
-        elif result.result.get("changed"):
+            return
+        if self._rescued:  # what was tried at first failed, and another way was found
+            self._failed = self._rescued = False
+        if result.result.get("changed"):
             self._changes += 1
 
     def v2_runner_on_skipped(self, result):
@@ -138,8 +143,9 @@ class CallbackModule(DefaultCallback):
             super().v2_runner_on_failed(result, ignore_errors)
             return
         self._failed = True
-        if result.task.get_name() == "Give up on this host":
-            self._problems.clear()  # it quotes what it explains
+        if _is_rescued(result.task):
+            self._rescued = True
+            return
         judged = result.task.get_name().startswith("Judge | ") and result.result.get("rc") == 1
         if not judged and not ignore_errors:  # a verdict that is not good is shown as a table
             self._problems.append(self._explain(result))
@@ -193,6 +199,17 @@ class CallbackModule(DefaultCallback):
                 )
         except FloodmarkError as error:
             print("floodmark:", error, file=sys.stderr)
+
+
+def _is_rescued(task):
+    """Tell whether a failure of this task is dealt with by a rescue section around it."""
+    child, parent = task, task._parent  # noqa: SLF001 - Ansible has no public names for these
+    while parent is not None:
+        children = [one._uuid for one in parent.block] if isinstance(parent, Block) and parent.rescue else []  # noqa: SLF001
+        if child._uuid in children:  # noqa: SLF001
+            return True
+        child, parent = parent, parent._parent  # noqa: SLF001
+    return False
 
 
 def _message(result):
