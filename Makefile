@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
 help: ## print the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: case
 case: $(VENV)/run.stamp ## run one case on the built-in testbed: make case CASE=3 [ARGS='-e transport=tcp']
@@ -48,6 +48,11 @@ test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
 test-testbed: $(VENV)/dev.stamp ## the real runs on the testbed alone
 	@scripts/need testbed
 	@pytest -m testbed $(ARGS)
+
+.PHONY: bench-collector
+bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, beside other ways to look
+	@scripts/need testbed
+	@python -m bench.collector $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## ruff, mypy, yamllint, ansible-lint

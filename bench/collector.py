@@ -1,0 +1,281 @@
+"""What a look at the accept queue costs: ours, its floor, and what one would use instead.
+
+    make bench-collector
+
+The readings are timed in a network namespace of their own with 0, 10, 1,000 and 10,000 connections in the queue
+of one unix listener. Then whole runs on the testbed say what the agent costs beside a flood, and how late it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from bench.figures import Figure, publish, quartiles
+from collectors.accept_queue import AcceptQueue
+from collectors.config import Listener
+from collectors.errors import Unreadable
+from collectors.proc_net_unix import find_listener, read_proc_net_unix
+from collectors.sock_diag import ask_unix_listener, open_socket
+from collectors.unix_states import UnixStates
+from floodmark.cases import load_cases
+
+QUEUES = (0, 10, 1_000, 10_000)
+ROUNDS = 15
+# A contender is called until this much time has passed, at least once in each round.
+SLICE_S = 0.02
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+
+Look = Callable[[], int | None]
+Timings = dict[str, list[tuple[float, float]]]  # contender -> (µs, µs of processor time) of one look, for each round
+
+# name in the figures, contender, what it is divided by, target at 1,000 connections
+RATIOS = (
+    ("accept_queue / its floor", "accept_queue", "netlink floor", 1.5),
+    ("accept_queue / straightforward /proc parser", "accept_queue", "straightforward parser", 1 / 40),
+    ("accept_queue / ss -xl", "accept_queue", "ss -xl", 1 / 60),
+    ("accept_queue / psutil", "accept_queue", "psutil", 1 / 300),
+    ("unix_states / its floor", "unix_states", "file floor", 1.3),
+)
+
+
+# --- the contenders -----------------------------------------------------------------------------
+
+
+def contenders(path: str) -> dict[str, Look]:
+    """Return name -> what looks once; it returns the depth of the queue where it sees one."""
+    ours = AcceptQueue([Listener("upstream", "unix", path, 0)])
+    states = UnixStates(Listener("upstream", "unix", path, 0))
+    question = ask_unix_listener(find_listener(read_proc_net_unix(), path.encode()))
+    netlink = open_socket()
+    buffer = bytearray(4096)
+
+    def accept_queue() -> int:
+        return int(str(ours.read(time.monotonic_ns())[0][1]))
+
+    def netlink_floor() -> None:
+        netlink.send(question.message)
+        netlink.recv_into(buffer)
+
+    def unix_states() -> int:
+        (row,) = (row for row in states.read(0) if row)
+        return int(str(row[2]))
+
+    return {
+        "accept_queue": accept_queue,
+        "netlink floor": netlink_floor,
+        "unix_states": unix_states,
+        "file floor": read_file,
+        "straightforward parser": lambda: parse_plainly(path),
+        "ss -xl": lambda: ask_ss(path),
+        "psutil": lambda: ask_psutil(path),
+    }
+
+
+def read_file() -> None:
+    """Read /proc/net/unix and do nothing with it."""
+    with open("/proc/net/unix", "rb", buffering=0) as file:  # noqa: PTH123 - a floor has nothing on top
+        while file.read(1 << 16):
+            pass
+
+
+def parse_plainly(path: str) -> int:
+    """Count as one would at first."""
+    depth = 0
+    with Path("/proc/net/unix").open(encoding="utf-8") as file:
+        next(file)
+        for line in file:
+            fields = line.split()
+            if len(fields) == 8 and fields[7] == path and fields[5] == "02":
+                depth += 1
+    return depth
+
+
+def ask_ss(path: str) -> int:
+    """Start ss(8) and take its Recv-Q."""
+    # u_str LISTEN 23     64     /tmp/…/s 31213            * 0
+    done = subprocess.run(["ss", "-Hxl", "src", path], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[2])
+
+
+def ask_psutil(path: str) -> None:
+    """Let psutil list all unix sockets. It has neither states nor queues for them."""
+    sum(str(connection.laddr) == path for connection in psutil.net_connections("unix"))
+
+
+# --- timing -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def queue_of(length: int) -> Iterator[str]:
+    """Give the path of a unix listener that has so many connections in its queue."""
+    with tempfile.TemporaryDirectory(prefix="floodmark-") as folder:
+        path = f"{folder}/s"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen(max(QUEUES))
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(length)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect(path)
+        yield path
+        for one in (listener, *clients):
+            one.close()
+
+
+def time_looks(length: int, console: Console) -> Timings:
+    """Time all contenders by turns, and make sure that those that see the queue see the same."""
+    with queue_of(length) as path:
+        looks = contenders(path)
+        for name, look in looks.items():
+            seen = look()
+            if seen not in (None, length):
+                raise Unreadable(f"{name} sees {seen} connections in a queue of {length}")
+        timings: Timings = {name: [] for name in looks}
+        for round_ in range(ROUNDS):
+            console.print(f"{length:>6} connections, round {round_ + 1} of {ROUNDS}", end="\r")
+            for name, look in looks.items():
+                timings[name].append(_time(look))
+    console.print(" " * 60, end="\r")
+    return timings
+
+
+def _time(look: Look) -> tuple[float, float]:
+    cpu = os.times()
+    start = time.perf_counter()
+    count = 0
+    while (now := time.perf_counter()) - start < SLICE_S or not count:
+        look()
+        count += 1
+    used = sum(after - before for before, after in zip(cpu[:4], os.times()[:4], strict=True))
+    return (now - start) / count * 1e6, used / count * 1e6
+
+
+def compare(all_timings: dict[int, Timings]) -> list[Figure]:
+    """Return the time of each contender and queue, and the ratios that have a target."""
+    figures = [
+        quartiles(f"{name}, {length:,} connections", [wall for wall, _cpu in rounds], "µs")
+        for length, timings in all_timings.items()
+        for name, rounds in timings.items()
+    ]
+    busy = all_timings[1_000]
+    for name, ours, other, target in RATIOS:
+        ratios = [mine[0] / theirs[0] for mine, theirs in zip(busy[ours], busy[other], strict=True)]
+        figures.append(quartiles(name, ratios, "×", target=target))
+    few, many = (all_timings[length]["accept_queue"] for length in (10, 10_000))
+    growth = [big[0] / small[0] for big, small in zip(many, few, strict=True)]
+    figures.append(quartiles("accept_queue, 10,000 / 10 connections", growth, "×", target=2))
+    return figures
+
+
+# --- the agent beside a flood -------------------------------------------------------------------
+
+# 1,001 connections stay in the queue for 30 s, while nginx waits for them.
+FLOOD = {"case": 2, "somaxconn": 1000, "users": 1001, "worker_connections": 4096, "proxy_read_timeout_s": 30}
+ALONE = {f"{name}_hz": 1 for name in ("unix_states", "upstream_conns", "stub_status", "process", "tcp_ext")}
+
+
+def run_beside_a_flood(rates: dict[str, int]) -> dict[str, Any]:
+    """Run a case on the testbed and return its key figures."""
+    extra = [part for name, value in {**FLOOD, **rates}.items() for part in ("-e", f"{name}={value}")]
+    done = subprocess.run(["ansible-playbook", "run-case.yml", *extra], capture_output=True, text=True, check=False)
+    shown = subprocess.run(["floodmark", "show", "--json"], capture_output=True, text=True, check=False)
+    if shown.returncode != 0 or done.returncode not in (0, 2):
+        raise Unreadable(f"the run failed:\n{done.stdout}{done.stderr}{shown.stderr}")
+    return dict(json.loads(shown.stdout)[0]["metrics"])
+
+
+def measure_agent(repeats: int, console: Console) -> list[Figure]:
+    """Return what the agent cost and how late it was, over some runs with all sources and with one."""
+    everything, alone = [], []
+    for number in range(repeats):
+        console.print(f"runs beside a flood: pair {number + 1} of {repeats}", end="\r")
+        everything.append(run_beside_a_flood({}))
+        alone.append(run_beside_a_flood(ALONE))
+    console.print(" " * 60, end="\r")
+
+    def over(runs: list[dict[str, Any]], name: str, metric: str, unit: str, scale: float, target: float) -> Figure:
+        return quartiles(name, [one[metric] * scale for one in runs], unit, target=target)
+
+    return [
+        over(alone, "agent, accept_queue at 1 kHz, the others at 1 Hz", "agent_cpu_share", "% of a core", 100, 5),
+        over(everything, "agent, all sources at their default rates", "agent_cpu_share", "% of a core", 100, 10),
+        over(everything, "lateness of accept_queue, p99", "agent_lateness_p99_ms", "ms", 1, 1),
+        over(everything, "readings lost", "agent_lost_share", "%", 100, 0.1),
+    ]
+
+
+def measure_memory(seconds: int) -> Figure:
+    """Return the resident memory of an agent that has read at its default rates for a time."""
+    with tempfile.TemporaryDirectory(prefix="floodmark-") as folder, queue_of(1_000) as path:
+        config = {
+            "output": folder,
+            "listeners": [
+                {"name": "upstream", "transport": "unix", "path": path, "port": 0},
+                {"name": "front", "transport": "tcp", "path": "", "port": 1},
+            ],
+            "status_path": "/",
+            "nginx_unit": "none.service",
+            "upstream_unit": "none.service",
+            "rates_hz": load_cases()[1].parameters.rates_hz,
+        }
+        Path(folder, "agent.json").write_text(json.dumps(config), encoding="utf-8")
+        with subprocess.Popen([sys.executable, "-m", "collectors.agent", f"{folder}/agent.json"]) as agent:
+            time.sleep(seconds)
+            rss = psutil.Process(agent.pid).memory_info().rss
+            agent.terminate()
+    return Figure(f"memory of the agent after {seconds} s", rss / 1e6, "MB", target=40)
+
+
+def looks_in_own_namespace() -> dict[int, Timings]:
+    """Time the contenders in a new network namespace, which has no sockets but those made there."""
+    if not shutil.which("unshare") or os.geteuid() != 0:
+        raise Unreadable("a network namespace needs root and unshare(1) of util-linux")
+    with tempfile.NamedTemporaryFile(prefix="floodmark-") as result:
+        command = ["unshare", "--net", sys.executable, "-m", "bench.collector", "--inside", result.name]
+        subprocess.run(command, check=True)
+        read = json.loads(Path(result.name).read_text(encoding="utf-8"))
+    return {int(length): timings for length, timings in read.items()}
+
+
+# --- the whole ----------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Measure everything and publish it."""
+    parser = argparse.ArgumentParser(prog="make bench-collector", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3, help="pairs of runs beside a flood; 0 leaves them out")
+    parser.add_argument("--memory-s", type=int, default=60, help="how long the agent runs before its memory is read")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    console = Console()
+    if options.inside:
+        SOMAXCONN.write_text(str(max(QUEUES)), encoding="ascii")
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        all_timings = {length: time_looks(length, console) for length in QUEUES}
+        options.inside.write_text(json.dumps(all_timings), encoding="utf-8")
+        return
+    figures = compare(looks_in_own_namespace())
+    if options.runs:
+        figures += measure_agent(options.runs, console)
+    publish("collector", [*figures, measure_memory(options.memory_s)], console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The result of a benchmark: figures with a unit and, where there is one, a target."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import psutil
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from floodmark.plan import git_state
+from floodmark.runs import RESULTS
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a benchmark.
+
+    Attributes:
+        name: what was measured.
+        value: None when it could not be, with the reason in `note`.
+        unit: of the value and of the target.
+        n: measurements that the value is the median of.
+        low: lower quartile of these, or None.
+        high: upper quartile.
+        target: what it should be at most, or at least.
+        better: which direction is better.
+        note: a reason or an explanation.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    n: int = 1
+    low: float | None = None
+    high: float | None = None
+    target: float | None = None
+    better: Literal["lower", "higher"] = "lower"
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target was met; None without a target or a value."""
+        if self.target is None or self.value is None:
+            return None
+        return self.value <= self.target if self.better == "lower" else self.value >= self.target
+
+
+def quartiles(name: str, values: list[float], unit: str, **more: Any) -> Figure:
+    """Return the median of some measurements with its quartiles."""
+    ordered = sorted(values)
+    low, middle, high = (ordered[int(share * (len(ordered) - 1) + 0.5)] for share in (0.25, 0.5, 0.75))
+    return Figure(name, _short(middle), unit, len(values), _short(low), _short(high), **more)
+
+
+def publish(part: str, figures: list[Figure], console: Console) -> None:
+    """Print the figures and write them to `results/bench/<part>.json`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in ("figure", "median", "quartiles", "n", "target", ""):
+        table.add_column(name, justify="left" if name in ("figure", "") else "right", overflow="fold")
+    for one in figures:
+        bound = {"lower": "≤", "higher": "≥"}[one.better]
+        mark = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: ""}[one.met]
+        table.add_row(
+            one.name,
+            "-" if one.value is None else f"{_text(one.value)} {one.unit}",
+            "" if one.low is None or one.high is None else f"{_text(one.low)} … {_text(one.high)}",
+            str(one.n),
+            "" if one.target is None else f"{bound} {_text(one.target)}",
+            f"{mark} {one.note}".strip(),
+        )
+    console.print(table)
+    path = RESULTS / "bench" / f"{part}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **git_state(),
+        "machine": {
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "processors": psutil.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+        "figures": [asdict(one) for one in figures],
+    }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print(f"[dim]written to results/bench/{path.name}[/]")
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _text(value: float) -> str:
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
