@@ -185,6 +185,8 @@ def _read(path: Path, model: type[ModelT]) -> ModelT:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CaseError(f"{name} is missing: it is part of Floodmark, restore it from git.") from None
+    except (OSError, UnicodeError) as error:
+        raise CaseError(f"{name} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         raise CaseError(f"{name}: this is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):

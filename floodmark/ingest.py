@@ -6,6 +6,7 @@ The archive of the host stays as it is; its tables are read from a copy, given t
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import tarfile
@@ -94,7 +95,7 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
             losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
         losses.extend(_load_csv(database, REQUESTS, load_folder / "requests.csv"))
         wall_ns = host["clocks"]["wall_minus_monotonic_ns"]
-        _load_access_log(database, raw / "nginx-access.log", wall_ns)
+        losses.extend(_load_access_log(database, raw / "nginx-access.log", wall_ns))
         _load_error_log(database, raw / "nginx-error.log", wall_ns, host["clocks"].get("utc_offset_s", 0))
     clock = _place_requests(database, wall_ns, load["wall_minus_monotonic_ns"])
     phases = _divide(database)
@@ -156,15 +157,20 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
     return losses
 
 
-def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int) -> None:
-    """Load nginx's access log.
+def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int) -> list[str]:
+    """Load nginx's access log; return what was lost.
 
     {"id":"7","msec":"1795402563.103","pid":"812","status":"504","bytes_sent":"316","request_time":"5.004",
     "upstream_connect_time":"0.000","upstream_header_time":"","upstream_response_time":"5.004","upstream_status":"504"}
     """
     rows = []
+    damaged = 0
     for line in _lines(path):
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            damaged += 1  # a full disk leaves pieces of lines
+            continue
         rows.append(
             (
                 entry["id"],
@@ -179,7 +185,8 @@ def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: i
                 entry["upstream_status"] or None,
             )
         )
-    _insert(database, TABLES["nginx_access"], rows)
+    _insert(database, TABLES["nginx_access"], rows, path)
+    return [f"{path.name} has {damaged} damaged lines, which were left out"] if damaged else []
 
 
 def _nanoseconds(seconds: str) -> int:
@@ -229,7 +236,7 @@ def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> li
 
 
 def _load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int, utc_offset_s: int) -> None:
-    _insert(database, TABLES["nginx_errors"], parse_error_log(_lines(path), wall_ns, utc_offset_s))
+    _insert(database, TABLES["nginx_errors"], parse_error_log(_lines(path), wall_ns, utc_offset_s), path)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -239,12 +246,14 @@ def _lines(path: Path) -> Iterator[str]:
             yield from (line for line in opened if line.endswith("\n"))
 
 
-def _insert(database: duckdb.DuckDBPyConnection, table: Table, rows: list[tuple[Any, ...]]) -> None:
-    if rows:
-        marks = ", ".join("?" * len(table.columns))
-        database.begin()
-        database.executemany(f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})", rows)
-        database.commit()
+def _insert(database: duckdb.DuckDBPyConnection, table: Table, rows: list[tuple[Any, ...]], log: Path) -> None:
+    """Load what was made of a log, by way of a file: row by row it would take a millisecond each."""
+    path = log.with_suffix(".csv")
+    with path.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(table.columns)
+        writer.writerows(rows)
+    _load_csv(database, table, path)
 
 
 def _place_requests(database: duckdb.DuckDBPyConnection, host_wall_ns: int, generator_wall_ns: int) -> ClockOffset:

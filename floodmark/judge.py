@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from collectors.fields import SOURCES
+from collectors.fields import LOGS, SOURCES, TABLES
 from floodmark.cases import Case, Claim, Expectation, Observation
 from floodmark.errors import CaseError, RunError
 from floodmark.ingest import PHASES, Ingested, create_tables, ingest
@@ -28,7 +28,7 @@ from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
 
 # A worker needs one slot for its listener and one for the channel to the master.
 SLOTS_NOT_FOR_CLIENTS = 2
-# Locust's own warning looks every five seconds; a shorter flood cannot saturate it for long enough to matter.
+# Locust's own warning looks every ten seconds (CPU_MONITOR_INTERVAL); this one also sees shorter floods.
 SATURATED_SHARE = 0.9
 SATURATED_AFTER_S = 5.0
 # Where an agent stops being a bystander, and where its record gets holes.
@@ -67,14 +67,21 @@ def create_views(
 
 
 def check_sql(case: Case) -> None:
-    """Try every expression of a case on empty tables.
+    """Try every expression of a case on tables of two rows each.
 
     Raises:
         CaseError: one of them does not parse, or names a table or column that does not exist.
     """
     database = duckdb.connect()
     create_tables(database)
-    create_views(database, case.parameters, [])
+    for table in TABLES.values():
+        values = ", ".join({"integer": "0", "real": "0.0", "text": "'upstream'"}[field.type] for field in table.fields)
+        row = f"SELECT {values}" + ("" if table in LOGS else ", 'flood'")
+        database.execute(f"INSERT INTO {table.name} {row} UNION ALL {row}")
+    # Rows of a table are readings that succeeded, so that the views show them.
+    for table in SOURCES:
+        database.execute(f"UPDATE {table.name} SET reason = NULL")
+    create_views(database, case.parameters, [{"name": "upstream", "owner": "nginx", "limit_conns": 0}])
     for part in ("fault", "expect", "claims"):
         for one in getattr(case, part):
             name = one.name if isinstance(one, Expectation) else one.study[:40]
@@ -121,8 +128,10 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
         The verdict, as `floodmark show --json` prints it.
 
     Raises:
-        RunError: what the host or the generator wrote is missing or damaged.
+        RunError: the run failed on this host, or what was written is missing or damaged.
     """
+    if folder.failure.exists():
+        raise RunError(folder.failure.read_text(encoding="utf-8", errors="replace").strip())
     tables = ingest(run, folder)
     database = tables.database
     create_views(database, case.parameters, tables.host["listeners"])
@@ -133,7 +142,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     reasons = [
         *_unobserved(faults),
         *_incomplete(tables, phases, transport),
-        *_disturbed(database, tables, metrics),
+        *_disturbed(database, tables, metrics, run.run_id),
     ]
     verdict = {
         "run_id": run.run_id,
@@ -145,6 +154,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
         "params": case.parameters.model_dump(),
         "faults": faults,
         "expectations": _expectations(database, case.expect, transport),
+        "unstated": _unstated(database, case.expect, transport),
         "claims": [_claim(database, claim, transport) for claim in case.claims],
         "phases": phases,
         "metrics": metrics,
@@ -164,6 +174,17 @@ def _expectations(
             # A prediction that could not be seen has not held.
             results.append({"name": one.name, "value": value, "holds": bool(holds), "condition": one.holds})
     return results
+
+
+def _unstated(
+    database: duckdb.DuckDBPyConnection, expectations: list[Expectation], transport: str
+) -> list[dict[str, str]]:
+    """Return the expectations that our model does not state for these parameters, with their condition."""
+    return [
+        {"name": one.name, "applies": one.applies}
+        for one in expectations
+        if transport in one.transport and not _condition(database, one.applies)
+    ]
 
 
 def _claim(database: duckdb.DuckDBPyConnection, claim: Claim, transport: str) -> dict[str, Any]:
@@ -193,8 +214,10 @@ def _unobserved(faults: list[dict[str, Any]]) -> Iterator[str]:
 
 def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) -> Iterator[str]:
     """Yield what is missing."""
-    if not phases:
+    if tables.phases.flood_start_ns is None:
         yield "there was no flood: no request was sent"
+    elif not phases:
+        yield "the phases are not known: the agent wrote nothing about the accept queue"
     yield from tables.losses
     if tables.load["unfinished"]:
         yield f"{tables.load['unfinished']} requests were sent and never ended: the flood was cut off"
@@ -207,15 +230,24 @@ def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) 
             yield f"the source {table.name} was silent: {why or 'it has no rows'}"
 
 
-def _disturbed(database: duckdb.DuckDBPyConnection, tables: Ingested, metrics: dict[str, Any]) -> Iterator[str]:
+def _disturbed(
+    database: duckdb.DuckDBPyConnection, tables: Ingested, metrics: dict[str, Any], run_id: str
+) -> Iterator[str]:
     """Yield what makes the numbers mean something else than they say."""
     share = metrics["generator_cpu_share"]
     flood_s = metrics["flood_s"] or 0
     if tables.load["cpu_warning"] or ((share or 0) > SATURATED_SHARE and flood_s >= SATURATED_AFTER_S):
+        used = "Locust warned" if share is None else f"it used {share:.0%} of a core over {flood_s:.1f} s"
         yield (
-            f"the load generator was saturated (it used {share:.0%} of a core over {flood_s:.1f} s): "
+            f"the load generator was saturated ({used}): "
             "what it could not send in time looks as if the proxy had been slow"
         )
+    foreign = scalar(database, "SELECT count(*) FROM nginx_access WHERE id NOT LIKE $prefix", {"prefix": f"{run_id}/%"})
+    if foreign:
+        yield f"{foreign} requests in nginx's log are not of this flood: something else sends to the same port"
+    lacking = scalar(database, "SELECT count(*) FROM requests WHERE error IN ('no free descriptor', 'no free port')")
+    if lacking:
+        yield f"the load generator could not send {lacking} requests: it had no free descriptor or port for them"
     overflow = scalar(database, "SELECT max(depth_conns - limit_conns) FROM front_queue")
     if overflow is not None and overflow > 0:
         yield "nginx's own accept queue overflowed, so clients waited there and not at the upstream"
@@ -230,6 +262,8 @@ def _doubts(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
         yield f"the agent lost {lost:.2%} of its readings, more than {AGENT_LOST_SHARE:.1%}: short peaks may be missing"
     if tables.database.execute("SELECT count(*) FROM accept_queue WHERE via = 'proc'").fetchone() != (0,):
         yield "the kernel has no unix_diag: the queue was counted in /proc/net/unix, seldom and without its limit"
+    if tables.host.get("scheduling", {}).get("upstream") not in (None, "SCHED_FIFO"):
+        yield "the upstream had no real-time priority: behind other processes it may let a short queue overflow"
     if tables.clock.error_ns is None:
         yield "the clocks of generator and host could not be compared: phases may be shifted"
 
@@ -265,16 +299,16 @@ def _judge_or_explain(run: RunFolder, folder: HostFolder, case: Case) -> dict[st
     """Judge one host; one that failed has a verdict without figures, and the others keep theirs."""
     try:
         return judge_host(run, folder, case)
-    except RunError as error:
+    except (RunError, duckdb.Error, ValueError, KeyError) as error:
         verdict = {
             "run_id": run.run_id,
             "host": folder.name,
             "kernel": None,
             "valid": False,
-            "reasons": [str(error)],
+            "reasons": [str(error) if isinstance(error, RunError) else f"what it wrote cannot be read: {error!r}"],
             "doubts": [],
             "params": case.parameters.model_dump(),
-            **{name: [] for name in ("faults", "expectations", "claims", "phases")},
+            **{name: [] for name in ("faults", "expectations", "unstated", "claims", "phases")},
             "metrics": {},
         }
         folder.path.mkdir(exist_ok=True)

@@ -91,8 +91,10 @@ class Parameters(BaseModel):
     @property
     def flood_at_most_s(self) -> int:
         """Upper bound of the flood phase; the run ends a flood that takes longer."""
-        sending_s = self.duration_s if self.load_shape == "sustained" else math.ceil(self.start_spread_ms / 1000)
-        return sending_s + self.answer_timeout_s
+        sending_s = self.start_spread_ms / 1000
+        if self.load_shape == "sustained":
+            sending_s = max(sending_s, self.duration_s) + self.think_time_ms / 1000
+        return math.ceil(sending_s) + self.answer_timeout_s
 
 
 def range_of(name: str) -> str:

@@ -87,6 +87,11 @@ class HostFolder:
         return self.path / "raw" / "host.tar.gz"
 
     @property
+    def failure(self) -> Path:
+        """Why the run failed on this host, when it did."""
+        return self.path / "failure.txt"
+
+    @property
     def description(self) -> Path:
         """What the host is."""
         return self.path / "host.json"

@@ -116,6 +116,14 @@ def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:
         console.print(f"[{GOOD}]VALID[/], and all {total} expectations of our model hold", highlight=False)
     else:
         console.print(f"[{BAD}]VALID, but only {held} of {total} expectations hold[/]")
+    if verdict["unstated"]:
+        names = ", ".join(one["name"].replace("_", " ") for one in verdict["unstated"])
+        conditions = " or ".join(sorted({f"'{one['applies']}'" for one in verdict["unstated"]}))
+        console.print(
+            f"  [{UNCLEAR}]note[/]: {len(verdict['unstated'])} expectations are not stated for these parameters, "
+            f"because they need {escape(conditions)}: {names}",
+            highlight=False,
+        )
     for doubt in verdict["doubts"]:
         console.print(f"  [{UNCLEAR}]note[/]: {escape(doubt)}", highlight=False)
 

@@ -40,11 +40,12 @@ class FakeRun:
         self.files["accept_queue.csv"] += f"{int(t_s * S)},{listener},{depth},{limit},unix_diag,\n"
 
     def request(self, number: int, start_s: float, end_s: float, status: int | str = 200, error: str = "") -> None:
-        self.requests.append(f"{number},{int(start_s * S)},{int(end_s * S)},{status},{error},,5")
+        self.requests.append(f"{self.run.run_id}/{number},{int(start_s * S)},{int(end_s * S)},{status},{error},,5")
 
     def logged(self, number: int, end_s: float, request_s: float, status: int = 200) -> None:
         entry = {
-            "id": str(number), "msec": f"{(WALL + int(end_s * S)) / S:.3f}", "pid": "7", "status": str(status),
+            "id": f"{self.run.run_id}/{number}",
+            "msec": f"{(WALL + int(end_s * S)) / S:.3f}", "pid": "7", "status": str(status),
             "bytes_sent": "100", "request_time": f"{request_s:.3f}", "upstream_connect_time": "0.000",
             "upstream_header_time": "-", "upstream_response_time": "0.001, 0.002", "upstream_status": str(status),
         }  # fmt: skip

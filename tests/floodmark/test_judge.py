@@ -77,6 +77,7 @@ def failed(verdict: dict[str, Any]) -> list[str]:
 def test_a_good_run_is_valid_and_all_its_expectations_hold(fake: NoAccept) -> None:
     verdict = fake.judge()
     assert (verdict["valid"], verdict["reasons"], failed(verdict)) == (True, [], [])
+    assert verdict["unstated"] == []
     assert passed(verdict)
 
 
@@ -235,3 +236,29 @@ def test_a_host_that_failed_does_not_lose_the_others_results(fake: NoAccept) -> 
     verdicts = {one["host"]: one for one in read_verdicts(fake.run)}
     assert verdicts["proxy1"]["valid"]
     assert "nothing was fetched from this host" in verdicts["failed"]["reasons"][0]
+
+
+def test_requests_of_another_flood_make_a_run_invalid(fake: NoAccept) -> None:
+    fake.files["nginx-access.log"] = fake.files["nginx-access.log"].replace(f"{fake.run.run_id}/12", "theirs/12")
+    assert (
+        "1 requests in nginx's log are not of this flood: something else sends to the same port"
+        in (fake.judge()["reasons"])
+    )
+
+
+def test_expectations_that_the_model_does_not_state_are_listed(fake: NoAccept) -> None:
+    unstated = {one["name"] for one in fake.judge(worker_connections=20)["unstated"]}
+    assert "queue_fills_to_limit_plus_one" in unstated
+
+
+def test_a_damaged_line_of_the_access_log_is_a_loss_and_no_traceback(fake: NoAccept) -> None:
+    fake.files["nginx-access.log"] += '{"id":"9","ms\n'
+    assert "nginx-access.log has 1 damaged lines, which were left out" in fake.judge()["reasons"]
+
+
+def test_why_a_run_failed_on_a_host_is_its_reason(fake: NoAccept) -> None:
+    folder = fake.run.host("failed")
+    folder.path.mkdir()
+    folder.failure.write_text("Apply | Start nginx: it failed\n")
+    with pytest.raises(RunError, match=r"Apply \| Start nginx: it failed"):
+        judge_host(fake.run, folder, case_2())
