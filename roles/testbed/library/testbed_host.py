@@ -298,8 +298,8 @@ class Host:
         ):
             # The path of a unix socket is short, the path of a checkout may be long.
             folder = os.open(str(self.folder), os.O_PATH)
-            ready.bind(f"/proc/self/fd/{folder}/ready")
-            os.close(folder)
+            short_path = f"/proc/{os.getpid()}/fd/{folder}/ready"
+            ready.bind(short_path)
             process = subprocess.Popen(
                 [
                     # The layer is mounted in a mount namespace that ends with the container.
@@ -312,9 +312,12 @@ class Host:
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 # Without this the container could not set the sysctls of its own network namespace.
-                env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "NOTIFY_SOCKET": str(ready_path)},
+                env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "NOTIFY_SOCKET": short_path},
             )  # fmt: skip
-            self.wait_until_ready(ready, process, timeout_s)
+            try:
+                self.wait_until_ready(ready, process, timeout_s)
+            finally:
+                os.close(folder)
 
     def wait_until_ready(self, ready, process, timeout_s):
         deadline = time.monotonic() + timeout_s
