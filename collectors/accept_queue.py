@@ -47,7 +47,8 @@ class AcceptQueue:
         self._complete = True
         for listener, answer in zip(self._listeners, self._probe.ask()):
             if isinstance(answer, str):
-                self._complete = False
+                # A TCP listener is asked for by its port, and found again by itself.
+                self._complete = self._complete and listener.transport == "tcp"
                 rows.append((listener.name, None, None, None, answer))
             else:
                 rows.append((listener.name, *answer, VIA[listener.transport], None))

@@ -9,14 +9,17 @@ its last rows on disk; of what it wrote before a SIGKILL at most the last tenth 
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import gc
 import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -187,6 +190,23 @@ class Agent:
         self._output.close()
 
 
+@contextlib.contextmanager
+def start_exporter(address: str, folder: Path) -> Iterator[None]:
+    """Serve metrics from a process of its own, which ends when its standard input does.
+
+    Raises:
+        Unreadable: it could not be started; it has said why.
+    """
+    if not address:
+        yield
+        return
+    command = [sys.executable, "-B", "-m", "collectors.exporter", address, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as exporter:
+        if exporter.stdout is None or exporter.stdout.readline() != b"ready\n":
+            raise Unreadable(f"metrics could not be shown on {address}")
+        yield
+
+
 def notify(state: str) -> None:
     """Tell systemd a state, as sd_notify(3) does; nothing happens without systemd."""
     address = os.environ.get("NOTIFY_SOCKET")
@@ -198,18 +218,23 @@ def notify(state: str) -> None:
 
 def main() -> int:
     """Run the agent; the status is 0 after SIGTERM, 1 when its output could not be written."""
-    config = read_config(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="collectors.agent", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("config", type=Path, help="agent.json")
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="show the newest values to Prometheus, on loopback only")
+    options = parser.parse_args()
+    config = read_config(options.config)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         agent = Agent(config)
-        signal.signal(signal.SIGTERM, agent.stop)
-        signal.signal(signal.SIGINT, agent.stop)
-        # Everything that lives now lives until the end; what comes after is freed by reference counts.
-        gc.freeze()
-        gc.disable()
-        notify("READY=1")
-        agent.run()
+        with start_exporter(options.metrics or config.metrics, config.output):
+            signal.signal(signal.SIGTERM, agent.stop)
+            signal.signal(signal.SIGINT, agent.stop)
+            # Everything that lives now lives until the end; what comes after is freed by reference counts.
+            gc.freeze()
+            gc.disable()
+            notify("READY=1")
+            agent.run()
     except (Unreadable, OutputError, OSError) as error:
         print(f"floodmark agent: {error}", file=sys.stderr)
         return 1

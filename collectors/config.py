@@ -35,6 +35,7 @@ class Config:
         nginx_unit: systemd unit of nginx.
         upstream_unit: systemd unit of the upstream.
         rates_hz: table name -> readings a second.
+        metrics: address on loopback for Prometheus, or empty.
     """
 
     output: Path
@@ -43,6 +44,7 @@ class Config:
     nginx_unit: str
     upstream_unit: str
     rates_hz: dict[str, float]
+    metrics: str = ""
 
     @property
     def upstream(self) -> Listener:
@@ -65,4 +67,5 @@ def read_config(path: Path) -> Config:
         nginx_unit=data["nginx_unit"],
         upstream_unit=data["upstream_unit"],
         rates_hz={name: float(rate) for name, rate in data["rates_hz"].items()},
+        metrics=data.get("metrics", ""),
     )

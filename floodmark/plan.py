@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from collectors.exporter import parse_address
 from floodmark import __version__
 from floodmark.cases import ROOT, find_case, load_cases
 from floodmark.errors import FloodmarkError, ParameterError
@@ -30,6 +31,7 @@ RUN_OPTIONS = frozenset(
         "case",
         "guard_free_mb",
         "guard_margin_s",
+        "metrics",
         "nginx_listen_port",
         "provision",
         "run_serial",
@@ -68,6 +70,7 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
     check_sql(case)
     margin_s = _whole_number("guard_margin_s", extra.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
+    _check_metrics(str(extra.get("metrics", "")))
     run = new_run(case.number, parameters.transport)
     plan = {
         "schema_version": SCHEMA_VERSION,
@@ -129,6 +132,14 @@ def _hosts(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
                 "built-in testbed. inventory/example/ shows the groups."
             )
     return hosts
+
+
+def _check_metrics(address: str) -> None:
+    if address:
+        try:
+            parse_address(address)
+        except ValueError as error:
+            raise ParameterError(f"-e: {error}.") from None
 
 
 def _whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:

@@ -22,14 +22,14 @@ from floodmark.cases import load_cases
 from tests.conftest import ROOT
 
 
-def start_agent(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "collectors.agent", str(folder / "agent.json")], cwd=ROOT)
+def start_agent(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "collectors.agent", str(folder / "agent.json"), *options], cwd=ROOT)
 
 
 class RunningAgent:
     """An agent that looks at a unix listener with three queued connections."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / "upstream.sock"))
@@ -49,7 +49,7 @@ class RunningAgent:
             "rates_hz": load_cases()[1].parameters.rates_hz,
         }
         (folder / "agent.json").write_text(json.dumps(config))
-        self.process = start_agent(folder)
+        self.process = start_agent(folder, *options)
 
     def rows(self, table: str) -> list[dict[str, str]]:
         path = self.folder / f"{table}.csv"

@@ -48,6 +48,7 @@ def test_the_guard_waits_longer_than_the_run_can_take() -> None:
         ({"case": "2", "nginx_listen_prot": "1"}, "did you mean 'nginx_listen_port'?"),
         ({"case": "2", "nginx_worker_processes": "4"}, "nginx_worker_processes follows from the parameters of a run"),
         ({"case": "2", "locust_target": "http://example.com"}, "locust_target follows from the parameters of a run"),
+        ({"case": "2", "metrics": "0.0.0.0:9177"}, "metrics=0.0.0.0:9177 is not allowed: it must be an address on"),
         ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
         ({}, "no case was given"),
     ],
