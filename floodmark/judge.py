@@ -31,6 +31,8 @@ SLOTS_NOT_FOR_CLIENTS = 2
 # Locust's own warning looks every ten seconds (CPU_MONITOR_INTERVAL); this one also sees shorter floods.
 SATURATED_SHARE = 0.9
 SATURATED_AFTER_S = 5.0
+# The study's loop of curls is no more regular than this.
+GENERATOR_LATE_S = 0.1
 # Where an agent stops being a bystander, and where its record gets holes.
 AGENT_CPU_SHARE = 0.15
 AGENT_LOST_SHARE = 0.001
@@ -255,6 +257,12 @@ def _disturbed(
 
 def _doubts(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
     """Yield what a reader should know although the run is valid."""
+    late_s = metrics["generator_late_max_s"]
+    if late_s is not None and late_s > GENERATOR_LATE_S:
+        yield (
+            f"the load generator sent its first requests up to {late_s:.3f} s late: it was not as fast as the flood "
+            "that was asked for; start_spread_ms gives it time"
+        )
     share, lost = metrics["agent_cpu_share"], metrics["agent_lost_share"]
     if share is not None and share > AGENT_CPU_SHARE:
         yield f"the agent used {share:.0%} of a core, more than {AGENT_CPU_SHARE:.0%}: it may have disturbed the host"

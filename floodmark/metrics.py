@@ -48,6 +48,7 @@ def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]
         **_tcp(database),
         "flood_s": flood_s,
         "generator_cpu_share": round(tables.load["cpu_s"] / flood_s, 4) if flood_s else None,
+        "generator_late_max_s": tables.load.get("late_max_s"),
         **_agent(database, sum(length_s.values())),
         "clock_offset_ms": round(tables.clock.offset_ns / 1e6, 3),
         "clock_error_ms": None if tables.clock.error_ns is None else round(tables.clock.error_ns / 1e6, 3),

@@ -17,6 +17,7 @@ request that is answered badly is a result and not a failure of the run.
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from argparse import Namespace
@@ -83,6 +84,7 @@ class Flood:
         self.issued = 0
         self._turns = 0
         self.cpu_warning = False
+        self.late_max_ns = 0
         self._cpu_s = 0.0
         self._users_left = options.num_users
         # Locust takes a second to start, and the baseline goes on meanwhile.
@@ -95,7 +97,7 @@ class Flood:
     def start(self) -> None:
         """Give the signal, once all users stand ready and the baseline is over."""
         gevent.sleep(max(0.0, self._start_at - time.time()))
-        self._cpu_s = time.process_time()
+        self._cpu_s = -time.process_time()
         self.begin_ns = time.monotonic_ns()
         self.begin.set()
 
@@ -106,6 +108,7 @@ class Flood:
         self.begin.wait()
         due_ns = self.begin_ns + turn * self.options.start_spread_ms * 1_000_000 // self.options.num_users
         gevent.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+        self.late_max_ns = max(self.late_max_ns, time.monotonic_ns() - due_ns)
 
     def is_over(self) -> bool:
         """Tell whether a sustained flood has sent long enough."""
@@ -115,6 +118,7 @@ class Flood:
         """Count a user that sends no more; the last one ends the flood."""
         self._users_left -= 1
         if self._users_left == 0:
+            self._cpu_s += time.process_time()
             self.environment.runner.quit()
 
     def give_up(self, reason: str) -> None:
@@ -130,7 +134,9 @@ class Flood:
             self.options.output / "load.json",
             self.log,
             unfinished=self.issued - self.log.count,
-            cpu_s=time.process_time() - self._cpu_s,
+            late_max_s=self.late_max_ns / 1e9,
+            # A flood that was cut off has no last user.
+            cpu_s=self._cpu_s if self._cpu_s >= 0 else self._cpu_s + time.process_time(),
             cpu_warning=self.cpu_warning,
         )
 
@@ -141,6 +147,8 @@ flood: Flood
 @events.init.add_listener
 def prepare(environment: Environment, **_more: Any) -> None:
     """Make the flood and connect it to Locust's events."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # Locust itself is content with 10,000
     global flood  # noqa: PLW0603 - Locust makes the users itself, so they have to find it here
     flood = Flood(environment)
     environment.events.spawning_complete.add_listener(lambda **_: gevent.spawn(flood.start))

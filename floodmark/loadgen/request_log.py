@@ -57,13 +57,16 @@ class RequestLog:
         self._file.close()
 
 
-def write_summary(path: Path, log: RequestLog, unfinished: int, cpu_s: float, cpu_warning: bool) -> None:
+def write_summary(
+    path: Path, log: RequestLog, *, unfinished: int, late_max_s: float, cpu_s: float, cpu_warning: bool
+) -> None:
     """Write load.json: what ingest needs beside the requests.
 
     Args:
         path: the file.
         log: the finished log.
         unfinished: requests that were started and never ended.
+        late_max_s: how long after its place in the spread a user has sent for the first time, at most.
         cpu_s: processor time of the generator between its first and its last request.
         cpu_warning: whether Locust warned that it was saturated.
     """
@@ -73,6 +76,7 @@ def write_summary(path: Path, log: RequestLog, unfinished: int, cpu_s: float, cp
         "unfinished": unfinished,
         "first_start_ns": log.first_start_ns or None,
         "last_end_ns": log.last_end_ns or None,
+        "late_max_s": round(late_max_s, 6),
         "cpu_s": round(cpu_s, 6),
         "cpu_warning": cpu_warning,
         "wall_minus_monotonic_ns": wall_ns - monotonic_ns,

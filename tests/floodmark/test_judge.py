@@ -262,3 +262,10 @@ def test_why_a_run_failed_on_a_host_is_its_reason(fake: NoAccept) -> None:
     folder.failure.write_text("Apply | Start nginx: it failed\n")
     with pytest.raises(RunError, match=r"Apply \| Start nginx: it failed"):
         judge_host(fake.run, folder, case_2())
+
+
+def test_a_generator_that_was_late_is_noted(fake: NoAccept) -> None:
+    fake.load["late_max_s"] = 0.25
+    verdict = fake.judge()
+    assert verdict["valid"]
+    assert any("up to 0.250 s late" in doubt for doubt in verdict["doubts"])
