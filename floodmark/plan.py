@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import math
 import platform
 import socket
 import subprocess
@@ -43,6 +44,9 @@ RUN_OPTIONS = frozenset(
     }
 )
 SCHEMA_VERSION = 1
+# What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
+LEAST_FREE_MB = 200
+BYTES_A_READING = 300
 # Time that the guard leaves for the tasks of a run itself, ssh and Locust's start included.
 DEFAULT_GUARD_MARGIN_S = 45
 
@@ -82,6 +86,7 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
         "flood_at_most_s": parameters.flood_at_most_s,
         "answer_timeout_s": parameters.answer_timeout_s,
         "guard_timeout_s": longest_s + margin_s,
+        "free_mb": LEAST_FREE_MB + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6),
         "rates_hz": parameters.rates_hz,
         "hosts": hosts,
         "owner": owner(ansible_pid),

@@ -41,6 +41,13 @@ def test_the_guard_waits_longer_than_the_run_can_take() -> None:
     assert made["guard_timeout_s"] > made["longest_s"] > 100
 
 
+def test_a_longer_run_needs_more_space() -> None:
+    short, long = make(case="3"), make(case="3", transport="tcp", load_shape="sustained", duration_s="3600")
+    # About 1,000 readings a second, each some 300 bytes in table and archive.
+    assert 200 < short["free_mb"] < 220
+    assert 1200 < long["free_mb"] < 1500
+
+
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
