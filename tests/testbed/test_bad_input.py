@@ -104,7 +104,7 @@ def test_a_port_in_use_is_named_with_who_uses_it(testbed: Callable[[str], str], 
 def test_a_full_disk_is_said_before_anything_is_changed(
     testbed: Callable[[str], str], snapshot: Callable[[], str]
 ) -> None:
-    testbed("mount -t tmpfs -o size=10m tmpfs /var/lib/floodmark")
+    testbed("mkdir -p /var/lib/floodmark; mount -t tmpfs -o size=10m tmpfs /var/lib/floodmark")
     try:
         before = snapshot()
         complains(play("-e", "case=2"), "MB free and a run needs 20", "MB: free some space")
@@ -117,9 +117,16 @@ def test_a_disk_that_fills_up_during_the_run_is_said_and_the_host_restored(
     testbed: Callable[[str], str], snapshot: Callable[[], str]
 ) -> None:
     before = snapshot()
-    testbed("mount -t tmpfs -o size=300k tmpfs /var/lib/floodmark; mkdir /var/lib/floodmark/runs")
+    testbed(
+        "mkdir -p /var/lib/floodmark; mount -t tmpfs -o size=300k tmpfs /var/lib/floodmark; "
+        "mkdir /var/lib/floodmark/runs"
+    )
     try:
-        complains(play("-e", "case=3", "-e", "guard_free_mb=0"), "No space left on device")
+        complains(
+            play("-e", "case=3", "-e", "guard_free_mb=0"),
+            "floodmark-agent.service failed: floodmark agent: cannot write to", "No space left on device",
+        )  # fmt: skip
+        assert int(testbed("cat /var/lib/floodmark/runs/*/accept_queue.csv | wc -l")) > 1000, "what was written stays"
     finally:
         testbed("umount /var/lib/floodmark")
     assert snapshot() == before

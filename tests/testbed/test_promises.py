@@ -165,3 +165,14 @@ def test_nginx_finds_its_configuration_good(testbed: Callable[[str], str]) -> No
     testbed(
         f"mkdir -p /var/cache/floodmark-nginx; cat > /tmp/test.conf <<'END'\n{text}\nEND\nnginx -t -q -c /tmp/test.conf"
     )
+
+
+def test_a_run_that_the_timer_has_ended_says_so(testbed: Callable[[str], str], snapshot: Callable[[], str]) -> None:
+    process = start_case_3()
+    # What the timer does, which is gone then.
+    testbed("systemctl stop floodmark-run.target; rm /run/floodmark-run.json; systemctl stop floodmark-guard.timer")
+    assert process.wait(timeout=60) != 0
+    verdict = newest_verdict()
+    assert not verdict["valid"]
+    assert "the host's timer ended this run after" in verdict["reasons"][0]
+    assert "floodmark-guard" not in snapshot()

@@ -46,6 +46,10 @@ EXAMPLES = r"""
     run_id: 20261123T031500-3-unix
 """
 RETURN = r"""
+failures:
+  description: Which units of the run failed, each with its last words.
+  type: list
+  returned: when O(state=restored)
 held:
   description: Whether this run still held the host; if not, the timer has undone it before.
   type: bool
@@ -174,22 +178,43 @@ class Guard:
     def restored(self):
         holder = self.holder()
         if holder and holder["run_id"] != self.params["run_id"]:
-            return {"changed": False, "held": False}  # a host that somebody else holds is not ours to touch
-        # The target is down when all units of the run are, for they are ordered after it.
-        self.run("systemctl", "stop", TARGET)
+            return {
+                "changed": False,
+                "held": False,
+                "failures": [],
+            }  # a host that somebody else holds is not ours to touch
+        failures = self.failed_units()
+        # Stopping the target stops its units; they are named as well, so that all of them are waited for.
+        self.run("systemctl", "stop", TARGET, "floodmark-*.service")
         self.need_all_undone()
         self.systemctl("stop", TIMER + ".timer")
         self.systemctl("reset-failed", "floodmark-*")
         RECORD.unlink(missing_ok=True)
-        return {"changed": bool(holder), "held": bool(holder)}
+        return {"changed": bool(holder), "held": bool(holder), "failures": failures}
+
+    def failed_units(self):
+        """Return a sentence for each unit that ended by itself: its name and its last words."""
+        # floodmark-agent.service loaded failed failed Floodmark agent
+        _rc, out, _err = self.systemctl("list-units", "--state=failed", "--plain", "--no-legend", "floodmark-*")
+        words = []
+        for line in out.splitlines():
+            unit = line.split()[0]
+            _rc, said, _err = self.module.run_command(
+                ["journalctl", "--no-pager", "--output=cat", "--lines=20", "--unit=" + unit, "_TRANSPORT=stdout"]
+            )
+            words.append("{} failed: {}".format(unit, (said.strip().splitlines() or ["it said nothing"])[-1]))
+        return words
 
     def need_all_undone(self):
         if SYSCTLS_BEFORE.exists():
             before = json.loads(SYSCTLS_BEFORE.read_text(encoding="utf-8"))
-            wanted = ", ".join(f"{name}={value}" for name, value in before.items())
+            wanted = " ".join(f"{name}={value}" for name, value in before.items())
+            _rc, said, _err = self.module.run_command(
+                ["journalctl", "--no-pager", "--output=short-precise", "--lines=12", "--unit=floodmark-sysctl.service"]
+            )
             self.module.fail_json(
-                msg=f"the kernel parameters could not be put back; set them by hand: sysctl -w {wanted}. "
-                f"Then remove {SYSCTLS_BEFORE}. 'journalctl -u floodmark-sysctl' says why"
+                msg=f"the kernel parameters could not be put back; set them by hand: sysctl -w {wanted}; "
+                f"then remove {SYSCTLS_BEFORE}. The journal of the unit ends with:\n{said.strip()}"
             )
 
 
