@@ -178,11 +178,8 @@ class Guard:
     def restored(self):
         holder = self.holder()
         if holder and holder["run_id"] != self.params["run_id"]:
-            return {
-                "changed": False,
-                "held": False,
-                "failures": [],
-            }  # a host that somebody else holds is not ours to touch
+            # A host that somebody else holds is not ours to touch.
+            return {"changed": False, "held": False, "failures": []}
         failures = self.failed_units()
         # Stopping the target stops its units; they are named as well, so that all of them are waited for.
         self.run("systemctl", "stop", TARGET, "floodmark-*.service")
