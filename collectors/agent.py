@@ -96,10 +96,10 @@ class Beat:
         self._owed_ns = 0
         self._note((now_ns, self._table.name, now_ns - due_ns, inside_ns, lost, None, None))
 
-    def deliver(self, reading: Reading) -> None:
-        """Take a reading whose answer has come later than its question."""
+    def deliver(self, reading: Reading, begun_ns: int = 0) -> None:
+        """Take a reading whose answer has come later than its question, or the rest of one that has paused."""
         now_ns = time.monotonic_ns()
-        self._record(reading, now_ns)
+        self._record(reading, begun_ns or now_ns)
         self._owed_ns += time.monotonic_ns() - now_ns
 
     def _record(self, reading: Reading, t_ns: int) -> None:
@@ -109,19 +109,13 @@ class Beat:
             for row in (rows := reading()):
                 if row is None:
                     self._paused = True
-                    self._loop.later(partial(self.deliver_rest, rows, t_ns))
+                    self._loop.later(partial(self.deliver, lambda: rows, t_ns))
                     return
                 self._table.add((t_ns, *row))
         except (Unreadable, OSError) as why:
             self._table.add_failure(t_ns, str(why))
         except Exception as why:  # noqa: BLE001 - a mistake in one source must not silence the others
             self._table.add_failure(t_ns, f"{type(why).__name__}: {why}")
-
-    def deliver_rest(self, rows: Iterable[Row | None], t_ns: int) -> None:
-        """Go on with a reading that has paused."""
-        now_ns = time.monotonic_ns()
-        self._record(lambda: rows, t_ns)
-        self._owed_ns += time.monotonic_ns() - now_ns
 
 
 class Agent:

@@ -197,7 +197,13 @@ PROCESS = Table(
     "Memory, descriptors and cpu of each nginx process and of the upstream.",
     (
         T_NS,
-        Field("role", "text", "", "nginx-master, nginx-worker or upstream.", "agent.json"),
+        Field(
+            "role",
+            "text",
+            "",
+            "nginx-master, nginx-worker or upstream; nginx where it could not be told which.",
+            "agent.json",
+        ),
         Field("pid", "integer", "", "Process id.", "/proc"),
         Field(
             "vmsize_bytes",
