@@ -64,6 +64,17 @@ class NoAccept(FakeRun):
         self.write()
         return judge_host(self.run, self.run.host("proxy1"), case_2(**{"users": 12, **parameters}))
 
+    def write_plan(self, *hosts: str) -> None:
+        """Write what the run was meant to be, so that it can be judged as a whole."""
+        case = case_2(users=12)
+        plan = {
+            "run_id": self.run.run_id,
+            "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
+            "parameters": case.parameters.model_dump(),
+            "hosts": {"proxies": list(hosts)},
+        }
+        self.run.plan.write_text(json.dumps(plan))
+
 
 @pytest.fixture
 def fake(tmp_path: Path) -> NoAccept:
@@ -203,14 +214,7 @@ def test_other_parameters_mean_other_predictions(fake: NoAccept) -> None:
 
 def test_run_json_is_written_last_and_takes_the_plan_into_itself(fake: NoAccept) -> None:
     fake.write()
-    case = case_2(users=12)
-    plan = {
-        "run_id": fake.run.run_id,
-        "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
-        "parameters": case.parameters.model_dump(),
-        "hosts": {"proxies": ["proxy1"]},
-    }
-    fake.run.plan.write_text(json.dumps(plan))
+    fake.write_plan("proxy1")
     with pytest.raises(RunError, match="is not complete"):
         fake.run.read_run()
     assert judge_run(fake.run)["passed"]
@@ -221,17 +225,7 @@ def test_run_json_is_written_last_and_takes_the_plan_into_itself(fake: NoAccept)
 
 def test_a_host_that_failed_does_not_lose_the_others_results(fake: NoAccept) -> None:
     fake.write()
-    case = case_2(users=12)
-    fake.run.plan.write_text(
-        json.dumps(
-            {
-                "run_id": fake.run.run_id,
-                "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
-                "parameters": case.parameters.model_dump(),
-                "hosts": {"proxies": ["proxy1", "failed"]},
-            }
-        )
-    )
+    fake.write_plan("proxy1", "failed")
     assert not judge_run(fake.run)["passed"]
     verdicts = {one["host"]: one for one in read_verdicts(fake.run)}
     assert verdicts["proxy1"]["valid"]

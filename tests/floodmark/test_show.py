@@ -12,24 +12,14 @@ from floodmark.cases import load_cases
 from floodmark.cli import main
 from floodmark.judge import judge_run
 from floodmark.show import print_cases, print_run
-from tests.floodmark.test_judge import NoAccept, case_2
+from tests.floodmark.test_judge import NoAccept
 
 
 @pytest.fixture
 def complete(tmp_path: Path) -> NoAccept:
     fake = NoAccept(tmp_path)
     fake.write()
-    case = case_2(users=12)
-    fake.run.plan.write_text(
-        json.dumps(
-            {
-                "run_id": fake.run.run_id,
-                "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
-                "parameters": case.parameters.model_dump(),
-                "hosts": {"proxies": ["proxy1"]},
-            }
-        )
-    )
+    fake.write_plan("proxy1")
     judge_run(fake.run)
     return fake
 
