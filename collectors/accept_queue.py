@@ -6,7 +6,7 @@ from typing import Union
 
 from collectors.config import Listener
 from collectors.errors import Unreadable
-from collectors.proc_net_unix import SS_CONNECTING, count_states, find_listener, read_proc_net_unix
+from collectors.proc_net_unix import SS_CONNECTING, StateCounts, find_listener, read_proc_net_unix
 from collectors.sock_diag import DepthProbe, Question, ask_tcp_listener, ask_unix_listener, kernel_has_unix_diag
 
 Row = tuple[Union[int, float, str, None], ...]
@@ -73,7 +73,9 @@ class ProcCount:
             find_listener(text, self._path)
         except Unreadable as why:
             return [(self._name, None, None, None, str(why))]
-        return [(self._name, count_states(text, self._path).on_path[SS_CONNECTING], None, "proc", None)]
+        counts = StateCounts(self._path)
+        counts.add(text)
+        return [(self._name, counts.on_path[SS_CONNECTING], None, "proc", None)]
 
 
 def _question(listener: Listener) -> Question | str:

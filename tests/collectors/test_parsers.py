@@ -7,7 +7,7 @@ import os
 import pytest
 
 from collectors.errors import Unreadable
-from collectors.proc_net_unix import count_states, find_listener
+from collectors.proc_net_unix import StateCounts, find_listener, whole_rows
 from collectors.process import parent_and_cpu_s
 from collectors.stub_status import parse_stub_status
 from collectors.tcp_ext import COUNTERS, TcpExt
@@ -34,25 +34,46 @@ IpExt: 0 0
 STATUS = b"Active connections: 10 \nserver accepts handled requests\n 114 113 120 \nReading: 1 Writing: 7 Waiting: 2 \n"
 
 
+def counted(text: bytes, path: bytes) -> tuple[list[int], list[int]]:
+    counts = StateCounts(path)
+    counts.add(text)
+    return counts.on_path, counts.everywhere
+
+
 def test_rows_are_counted_by_state_on_the_path_and_altogether() -> None:
-    counts = count_states(PROC_NET_UNIX, PATH)
-    assert counts.on_path == (0, 1, 2, 1, 0)
-    assert counts.everywhere == (0, 4, 2, 2, 0)
+    assert counted(PROC_NET_UNIX, PATH) == ([0, 1, 2, 1, 0], [0, 4, 2, 2, 0])
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+def test_rows_are_counted_alike_wherever_a_reading_ends(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectors.proc_net_unix.FAST_TO_SEARCH", size)
+    parts = [PROC_NET_UNIX[start : start + size] for start in range(0, len(PROC_NET_UNIX), size)]
+    assert b"".join(rows.removeprefix(b"\n") for rows in whole_rows(parts)) == PROC_NET_UNIX
+    counts = StateCounts(PATH)
+    for rows in whole_rows(parts):
+        counts.add(rows)
+    assert (counts.on_path, counts.everywhere) == counted(PROC_NET_UNIX, PATH)
 
 
 @pytest.mark.parametrize(("path", "count"), [(b"/run/my socket", 1), (b"@abstract", 1), (b"/run/nothing", 0)])
 def test_rows_of_a_path_with_a_space_or_an_abstract_address_are_counted(path: bytes, count: int) -> None:
-    assert count_states(PROC_NET_UNIX, path).on_path == (0, count, 0, 0, 0)
+    assert counted(PROC_NET_UNIX, path)[0] == [0, count, 0, 0, 0]
+
+
+def test_a_newline_in_a_path_hides_no_other_row() -> None:
+    odd = b"0000000000000000: 00000002 00000000 00010000 0001 01 20080 @two\nlines\n"
+    header, newline, rows = PROC_NET_UNIX.partition(b"\n")
+    assert counted(header + newline + odd + rows, PATH) == ([0, 1, 2, 1, 0], [0, 5, 2, 2, 0])
 
 
 def test_a_table_of_a_32_bit_kernel_has_narrower_pointers() -> None:
     narrow = PROC_NET_UNIX.replace(b"0000000000000000:", b"00000000:")
-    assert count_states(narrow, PATH) == count_states(PROC_NET_UNIX, PATH)
+    assert counted(narrow, PATH) == counted(PROC_NET_UNIX, PATH)
 
 
 def test_a_table_without_rows_has_no_states() -> None:
     header = PROC_NET_UNIX.partition(b"\n")[0] + b"\n"
-    assert sum(count_states(header, PATH).everywhere) == 0
+    assert counted(header, PATH) == ([0] * 5, [0] * 5)
 
 
 @pytest.mark.parametrize(("path", "inode"), [(PATH, 31213), (b"/run/my socket", 20077), (b"@abstract", 20078)])

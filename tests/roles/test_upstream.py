@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.proc_net_unix import count_states, find_listener, read_proc_net_unix
+from collectors.proc_net_unix import StateCounts, find_listener, read_proc_net_unix
 from collectors.sock_diag import (
     ACCEPTED_UNIX_CONNECTIONS,
     SockDiag,
@@ -125,8 +125,9 @@ def test_cases_3_to_5_keep_what_they_accept(start: Start, clients: Clients, case
     upstream = start(case)
     clients.extend(upstream.connect() for _ in range(3))
     upstream.wait_until(lambda: upstream.accepted() == [unread] * 3)
-    counts = count_states(read_proc_net_unix(), str(upstream.path).encode())
-    assert counts.on_path == (0, 1, 0, 3, 0)
+    counts = StateCounts(str(upstream.path).encode())
+    counts.add(read_proc_net_unix())
+    assert counts.on_path == [0, 1, 0, 3, 0]
 
 
 def test_only_case_5_writes_to_a_connection_that_it_keeps(start: Start, clients: Clients) -> None:
