@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from bench.contenders import Look, note_on, other_looks, without_time
 from bench.figures import Figure, publish, quartiles
 from collectors.accept_queue import AcceptQueue
 from collectors.config import Listener
@@ -41,7 +42,6 @@ ROUNDS = 15
 SLICE_S = 0.02
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
-Look = Callable[[], int | None]
 Timings = dict[str, list[tuple[float, float]]]  # contender -> (µs, µs of processor time) of one look, for each round
 
 # name in the figures, contender, what it is divided by, target at 1,000 connections
@@ -81,9 +81,7 @@ def contenders(path: str) -> dict[str, Look]:
         "netlink floor": netlink_floor,
         "unix_states": unix_states,
         "file floor": read_file,
-        "straightforward parser": lambda: parse_plainly(path),
-        "ss -xl": lambda: ask_ss(path),
-        "psutil": lambda: ask_psutil(path),
+        **other_looks(path),
     }
 
 
@@ -92,30 +90,6 @@ def read_file() -> None:
     with open("/proc/net/unix", "rb", buffering=0) as file:  # noqa: PTH123 - a floor has nothing on top
         while file.read(1 << 16):
             pass
-
-
-def parse_plainly(path: str) -> int:
-    """Count as one would at first."""
-    depth = 0
-    with Path("/proc/net/unix").open(encoding="utf-8") as file:
-        next(file)
-        for line in file:
-            fields = line.split()
-            if len(fields) == 8 and fields[7] == path and fields[5] == "02":
-                depth += 1
-    return depth
-
-
-def ask_ss(path: str) -> int:
-    """Start ss(8) and take its Recv-Q."""
-    # u_str LISTEN 23     64     /tmp/…/s 31213            * 0
-    done = subprocess.run(["ss", "-Hxl", "src", path], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[2])
-
-
-def ask_psutil(path: str) -> None:
-    """Let psutil list all unix sockets. It has neither states nor queues for them."""
-    sum(str(connection.laddr) == path for connection in psutil.net_connections("unix"))
 
 
 # --- timing -------------------------------------------------------------------------------------
@@ -167,14 +141,18 @@ def _time(look: Look) -> tuple[float, float]:
 
 
 def compare(all_timings: dict[int, Timings]) -> list[Figure]:
-    """Return the time of each contender and queue, and the ratios that have a target."""
+    """Return the time of each contender and queue, who has none and why, and the ratios that have a target."""
     figures = [
-        quartiles(f"{name}, {length:,} connections", [wall for wall, _cpu in rounds], "µs")
+        quartiles(f"{name}, {length:,} connections", [wall for wall, _cpu in rounds], "µs", note=note_on(name))
         for length, timings in all_timings.items()
         for name, rounds in timings.items()
     ]
+    figures += without_time()
     busy = all_timings[1_000]
     for name, ours, other, target in RATIOS:
+        if other not in busy:
+            figures.append(Figure(name, None, "×", n=0, target=target, note=f"{other} is not installed"))
+            continue
         ratios = [mine[0] / theirs[0] for mine, theirs in zip(busy[ours], busy[other], strict=True)]
         figures.append(quartiles(name, ratios, "×", target=target))
     few, many = (all_timings[length]["accept_queue"] for length in (10, 10_000))
