@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import islice
@@ -149,15 +148,18 @@ class StateCounts:
         colon = rows.find(b":", newline) - newline - 1
         if colon < 0:
             return  # no row, the header at most
-        few_on_path = 0
-        for row, count in Counter(_state_pattern(colon).findall(rows)).items():
-            self.everywhere[row[0] - _DIGIT_0] += count
-            if len(row) > 1 and row.split(None, 2)[2:] == [self._path]:
-                self.on_path[row[0] - _DIGIT_0] += count
-                few_on_path += count
+        states = _state_pattern(colon).findall(rows)
+        connecting, connected = states.count(b"2"), states.count(b"3")
+        few = [row for row in states if len(row) > 1] if connecting + connected < len(states) else []
+        few_on_path = [row for row in few if row.split(None, 2)[2:] == [self._path]]
+        for counts, counted in ((self.everywhere, few), (self.on_path, few_on_path)):
+            for row in counted:
+                counts[row[0] - _DIGIT_0] += 1
+        self.everywhere[SS_CONNECTING] += connecting
+        self.everywhere[SS_CONNECTED] += connected
         waiting = rows.count(self._waiting)
         self.on_path[SS_CONNECTING] += waiting
-        self.on_path[SS_CONNECTED] += rows.count(self._ending) - waiting - few_on_path
+        self.on_path[SS_CONNECTED] += rows.count(self._ending) - waiting - len(few_on_path)
 
 
 @lru_cache(maxsize=1)
