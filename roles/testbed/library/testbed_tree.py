@@ -15,6 +15,10 @@ options:
     type: list
     elements: str
     required: true
+  disk:
+    description: Whether an image of the root file system is wanted too, for virtual machines.
+    type: bool
+    default: false
 author: ["The Floodmark developers"]
 """
 EXAMPLES = r"""
@@ -28,6 +32,10 @@ path:
   description: The root file system.
   type: str
   returned: success
+disk:
+  description: An ext4 image with the same content.
+  type: str
+  returned: when O(disk)
 """
 
 import fcntl
@@ -39,6 +47,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+# The image is sparse: what a host does not write takes no space.
+DISK_SIZE = "4G"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Raised when the recipe below changes, so that older trees are not taken for new ones.
 RECIPE = 1
@@ -109,11 +119,22 @@ def build(module, release, sources, packages, tree):
         shutil.rmtree(str(building), ignore_errors=True)
 
 
+def make_disk(module, tree, disk):
+    """Write an image with the content of a tree and move it to its place whole."""
+    building = disk.with_suffix(".building")
+    building.unlink(missing_ok=True)
+    rc, out, err = module.run_command(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(building), DISK_SIZE])
+    if rc != 0:
+        module.fail_json(msg="mke2fs could not write the image of the root file system: " + (out + err).strip())
+    building.rename(disk)
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
             "cache_dir": {"type": "path", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
+            "disk": {"type": "bool", "default": False},
         }
     )
     if os.geteuid() != 0:
@@ -129,7 +150,11 @@ def main():
         missing = not tree.exists()
         if missing:
             build(module, release, sources, packages, tree)
-    module.exit_json(changed=missing, path=str(tree))
+        disk = Path(f"{tree}.ext4")
+        disk_missing = module.params["disk"] and not disk.exists()
+        if disk_missing:
+            make_disk(module, tree, disk)
+    module.exit_json(changed=missing or disk_missing, path=str(tree), disk=str(disk))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,252 @@
+#!/usr/bin/python
+DOCUMENTATION = r"""
+module: testbed_kernel
+short_description: Gets a kernel that a virtual machine can boot
+description:
+  - Takes Debian's cloud kernel of a version from this machine's package sources, or an image of the user's own,
+    and makes of it what a host of the testbed needs; once, in a folder named after the kernel.
+options:
+  cache_dir:
+    description: Folder that keeps the kernels.
+    type: path
+    required: true
+  version:
+    description: Debian's kernel of this version, such as V(6.1) or V(6.12); the newest that the sources offer.
+    type: str
+  image:
+    description: Image of a kernel of one's own, instead of O(version).
+    type: path
+  modules:
+    description: Its modules, a folder such as C(lib/modules/6.2.0); not needed where all is built in.
+    type: path
+author: ["The Floodmark developers"]
+"""
+EXAMPLES = r"""
+- name: Get a kernel of Debian
+  testbed_kernel:
+    cache_dir: /var/cache/floodmark
+    version: "6.12"
+"""
+RETURN = r"""
+kernel:
+  description: Image of the kernel.
+  type: str
+  returned: success
+initramfs:
+  description: Archive with the first program and the modules for disk and network.
+  type: str
+  returned: success
+modules:
+  description: Image of a file system with all modules; empty when there are none.
+  type: str
+  returned: success
+release:
+  description: What uname says; empty when there are no modules to tell it.
+  type: str
+  returned: success
+"""
+
+import fcntl
+import hashlib
+import lzma
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testbed import HostError, run
+from ansible.module_utils.testbed_qemu import pack
+
+# What stands between a kernel and its root file system and network here.
+NEEDED_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ext4")
+# Raised when the recipe below changes, so that older results are not taken for new ones.
+RECIPE = 2
+MIB = 1 << 20
+# The archive has this host's own files and its address beside it, see testbed_qemu.py.
+INIT = """\
+#!/bin/busybox sh
+b() { /bin/busybox "$@"; }
+b mount -t devtmpfs devtmpfs /dev
+b mount -t proc proc /proc
+for module in /modules/*; do [ -e "$module" ] && b insmod "$module"; done
+b ip link set lo up
+b ip address add "$(b cat /address)" dev eth0
+b ip link set eth0 up
+b mount -t ext4 /dev/vda /root || { echo 'floodmark: no root file system'; b poweroff -f; }
+b mkdir -p /root/usr/lib/modules
+[ -b /dev/vdb ] && b mount -t ext4 -o ro /dev/vdb /root/usr/lib/modules
+b cp -a /own/. /root/
+b umount /proc
+exec /bin/busybox switch_root /root /sbin/init
+"""
+POWER_OFF = "#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n"
+
+
+def package_of(version):
+    """Return the newest package that holds Debian's cloud kernel of a version.
+
+    Raises:
+        HostError: there is none; with the versions that there are.
+    """
+    architecture = run("dpkg", "--print-architecture").strip()
+    # linux-image-6.12.117+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)
+    pattern = re.compile(rf"linux-image-([0-9][^ ]*)-cloud-{architecture}")
+    offered = {}
+    for line in run("apt-cache", "search", "--names-only", "^linux-image-[0-9].*-cloud-").splitlines():
+        found = pattern.fullmatch(line.split(" ")[0])
+        # The metapackage of a version is named like a kernel of two numbers, and holds none.
+        if found and found.group(1).count(".") > 1:
+            offered[tuple(map(int, re.findall(r"\d+", found.group(1))))] = found.group(0)
+    wanted = tuple(map(int, re.findall(r"\d+", version)))
+    fitting = [numbers for numbers in offered if numbers[: len(wanted)] == wanted]
+    if not fitting:
+        versions = ", ".join(sorted({f"{major}.{minor}" for major, minor, *_ in offered})) or "none"
+        raise HostError(
+            f"testbed_kernel={version} is not among the kernels that this machine's package sources offer: {versions}; "
+            "take one of these, or an image of your own (testbed_kernel_image)"
+        )
+    return offered[max(fitting)]
+
+
+def unpack(package, folder):
+    """Get a package and unpack it; return the kernel's image and its folder of modules."""
+    done = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True, check=False)
+    archives = list(folder.glob("*.deb"))
+    if done.returncode != 0 or len(archives) != 1:
+        raise HostError(f"apt-get could not download {package}: {done.stderr.strip()}")
+    run("dpkg-deb", "--extract", str(archives[0]), str(folder / "unpacked"))
+    archives[0].unlink()
+    (image,) = (folder / "unpacked/boot").glob("vmlinuz-*")
+    (modules,) = (folder / "unpacked/lib/modules").iterdir()
+    return image, modules
+
+
+def needed_modules(base, release):
+    """Return the files of the modules for disk and network, in the order in which they must be loaded."""
+    files = []
+    for name in NEEDED_MODULES:
+        # insmod /…/lib/modules/6.1.0-56-cloud-amd64/kernel/drivers/virtio/virtio_ring.ko
+        # A module that does not exist is built in; if it is not, the serial log will say what is missing.
+        done = subprocess.run(
+            ["modprobe", "-d", str(base), "-S", release, "--show-depends", name],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        files += [line.split()[1] for line in done.stdout.splitlines() if line.startswith("insmod ")]
+    return list(dict.fromkeys(files))
+
+
+def plain_module(path):
+    """Return the content of a module, unpacked."""
+    if path.endswith(".xz"):
+        return lzma.decompress(Path(path).read_bytes())
+    if path.endswith(".zst"):
+        done = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True)
+        return done.stdout
+    return Path(path).read_bytes()
+
+
+def make_initramfs(files, target):
+    """Write the archive: busybox, our first program, and some modules."""
+    busybox = shutil.which("busybox")
+    with tempfile.TemporaryDirectory(dir=str(target.parent)) as name:
+        root = Path(name)
+        for folder in ("bin", "dev", "modules", "proc", "root"):
+            (root / folder).mkdir()
+        shutil.copy(busybox, str(root / "bin/busybox"))
+        for program, text in (("init", INIT), ("power-off", POWER_OFF)):
+            (root / program).write_text(text, encoding="ascii")
+            (root / program).chmod(0o755)
+        for number, path in enumerate(files):
+            (root / f"modules/{number:02}-{Path(path).name.partition('.ko')[0]}.ko").write_bytes(plain_module(path))
+        target.write_bytes(pack(root))
+
+
+def make_modules_disk(folder, target):
+    """Write a file system with the content of lib/modules."""
+    used = sum(path.lstat().st_size + 4096 for path in folder.rglob("*"))
+    run(
+        "mke2fs",
+        "-q",
+        "-t",
+        "ext4",
+        "-O",
+        "^has_journal",
+        "-d",
+        str(folder),
+        str(target),
+        f"{used * 5 // 4 // MIB + 16}M",
+    )
+
+
+def prepare(folder, given):
+    """Make all that a host needs of a kernel in a folder."""
+    image, modules = given["image"], given["modules"]
+    with tempfile.TemporaryDirectory(dir=str(folder)) as name:
+        work = Path(name)
+        if not image:
+            image, modules = unpack(package_of(given["version"]), work)
+        shutil.copy(str(image), str(folder / "vmlinuz"))
+        files = []
+        if modules:
+            # modprobe wants lib/modules/RELEASE below some folder.
+            release = Path(modules).name
+            base = work / "base"
+            shutil.copytree(str(modules), str(base / "lib/modules" / release), symlinks=True,
+                            ignore=shutil.ignore_patterns("build", "source"))  # fmt: skip
+            run("depmod", "-b", str(base), release)
+            files = needed_modules(base, release)
+            make_modules_disk(base / "lib/modules", folder / "modules.ext4")
+            (folder / "release").write_text(release, encoding="ascii")
+        make_initramfs(files, folder / "initramfs")
+
+
+def name_of(params):
+    """Return the name of the folder for a kernel: it changes when the kernel does."""
+    if not params["image"]:
+        what = package_of(params["version"])
+        return f"{what}-{RECIPE}"
+    for option in ("image", "modules"):
+        if params[option] and not Path(params[option]).exists():
+            raise HostError(f"testbed_kernel_{option}={params[option]} does not exist; name the {option} of a kernel")
+    parts = [(path, Path(path).stat().st_mtime_ns) for path in (params["image"], params["modules"]) if path]
+    return "own-" + hashlib.sha256(repr((RECIPE, parts)).encode()).hexdigest()[:12]
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "cache_dir": {"type": "path", "required": True},
+            "version": {"type": "str"},
+            "image": {"type": "path"},
+            "modules": {"type": "path"},
+        },
+        required_one_of=[("version", "image")],
+    )
+    kernels = Path(module.params["cache_dir"]) / "kernels"
+    kernels.mkdir(parents=True, exist_ok=True)
+    try:
+        with (kernels / "lock").open("w") as lock:  # two checkouts may prepare the same kernel
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            folder = kernels / name_of(module.params)
+            missing = not folder.exists()
+            if missing:
+                with tempfile.TemporaryDirectory(prefix="preparing-", dir=str(kernels)) as preparing:
+                    (Path(preparing) / "kernel").mkdir()
+                    prepare(Path(preparing) / "kernel", module.params)
+                    (Path(preparing) / "kernel").rename(folder)
+    except (HostError, OSError, subprocess.SubprocessError) as failure:
+        module.fail_json(msg=str(failure))
+    disk, release = folder / "modules.ext4", folder / "release"
+    module.exit_json(
+        changed=missing,
+        kernel=str(folder / "vmlinuz"),
+        initramfs=str(folder / "initramfs"),
+        modules=str(disk) if disk.exists() else "",
+        release=release.read_text(encoding="ascii") if release.exists() else "",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""What all hosts of one checkout's testbed share, and what a host is, whatever starts it.
+
+All names follow from the folder that holds the state: a bridge, a subnet, ssh keys, and for each host a folder,
+an address and a machine name, by which its process is found again.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import ipaddress
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+# Reserved for benchmarks (RFC 2544), so it is nobody's own network.
+BENCHMARK_NETWORK = ipaddress.ip_network("198.18.0.0/15")
+PREFIX_LENGTH = 24
+STOP_TIMEOUT_S = 10
+# The machine name on the command line of a container and of a virtual machine.
+MACHINE_OPTIONS = ("--machine=", "guest=")
+LAST_OF_CONSOLE = 2000
+
+
+class HostError(Exception):
+    """What went wrong, in one sentence."""
+
+
+def run(*command):
+    """Return what a command prints, or raise HostError with what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HostError("{}: {}".format(" ".join(command), (done.stderr or done.stdout).strip()))
+    return done.stdout
+
+
+def quietly(*command):
+    """Run a command whose failure means that there was nothing to do."""
+    subprocess.run(command, capture_output=True, check=False)
+
+
+def running_machines():
+    """Return machine name -> pid of all containers and virtual machines that a testbed has started."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            for argument in (folder / "cmdline").read_text(encoding="utf-8", errors="replace").split("\0"):
+                for option in MACHINE_OPTIONS:
+                    if argument.startswith(option + "fm-"):
+                        found[argument[len(option) :]] = int(folder.name)
+    return found
+
+
+def dated(wanted):
+    """Return what a host is to be as text, with the times when the files that it names were changed."""
+    paths = [Path(str(value)) for value in wanted.values() if str(value).startswith("/")]
+    changed = {str(path): path.stat().st_mtime_ns for path in paths if path.exists()}
+    return json.dumps({"wanted": wanted, "changed": changed}, sort_keys=True)
+
+
+class Testbed:
+    """What all hosts of one checkout share: names, keys, a bridge and its subnet."""
+
+    def __init__(self, state_dir):
+        self.folder = Path(state_dir)
+        self.id = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:6]
+        self.bridge = "fm-" + self.id
+        self.ssh = self.folder / "ssh"
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Let one process at a time change what the hosts share."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def hosts(self):
+        """Return the hosts that have a folder here, or a process or a network namespace of our name."""
+        prefix = self.bridge + "-"
+        machines = [*running_machines(), *(path.name for path in Path("/run/netns").glob(prefix + "*"))]
+        names = {path.name for path in self.folder.glob("hosts/*")}
+        names |= {machine[len(prefix) :] for machine in machines if machine.startswith(prefix)}
+        return [Host(self, name) for name in sorted(names)]
+
+    def interfaces(self):
+        """Return the names of the hosts' interfaces on the bridge."""
+        return sorted(path.name for path in Path("/sys/class/net").glob(f"fm{self.id}-*"))
+
+    # --- keys ---------------------------------------------------------------------------------
+
+    def make_keys(self):
+        """Generate a key for the user and one for the hosts; both stay in this checkout."""
+        self.ssh.mkdir(mode=0o700, exist_ok=True)
+        options = ("-q", "-t", "ed25519", "-N", "", "-C", "floodmark testbed")
+        for name in ("id_ed25519", "host_ed25519"):
+            if not (self.ssh / name).exists():
+                run("ssh-keygen", *options, "-f", str(self.ssh / name))
+
+    def trust(self):
+        """Write the known_hosts file: every address of the subnet has the one host key."""
+        kind, key = (self.ssh / "host_ed25519.pub").read_text(encoding="ascii").split()[:2]
+        lines = [f"{host.address} {kind} {key}\n" for host in self.hosts() if host.address_record.exists()]
+        (self.ssh / "known_hosts").write_text("".join(lines), encoding="ascii")
+
+    # --- network ------------------------------------------------------------------------------
+
+    def subnet(self):
+        """Return the subnet of this testbed; the first time a free one is chosen."""
+        record = self.folder / "subnet"
+        if not record.exists():
+            # Whoever removes a checkout without stopping its testbed leaves it running, under our name.
+            self.remove_from_machine()
+            record.write_text(str(self.free_subnet()), encoding="ascii")
+        return ipaddress.ip_network(record.read_text(encoding="ascii"))
+
+    def free_subnet(self):
+        """Return a subnet that no route of this machine touches."""
+        taken = []
+        for route in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all")):
+            with contextlib.suppress(ValueError):  # "default" is no network
+                taken.append(ipaddress.ip_network(route["dst"]))
+        candidates = list(BENCHMARK_NETWORK.subnets(new_prefix=PREFIX_LENGTH))
+        first = int(self.id, 16) % len(candidates)
+        for candidate in candidates[first:] + candidates[:first]:
+            if not any(candidate.overlaps(other) for other in taken):
+                return candidate
+        raise HostError(f"all of {BENCHMARK_NETWORK} is in use on this machine; remove routes to it")
+
+    def make_bridge(self):
+        """Make the bridge that all hosts are on, with the control node as the first address."""
+        if not Path("/sys/class/net", self.bridge).exists():
+            run("ip", "link", "add", self.bridge, "type", "bridge")
+        run("ip", "address", "replace", f"{self.subnet()[1]}/{PREFIX_LENGTH}", "dev", self.bridge)
+        run("ip", "link", "set", self.bridge, "up")
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def remove(self):
+        """Stop every host and remove all traces; return whether there were any."""
+        existed = self.folder.exists() or Path("/sys/class/net", self.bridge).exists() or bool(self.hosts())
+        self.remove_from_machine()
+        self.close_connections()
+        shutil.rmtree(str(self.folder), ignore_errors=True)
+        return existed
+
+    def remove_from_machine(self):
+        """End every host and remove what the kernel holds for it."""
+        for host in self.hosts():
+            host.stop()
+            host.remove_namespace()
+        for interface in (*self.interfaces(), self.bridge):
+            quietly("ip", "link", "delete", interface)
+
+    def close_connections(self):
+        """End the ssh connections that Ansible keeps open for a while after a run."""
+        sockets = Path("/run/floodmark-" + self.id)
+        if sockets.exists():
+            for path in sockets.iterdir():
+                quietly("ssh", "-o", f"ControlPath={path}", "-O", "exit", "testbed")
+            shutil.rmtree(str(sockets), ignore_errors=True)
+
+
+class Host:
+    """One host: its folder, its address, its process. What starts it is a class of its own for each driver.
+
+    Attributes:
+        made_of: what the driver needs to boot it, by name.
+    """
+
+    def __init__(self, testbed, name, **made_of):
+        self.testbed = testbed
+        self.name = name
+        self.made_of = made_of
+        self.folder = testbed.folder / "hosts" / name
+        self.address_record = self.folder / "address"
+        self.machine = f"fm-{testbed.id}-{name}"
+
+    @property
+    def address(self):
+        """The address that was chosen for it."""
+        return self.address_record.read_text(encoding="ascii").strip()
+
+    @property
+    def interface(self):
+        """The name of its end on the bridge."""
+        return "fm{}-{}".format(self.testbed.id, self.address.rpartition(".")[2])
+
+    def pid(self):
+        """Return the process of the host, whoever started it, or None."""
+        return running_machines().get(self.machine)
+
+    def runs(self, wanted):
+        """Tell whether the host is there as it is wanted and its sshd greets us."""
+        record = self.folder / "wanted.json"
+        same = record.exists() and record.read_text(encoding="utf-8") == dated(wanted)
+        return same and self.pid() is not None and self.answers()
+
+    def answers(self):
+        """Tell whether the host's sshd greets us."""
+        try:
+            with socket.create_connection((self.address, 22), timeout=5) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    # --- start --------------------------------------------------------------------------------
+
+    def start(self, wanted, timeout_s):
+        """Boot the host unless it runs already; return whether it had to be booted."""
+        with self.testbed.locked():
+            self.testbed.make_keys()
+            if self.runs(wanted):
+                return False
+            self.stop()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "wanted.json").write_text(dated(wanted), encoding="utf-8")
+            self.choose_address()
+            self.testbed.make_bridge()
+            quietly("ip", "link", "delete", self.interface)
+            self.make_network()
+            self.testbed.trust()
+            self.make_files()
+        self.boot(timeout_s)
+        return True
+
+    def choose_address(self):
+        """Take the first address of the subnet that no other host has, and keep it."""
+        if not self.address_record.exists():
+            taken = {host.address for host in self.testbed.hosts() if host.address_record.exists()}
+            free = (str(one) for one in list(self.testbed.subnet().hosts())[1:])
+            self.address_record.write_text(next(one for one in free if one not in taken), encoding="ascii")
+
+    def make_network(self):
+        """Connect the host with the bridge; the driver does it."""
+        raise NotImplementedError
+
+    def make_files(self):
+        """Lay a fresh writable layer above what hosts share; the driver does it."""
+        raise NotImplementedError
+
+    def boot(self, timeout_s):
+        """Start the process and wait until the host says that it is up; the driver does it."""
+        raise NotImplementedError
+
+    def write_own_files(self, root):
+        """Write what this host alone has below a root folder: its name and keys."""
+        for folder, mode in (("etc/ssh", 0o755), ("root/.ssh", 0o700)):
+            (root / folder).mkdir(parents=True)
+            (root / folder).chmod(mode)
+        (root / "root").chmod(0o700)
+        (root / "etc/hostname").write_text(self.name + "\n", encoding="ascii")
+        (root / "etc/hosts").write_text(f"127.0.0.1 localhost {self.name}\n", encoding="ascii")
+        shutil.copy(str(self.testbed.ssh / "id_ed25519.pub"), str(root / "root/.ssh/authorized_keys"))
+        for ending in ("", ".pub"):
+            key = self.testbed.ssh / ("host_ed25519" + ending)
+            shutil.copy(str(key), str(root / ("etc/ssh/ssh_host_ed25519_key" + ending)))
+
+    def wait_until_ready(self, ready_fd, process, timeout_s):
+        """Wait until the host has written READY=1 to a descriptor and its sshd answers.
+
+        Raises:
+            HostError: it has ended, or the time is over; with the end of what its console shows.
+        """
+        deadline = time.monotonic() + timeout_s
+        said = b""
+        ended = os.pidfd_open(process.pid)
+        try:
+            while time.monotonic() < deadline:
+                readable, _, _ = select.select([ready_fd, ended], [], [], deadline - time.monotonic())
+                if ended in readable:
+                    raise HostError(f"host {self.name} did not boot; its console says:\n{self.console()}")
+                if ready_fd in readable:
+                    said += os.read(ready_fd, 4096)
+                    if b"READY=1" in said and self.answers():
+                        return
+        finally:
+            os.close(ended)
+        self.stop()
+        raise HostError(f"host {self.name} was not up after {timeout_s} s; its console says:\n{self.console()}")
+
+    def console(self):
+        """Return the last lines that the host wrote to its console."""
+        text = (self.folder / "console.log").read_text(encoding="utf-8", errors="replace")
+        return text[-LAST_OF_CONSOLE:].strip()
+
+    # --- stop ---------------------------------------------------------------------------------
+
+    def stop(self):
+        """End the host: ask it to power off, then insist."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            pid = self.pid()
+            if pid is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                ended = os.pidfd_open(pid)
+                signal.pidfd_send_signal(ended, number)
+                select.select([ended], [], [], STOP_TIMEOUT_S)
+                os.close(ended)
+
+    def remove_namespace(self):
+        """Remove what the kernel holds for a container."""
+        quietly("ip", "netns", "delete", self.machine)

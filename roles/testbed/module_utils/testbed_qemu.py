@@ -1,0 +1,144 @@
+"""Hosts that are virtual machines: a kernel of their own on the shared root file system.
+
+The kernel is started directly, without a boot loader, with an initramfs of our making: it loads the modules
+for disk and network, sets the address, mounts the root and lays this host's own files over it.
+"""
+
+import contextlib
+import gzip
+import ipaddress
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.testbed import PREFIX_LENGTH, Host, HostError, run
+
+# Where udev is missing, systemd would wait a minute and a half for the device of a login on the serial line.
+KERNEL_ARGUMENTS = "console=ttyS0 net.ifnames=0 panic=-1 systemd.getty_auto=0 systemd.show_status=0"
+# How long a kernel under KVM may take until its first program has run.
+KVM_TRIAL_S = 15
+# Tells the control node that the host is up, over its second serial line.
+READY_UNIT = """\
+[Unit]
+Description=Tell the control node that this host is up
+After=ssh.service
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo READY=1 >/dev/ttyS1'
+"""
+
+
+def pack(folder):
+    """Return a folder as a compressed archive for the kernel's initramfs (newc of cpio)."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    done = subprocess.run(
+        ["busybox", "cpio", "-o", "-H", "newc", "-R", "0:0"], input="\n".join([".", *names, ""]).encode(), cwd=folder,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise HostError(f"the initramfs could not be packed: {done.stderr.decode(errors='replace').strip()}")
+    return gzip.compress(done.stdout, compresslevel=1, mtime=0)
+
+
+class VirtualMachine(Host):
+    """A virtual machine with a copy-on-write disk above a shared image.
+
+    Made of:
+        disk: image of the root file system.
+        kernel: the kernel's image.
+        initramfs: archive with the first program and its modules.
+        modules: image of a file system with the folder RELEASE, or empty.
+        accelerator: auto, kvm or tcg.
+        memory_mb: size of its memory.
+    """
+
+    def make_network(self):
+        """Make the host's end on the bridge."""
+        run("ip", "tuntap", "add", "dev", self.interface, "mode", "tap")
+        run("ip", "link", "set", self.interface, "master", self.testbed.bridge, "up")
+
+    def make_files(self):
+        """Make a fresh disk and the initramfs with this host's name, address and keys."""
+        disk = self.folder / "disk.qcow2"
+        disk.unlink(missing_ok=True)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.made_of["disk"], "-F", "raw", str(disk))
+        with tempfile.TemporaryDirectory(dir=str(self.folder)) as folder:
+            root = Path(folder)
+            own = root / "own"
+            own.mkdir()
+            self.write_own_files(own)
+            wanted = own / "etc/systemd/system/multi-user.target.wants"
+            wanted.mkdir(parents=True)
+            (wanted.parent / "floodmark-ready.service").write_text(READY_UNIT, encoding="ascii")
+            (wanted / "floodmark-ready.service").symlink_to("../floodmark-ready.service")
+            (root / "address").write_text(f"{self.address}/{PREFIX_LENGTH}", encoding="ascii")
+            # The kernel unpacks archives one after the other.
+            shared = Path(self.made_of["initramfs"]).read_bytes()
+            (self.folder / "initramfs").write_bytes(shared + pack(root))
+
+    def boot(self, timeout_s):
+        """Start the machine and wait until its systemd says that it is up."""
+        mac = "52:54:00:" + ":".join(f"{part:02x}" for part in ipaddress.ip_address(self.address).packed[1:])
+        devices = [
+            *("-drive", f"file={self.folder}/disk.qcow2,if=virtio,format=qcow2,cache=unsafe"),
+            *("-netdev", f"tap,id=net,ifname={self.interface},script=no,downscript=no"),
+            *("-device", f"virtio-net-pci,netdev=net,mac={mac}"),
+            *("-device", "virtio-rng-pci"),
+        ]
+        if self.made_of["modules"]:
+            devices += ["-drive", f"file={self.made_of['modules']},if=virtio,format=raw,readonly=on"]
+        console = self.folder / "console.log"
+        console.unlink(missing_ok=True)
+        command = self.command(self.accelerator(), self.folder / "initramfs", KERNEL_ARGUMENTS, console)
+        with (self.folder / "qemu.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *devices, "-serial", "stdio"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        with process.stdout:
+            self.wait_until_ready(process.stdout.fileno(), process, timeout_s)
+
+    def command(self, accelerator, initramfs, arguments, console):
+        """Return the start of a command line of QEMU."""
+        # TCG walks page tables in software: a fifth level of them would cost at every miss.
+        cpu = "host" if accelerator == "kvm" else "max,la57=off"
+        return [
+            *("qemu-system-x86_64", "-name", f"guest={self.machine}"),
+            *("-machine", f"q35,accel={accelerator}", "-cpu", cpu, "-smp", "1", "-m", str(self.made_of["memory_mb"])),
+            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("-kernel", self.made_of["kernel"], "-initrd", str(initramfs), "-append", arguments),
+            *("-serial", f"file:{console}"),
+        ]
+
+    def accelerator(self):
+        """Return kvm where a kernel really runs under it, else tcg, or what was asked for."""
+        wanted = self.made_of["accelerator"]
+        return wanted if wanted != "auto" else "kvm" if self.kvm_works() else "tcg"
+
+    def kvm_works(self):
+        """Tell whether a kernel boots under KVM: that its device can be opened says little."""
+        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+            return False
+        record = self.testbed.folder / "kvm"
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        if not record.exists() or record.read_text(encoding="ascii").split()[0] != boot_id:
+            works = self.boots_and_powers_off("kvm")
+            record.write_text(f"{boot_id} {'works' if works else 'fails'}\n", encoding="ascii")
+        return record.read_text(encoding="ascii").split()[1] == "works"
+
+    def boots_and_powers_off(self, accelerator):
+        """Tell whether the kernel runs its first program in time."""
+        arguments = f"{KERNEL_ARGUMENTS} rdinit=/power-off"
+        command = self.command(accelerator, self.made_of["initramfs"], arguments, self.folder / "trial.log")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return subprocess.run(command, capture_output=True, timeout=KVM_TRIAL_S, check=False).returncode == 0
+        return False
+
+    def console(self):
+        """Return the end of the serial log, and what QEMU itself said."""
+        said = (self.folder / "qemu.log").read_text(encoding="utf-8", errors="replace").strip()
+        with contextlib.suppress(FileNotFoundError):
+            said = f"{super().console()}\n{said}".strip()
+        return said
