@@ -12,10 +12,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -33,6 +31,7 @@ from collectors.loop import READABLE, Loop
 from collectors.output import Output, OutputError, TableWriter
 from collectors.process import Processes
 from collectors.stub_status import StubStatus
+from collectors.systemd import notify
 from collectors.tcp_ext import TcpExt
 from collectors.timer import Timer
 from collectors.unix_states import UnixStates
@@ -199,15 +198,6 @@ def start_exporter(address: str, folder: Path) -> Iterator[None]:
         if exporter.stdout is None or exporter.stdout.readline() != b"ready\n":
             raise Unreadable(f"metrics could not be shown on {address}")
         yield
-
-
-def notify(state: str) -> None:
-    """Tell systemd a state, as sd_notify(3) does; nothing happens without systemd."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-            notifier.connect("\0" + address[1:] if address.startswith("@") else address)
-            notifier.sendall(state.encode())
 
 
 def main() -> int:

@@ -7,13 +7,14 @@ reading, the last one the reason why a reading failed; a failed reading has no v
 History of FORMAT_VERSION, raised when a column changes its meaning, name or unit:
     1  first version
     2  accept_queue.via; unix_states.all_*; upstream_conns.waiting_*; process.sockets; agent has a row for each reading
+    3  queue_waits
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -296,6 +297,19 @@ AGENT = Table(
     ),
 )
 
+_TRACE = "collectors/trace.py"
+
+QUEUE_WAITS = Table(
+    "queue_waits",
+    "Every connection that came into the upstream's accept queue, traced in the kernel; only with trace=true.",
+    (
+        Field("t_ns", "integer", "ns", "When it came, on the host's monotonic clock.", _TRACE),
+        Field("accepted_ns", "integer", "ns", "When accept() returned it; empty when nobody took it.", _TRACE),
+        Field("wait_ns", "integer", "ns", "From the one to the other.", _TRACE),
+        Field("reason", "text", "", "Why there is no accept(), or no trace at all.", _TRACE),
+    ),
+)
+
 REQUESTS = Table(
     "requests",
     "Every request of the flood as the client saw it. Times are on the proxy host's monotonic clock.",
@@ -365,4 +379,4 @@ NGINX_ERRORS = Table(
 
 SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, AGENT)
 LOGS = (NGINX_ACCESS, NGINX_ERRORS)
-TABLES = {table.name: table for table in (*SOURCES, *LOGS, REQUESTS)}
+TABLES = {table.name: table for table in (*SOURCES, QUEUE_WAITS, *LOGS, REQUESTS)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from collectors.fields import LOGS, REQUESTS, SOURCES, Table
+from collectors.fields import TABLES, Table
 from floodmark.cases import CASES, case_schema, load_cases
 from floodmark.runs import RESULTS
 
@@ -32,7 +32,7 @@ All tables of a host are on one clock, the host's monotonic one, so they can be 
 python -c "import duckdb; print(duckdb.sql('from \\'results/latest/proxy1/accept_queue.parquet\\' limit 20'))"
 ```
 
-Sampled tables and `requests` have a column `phase` besides: `baseline` before the first request, `flood` until
+All tables but those of nginx's logs have a column `phase` besides: `baseline` before the first request, `flood` until
 the last one has ended, `drain` afterwards.
 A reading that failed is a row without values and with a reason; it is never 0 and never left out.
 """
@@ -40,7 +40,7 @@ A reading that failed is a row without values and with a reason; it is never 0 a
 
 def data_dictionary() -> str:
     """Return results/README.md: every table and column with unit, meaning and source."""
-    return _HEAD + "".join(_describe(table) for table in (*SOURCES, *LOGS, REQUESTS))
+    return _HEAD + "".join(_describe(table) for table in TABLES.values())
 
 
 def _describe(table: Table) -> str:

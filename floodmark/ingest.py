@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from collectors.fields import LOGS, REQUESTS, SOURCES, TABLES, Table
+from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SOURCES, TABLES, Table
 from floodmark.errors import RunError
 from floodmark.runs import HostFolder, RunFolder
 
@@ -93,13 +93,15 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
         load = _read_object(load_folder / "load.json", load_folder)
         for table in SOURCES:
             losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
+        if (raw / f"{QUEUE_WAITS.name}.csv").exists():  # only with trace=true
+            losses.extend(_load_csv(database, QUEUE_WAITS, raw / f"{QUEUE_WAITS.name}.csv"))
         losses.extend(_load_csv(database, REQUESTS, load_folder / "requests.csv"))
         wall_ns = host["clocks"]["wall_minus_monotonic_ns"]
         losses.extend(_load_access_log(database, raw / "nginx-access.log", wall_ns))
         _load_error_log(database, raw / "nginx-error.log", wall_ns, host["clocks"].get("utc_offset_s", 0))
     clock = _place_requests(database, wall_ns, load["wall_minus_monotonic_ns"])
     phases = _divide(database)
-    for table in (*SOURCES, *LOGS, REQUESTS):
+    for table in TABLES.values():
         database.execute(
             f"COPY {table.name} TO '{_quoted(folder.table(table.name))}' (FORMAT parquet, COMPRESSION zstd)"
         )
@@ -290,7 +292,7 @@ def _divide(database: duckdb.DuckDBPyConnection) -> Phases:
     row = database.execute("SELECT min(start_ns), max(end_ns) FROM requests").fetchone()
     start, end = row or (None, None)
     database.execute("UPDATE requests SET phase = 'flood'")
-    for table in SOURCES:
+    for table in (*SOURCES, QUEUE_WAITS):
         database.execute(
             f"UPDATE {table.name} SET phase = CASE WHEN $start IS NULL OR t_ns < $start THEN 'baseline' "
             "WHEN t_ns <= $end THEN 'flood' ELSE 'drain' END",

@@ -18,7 +18,8 @@ from typing import Any
 
 import duckdb
 
-from collectors.fields import LOGS, SOURCES, TABLES
+from collectors.fields import LOGS, QUEUE_WAITS, SOURCES, TABLES
+from collectors.trace import STILL_WAITING
 from floodmark.cases import Case, Claim, Expectation, Observation
 from floodmark.errors import CaseError, RunError
 from floodmark.ingest import PHASES, Ingested, create_tables, ingest
@@ -81,7 +82,7 @@ def check_sql(case: Case) -> None:
         row = f"SELECT {values}" + ("" if table in LOGS else ", 'flood'")
         database.execute(f"INSERT INTO {table.name} {row} UNION ALL {row}")
     # Rows of a table are readings that succeeded, so that the views show them.
-    for table in SOURCES:
+    for table in (*SOURCES, QUEUE_WAITS):
         database.execute(f"UPDATE {table.name} SET reason = NULL")
     create_views(database, case.parameters, [{"name": "upstream", "owner": "nginx", "limit_conns": 0}])
     for part in ("fault", "expect", "claims"):
@@ -152,7 +153,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
         "kernel": tables.host["kernel"]["release"],
         "valid": not reasons,
         "reasons": reasons,
-        "doubts": list(_doubts(metrics, tables)),
+        "doubts": list(_doubts(metrics, tables, case.parameters)),
         "params": case.parameters.model_dump(),
         "faults": faults,
         "expectations": _expectations(database, case.expect, transport),
@@ -255,7 +256,7 @@ def _disturbed(
         yield "nginx's own accept queue overflowed, so clients waited there and not at the upstream"
 
 
-def _doubts(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
+def _doubts(metrics: dict[str, Any], tables: Ingested, parameters: Parameters) -> Iterator[str]:
     """Yield what a reader should know although the run is valid."""
     late_s = metrics["generator_late_max_s"]
     if late_s is not None and late_s > GENERATOR_LATE_S:
@@ -270,10 +271,23 @@ def _doubts(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
         yield f"the agent lost {lost:.2%} of its readings, more than {AGENT_LOST_SHARE:.1%}: short peaks may be missing"
     if tables.database.execute("SELECT count(*) FROM accept_queue WHERE via = 'proc'").fetchone() != (0,):
         yield "the kernel has no unix_diag: the queue was counted in /proc/net/unix, seldom and without its limit"
+    if parameters.trace:
+        yield from _doubts_of_the_trace(metrics, tables)
     if tables.host.get("scheduling", {}).get("upstream") not in (None, "SCHED_FIFO"):
         yield "the upstream had no real-time priority: behind other processes it may let a short queue overflow"
     if tables.clock.error_ns is None:
         yield "the clocks of generator and host could not be compared: phases may be shifted"
+
+
+def _doubts_of_the_trace(metrics: dict[str, Any], tables: Ingested) -> Iterator[str]:
+    """Yield why the trace has not seen everything."""
+    reasons = tables.database.execute(
+        "SELECT DISTINCT reason FROM queue_waits WHERE reason IS NOT NULL AND reason <> ?", [STILL_WAITING]
+    ).fetchall()
+    for (reason,) in reasons:
+        yield f"the queue was not traced, or not all of it: {reason}"
+    if not reasons and not metrics["waits_n"] and not metrics["waits_unaccepted"]:
+        yield "the trace saw no connection come into the queue"
 
 
 # --- the verdict on a run -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from collectors.fields import SOURCES
+from collectors.trace import STILL_WAITING
 from floodmark.ingest import Ingested
 
 # A reading of one source is compared with one of another when they are this close.
@@ -42,6 +43,7 @@ def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]
     flood_s = length_s.get("flood")
     return {
         **_queue(database, tables),
+        **_trace(database),
         **_nginx(database),
         "states": _states(database),
         **_clients(database),
@@ -122,6 +124,48 @@ def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, end_ns: int |
         {"flood_end": end_ns},
     )
     return None if settled_s is None else max(0.0, settled_s)
+
+
+# A reading says how deep the queue was within this time of its own.
+READING_NS = 2_000_000
+
+
+def _trace(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Return how long connections waited for accept(), and how well that agrees with the sampled depth.
+
+    The waits of all connections, until the last sample for those that still wait, add up to the area under the
+    queue (Little's law). A sample agrees when its depth lies between those that the trace has just before and after.
+    """
+    row = database.execute(
+        f"""
+        WITH waits AS (SELECT * FROM queue_waits WHERE reason IS NULL OR reason = $still_waiting),
+        steps AS (
+            SELECT t_ns, 1 AS step FROM waits
+            UNION ALL SELECT accepted_ns, -1 FROM waits WHERE accepted_ns IS NOT NULL
+        ),
+        traced AS (SELECT 0 AS t_ns, 0 AS depth UNION ALL SELECT t_ns, sum(step) OVER (ORDER BY t_ns) FROM steps),
+        edges AS (SELECT max(t_ns) AS last_ns FROM upstream_queue),
+        compared AS (
+            SELECT queue.depth_conns BETWEEN least(before.depth, after.depth) AND greatest(before.depth, after.depth)
+                AS agrees
+            FROM upstream_queue queue
+            ASOF JOIN traced before ON queue.t_ns - {READING_NS} >= before.t_ns
+            ASOF JOIN traced after ON queue.t_ns + {READING_NS} >= after.t_ns
+        )
+        SELECT
+            count(wait_ns) AS waits_n,
+            quantile_cont(wait_ns, 0.5) / 1e6 AS wait_median_ms,
+            quantile_cont(wait_ns, 0.99) / 1e6 AS wait_p99_ms,
+            max(wait_ns) / 1e6 AS wait_max_ms,
+            count(*) FILTER (accepted_ns IS NULL) AS waits_unaccepted,
+            sum(greatest(coalesce(accepted_ns, last_ns) - t_ns, 0)) / 1e9 AS waits_area_conn_s,
+            (SELECT count(*) FILTER (agrees) / nullif(count(*), 0) FROM compared WHERE (SELECT count(*) FROM waits) > 0)
+                AS trace_agreement_share
+        FROM waits CROSS JOIN edges
+        """,
+        {"still_waiting": STILL_WAITING},
+    )
+    return dict(zip((column[0] for column in row.description or []), map(plain, row.fetchone() or ()), strict=True))
 
 
 # Readings of upstream_conns, each with those of the queue and of nginx nearest before it.

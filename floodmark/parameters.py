@@ -75,6 +75,9 @@ class Parameters(BaseModel):
     stub_status_hz: Annotated[int, _rate("stub_status")]
     process_hz: Annotated[int, _rate("process")]
     tcp_ext_hz: Annotated[int, _rate("tcp_ext")]
+    trace: Annotated[
+        bool, Field(description="Follow every connection through the upstream's accept queue, by bpftrace.")
+    ]
     baseline_s: Annotated[int, _number("s", 1, 600, "Time without load before the flood.")]
     drain_s: Annotated[int, _number("s", 1, 600, "Time without load after the flood.")]
 

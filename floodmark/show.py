@@ -172,6 +172,14 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
         f"{_number(metrics['dead_in_queue_last'])} at the end without a client",
         "sock_diag",
     )
+    if verdict["params"]["trace"]:
+        table.add_row(
+            "waited for accept()",
+            f"median {_number(metrics['wait_median_ms'])} ms, p99 {_number(metrics['wait_p99_ms'])} ms, "
+            f"max {_number(metrics['wait_max_ms'])} ms; {_number(metrics['waits_unaccepted'])} never accepted; "
+            f"together {_number(metrics['waits_area_conn_s'])} connection-seconds",
+            f"bpftrace, n = {metrics['waits_n']}; sock_diag agrees in {_percent(metrics['trace_agreement_share'])}",
+        )
     table.add_row("accepted, not closed", f"max {_number(metrics['accepted_max'])}", "sock_diag")
     table.add_row(
         "Active, without our poll",
