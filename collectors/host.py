@@ -2,8 +2,9 @@
 
     python3 -m collectors.host /etc/floodmark/agent.json
 
-Nothing in it is assumed: queue limits come from the kernel, sysctls from /proc/sys, versions from
-the programs themselves. What could not be read is null, with the reason beside it under `unread`.
+Nothing in it is assumed: queue limits come from the kernel, sysctls from /proc/sys, versions from the programs
+themselves. What could not be read is null, with the reason beside it under `unread`; so is the limit of a unix
+listener where the kernel has no unix_diag to tell it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collectors import fields
 from collectors.config import Config, Listener, read_config
 from collectors.errors import Unreadable
 from collectors.proc_net_unix import find_listener, read_proc_net_unix
-from collectors.sock_diag import ask_tcp_listener, ask_unix_listener, depth_of
+from collectors.sock_diag import ask_tcp_listener, ask_unix_listener, depth_of, kernel_has_unix_diag
 
 # What decides about queues, buffers and retransmissions on the path under test.
 SYSCTLS = (
@@ -167,9 +168,11 @@ def _scheduling(unit: str) -> str:
 
 def _listener(listener: Listener) -> dict[str, Any]:
     """Return a listener as the kernel has it, with the program that owns it."""
+    limit: int | None
     if listener.transport == "unix":
         inode = find_listener(read_proc_net_unix(), listener.path.encode())
-        limit = depth_of(ask_unix_listener(inode))[1]
+        # Nothing but unix_diag tells the limit of a unix socket.
+        limit = depth_of(ask_unix_listener(inode))[1] if kernel_has_unix_diag() else None
         owner = _owner_of_inode(inode)
     else:
         limit = depth_of(ask_tcp_listener(listener.port))[1]

@@ -130,7 +130,9 @@ def ask_unix_listener(inode: int) -> Question:
 def ask_tcp_listener(port: int) -> Question:
     """Return the question for the accept queue of the IPv4 listener that answers for a port on loopback."""
     message = _message(_inet_request(port, 1 << TCP_LISTEN, _LOOPBACK), NLM_F_REQUEST, 0)
-    return Question(message, _INET_DEPTH, socket.AF_INET, f"nobody listens on TCP port {port}")
+    return Question(
+        message, _INET_DEPTH, socket.AF_INET, f"nobody listens on TCP port {port}, or the kernel has no tcp_diag"
+    )
 
 
 class DepthProbe:

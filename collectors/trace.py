@@ -30,6 +30,7 @@ from collectors.systemd import notify
 from collectors.timer import Timer
 
 HAND_OVER_INTERVAL_NS = 100_000_000
+INSIST_AFTER_NS = 1_000_000_000
 # Connections that may wait at the same time, and the longest path of a unix socket; bpftrace renamed its settings.
 ENVIRONMENT = {
     **dict.fromkeys(("BPFTRACE_MAP_KEYS_MAX", "BPFTRACE_MAX_MAP_KEYS"), "65536"),
@@ -106,7 +107,7 @@ class Trace:
         self._table = table
         self._rest = b""
         self._said: list[str] = []
-        self._asked_to_end = False
+        self._asked_ns = 0
         try:
             self._process = subprocess.Popen(
                 ["bpftrace", "-e", text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -161,14 +162,23 @@ class Trace:
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Let bpftrace print what still waits, and end."""
-        self._asked_to_end = True
+        self._asked_ns = time.monotonic_ns()
         self._process.send_signal(signal.SIGINT)
 
+    def insist(self) -> None:
+        """Ask again when it was asked a while ago.
+
+        bpftrace notices a signal only when that interrupts its epoll_wait(), and overlooks one that comes while it
+        handles events (BPFtrace::poll_perf_events of version 0.17).
+        """
+        if self._asked_ns and time.monotonic_ns() - self._asked_ns > INSIST_AFTER_NS:
+            self.stop(signal.SIGTERM, None)
+
     def close(self) -> None:
-        """Wait until bpftrace has ended; note it if it did so by itself."""
+        """Wait until bpftrace has ended; note it if that was by itself, or before it had printed all."""
         with self._process:
             pass
-        if not self._asked_to_end:
+        if not self._asked_ns or self._process.returncode:
             why = f"bpftrace ended with status {self._process.returncode}: {self._complaint()}"
             self._table.add_failure(time.monotonic_ns(), why)
 
@@ -182,6 +192,7 @@ def follow(trace: Trace, output: Output) -> None:
     def hand_over() -> None:
         timer.last_due()
         output.hand_over()
+        trace.insist()
 
     def read() -> None:
         if not trace.read():

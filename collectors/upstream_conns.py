@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Union
 
 from collectors.config import Listener
+from collectors.proc_net_unix import SS_CONNECTED, StateCounts, read_proc_net_unix
 from collectors.sock_diag import (
     ACCEPTED_UNIX_CONNECTIONS,
     LARGEST_PART_BYTES,
     Connection,
     SockDiag,
+    kernel_has_unix_diag,
     parse_accepted_unix_connections,
     parse_tcp_connections,
     tcp_connections,
@@ -64,9 +66,24 @@ class TcpConns:
         yield (*_held(one for one in connections if one.inode), len(waiting) - dead, dead, None)
 
 
-def upstream_conns(upstream: Listener) -> UnixConns | TcpConns:
+class ProcConns:
+    """Counts the accepted connections of a unix listener where the kernel has no unix_diag; the rest is not known."""
+
+    def __init__(self, upstream: Listener) -> None:
+        self._path = upstream.path.encode()
+
+    def read(self, now_ns: int) -> Iterator[Row]:  # noqa: ARG002 - all sources are called alike
+        """Yield one row with the accepted connections alone."""
+        counts = StateCounts(self._path)
+        counts.add(read_proc_net_unix())
+        yield (counts.on_path[SS_CONNECTED], None, None, None, None)
+
+
+def upstream_conns(upstream: Listener) -> UnixConns | TcpConns | ProcConns:
     """Return the source for a listener."""
-    return UnixConns(upstream) if upstream.transport == "unix" else TcpConns(upstream)
+    if upstream.transport == "tcp":
+        return TcpConns(upstream)
+    return UnixConns(upstream) if kernel_has_unix_diag() else ProcConns(upstream)
 
 
 def _held(accepted: Iterable[Connection]) -> tuple[int, int]:

@@ -5,7 +5,8 @@ Values and conditions are SQL from the case files. They see the tables of the re
     upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
     listeners                     what host.json read back: name, owner, limit_conns
     params                        one row, joined to everything: all parameters, and
-        queue_limit     limit of the upstream's queue as the kernel has it; limit + 1 connections fit
+        queue_limit     limit of the upstream's queue as the kernel has it; limit + 1 connections fit. Where the kernel
+                        does not tell it, what listen() makes of backlog and somaxconn
         sent            requests that were sent
         worker_slots    slots of one nginx worker for clients and upstream connections
         uncrowded       no worker can run out of slots, however the kernel spreads the clients
@@ -57,7 +58,8 @@ def create_views(
         CREATE TABLE params AS
         SELECT *, worker_slots >= 2 * users + 1 AS uncrowded FROM (
             SELECT {columns}, $worker_connections - {SLOTS_NOT_FOR_CLIENTS} AS worker_slots,
-                (SELECT limit_conns FROM listeners WHERE name = 'upstream') AS queue_limit,
+                coalesce((SELECT limit_conns FROM listeners WHERE name = 'upstream'),
+                         least($upstream_backlog, $somaxconn)) AS queue_limit,
                 (SELECT count(*) FROM requests) AS sent
         )
         """,
@@ -270,7 +272,13 @@ def _doubts(metrics: dict[str, Any], tables: Ingested, parameters: Parameters) -
     if lost is not None and lost > AGENT_LOST_SHARE:
         yield f"the agent lost {lost:.2%} of its readings, more than {AGENT_LOST_SHARE:.1%}: short peaks may be missing"
     if tables.database.execute("SELECT count(*) FROM accept_queue WHERE via = 'proc'").fetchone() != (0,):
-        yield "the kernel has no unix_diag: the queue was counted in /proc/net/unix, seldom and without its limit"
+        yield (
+            "the kernel has no unix_diag: the queue was counted in /proc/net/unix, seldom, its limit computed and not "
+            "read back, and who waits without a client is not known"
+        )
+    if not scalar(tables.database, "SELECT count(*) FROM front_queue"):
+        why = scalar(tables.database, "SELECT any_value(reason) FROM accept_queue WHERE listener = 'front'")
+        yield f"nginx's own accept queue was not seen, so it may have overflowed: {why or 'it has no rows'}"
     if parameters.trace:
         yield from _doubts_of_the_trace(metrics, tables)
     if tables.host.get("scheduling", {}).get("upstream") not in (None, "SCHED_FIFO"):

@@ -25,8 +25,8 @@ from floodmark.judge import check_sql
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
 from floodmark.runs import new_run, write_json
 
-# What `-e` may set besides parameters: how a run goes, and where on a host. Other variables of the roles follow
-# from the parameters; set by hand they would make the record of a run untrue.
+# What `-e` may set besides parameters: how a run goes, where on a host, and what the testbed is made of. Other
+# variables of the roles follow from the parameters; set by hand they would make the record of a run untrue.
 RUN_OPTIONS = frozenset(
     {
         "case",
@@ -36,10 +36,6 @@ RUN_OPTIONS = frozenset(
         "nginx_listen_port",
         "provision",
         "run_serial",
-        "testbed_boot_timeout_s",
-        "testbed_cache_dir",
-        "testbed_packages",
-        "testbed_state_dir",
         "upstream_port",
     }
 )
@@ -51,12 +47,13 @@ BYTES_A_READING = 300
 DEFAULT_GUARD_MARGIN_S = 45
 
 
-def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ansible_pid: int) -> dict[str, Any]:
+def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pid: int) -> dict[str, Any]:
     """Resolve and check a run, and write its plan.
 
     Args:
         extra: all that was given with `-e`.
-        groups: the inventory's groups: name -> hosts.
+        inventory: variables of the inventory: `groups` (name -> hosts), `floodmark_parameters` (what its hosts need
+            other than the cases have), `guard_margin_s`.
         ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
 
     Returns:
@@ -69,10 +66,12 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
     case = find_case(extra.get("case"), cases)
     _check_names(extra)
     given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
-    parameters = resolve_parameters(case.parameters.model_dump(), given, origin="-e")
-    hosts = _hosts(groups)
+    layers = [case.parameters.model_dump(), _parameters_of(inventory)]
+    resolve_parameters(*layers, origin="floodmark_parameters of the inventory")
+    parameters = resolve_parameters(*layers, given, origin="-e")
+    hosts = _hosts(inventory["groups"])
     check_sql(case)
-    margin_s = _whole_number("guard_margin_s", extra.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
+    margin_s = _whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
     _check_metrics(str(extra.get("metrics", "")))
     run = new_run(case.number, parameters.transport)
@@ -108,22 +107,32 @@ def make_plan(extra: Mapping[str, Any], groups: Mapping[str, Sequence[str]], ans
 
 def _check_names(extra: Mapping[str, Any]) -> None:
     """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
+    allowed = RUN_OPTIONS | role_variables("testbed")
     for name in extra:
-        if name in Parameters.model_fields or name in RUN_OPTIONS or name.startswith("ansible_"):
+        if name in Parameters.model_fields or name in allowed or name.startswith("ansible_"):
             continue
         if name in role_variables():
             raise ParameterError(
                 f"-e: {name} follows from the parameters of a run and cannot be given: 'floodmark cases' lists the "
                 "parameters."
             )
-        raise ParameterError(unknown_parameter(name, "-e", RUN_OPTIONS))
+        raise ParameterError(unknown_parameter(name, "-e", allowed))
+
+
+def _parameters_of(inventory: Mapping[str, Any]) -> dict[str, Any]:
+    given = inventory.get("floodmark_parameters", {})
+    if not isinstance(given, Mapping):
+        raise ParameterError(
+            f"floodmark_parameters of the inventory is {given!r}: it must map names of parameters to values."
+        )
+    return dict(given)
 
 
 @cache
-def role_variables() -> frozenset[str]:
-    """Return the names of all inputs of all roles."""
+def role_variables(role: str = "*") -> frozenset[str]:
+    """Return the names of all inputs of a role, or of all roles."""
     names: set[str] = set()
-    for defaults in (ROOT / "roles").glob("*/defaults/main.yml"):
+    for defaults in (ROOT / "roles").glob(f"{role}/defaults/main.yml"):
         names.update(yaml.safe_load(defaults.read_text(encoding="utf-8")) or {})
     return frozenset(names)
 
