@@ -9,6 +9,7 @@ of one unix listener. Then whole runs on the testbed say what the agent costs be
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import resource
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -130,20 +132,25 @@ def time_looks(length: int, console: Console) -> Timings:
 
 
 def _time(look: Look) -> tuple[float, float]:
-    cpu = os.times()
+    cpu_s = processor_time_s()
     start = time.perf_counter()
     count = 0
     while (now := time.perf_counter()) - start < SLICE_S or not count:
         look()
         count += 1
-    used = sum(after - before for before, after in zip(cpu[:4], os.times()[:4], strict=True))
-    return (now - start) / count * 1e6, used / count * 1e6
+    return (now - start) / count * 1e6, (processor_time_s() - cpu_s) / count * 1e6
+
+
+def processor_time_s() -> float:
+    """Return the processor time of this process and of the ones that it has started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def compare(all_timings: dict[int, Timings]) -> list[Figure]:
     """Return the time of each contender and queue, who has none and why, and the ratios that have a target."""
     figures = [
-        quartiles(f"{name}, {length:,} connections", [wall for wall, _cpu in rounds], "µs", note=note_on(name))
+        quartiles(f"{name}, {length:,} connections", [wall for wall, _cpu in rounds], "µs", note=_note(name, rounds))
         for length, timings in all_timings.items()
         for name, rounds in timings.items()
     ]
@@ -161,11 +168,62 @@ def compare(all_timings: dict[int, Timings]) -> list[Figure]:
     return figures
 
 
+def _note(name: str, rounds: list[tuple[float, float]]) -> str:
+    cpu = f"{median(cpu for _wall, cpu in rounds):,.4g} µs of processor time"
+    return f"{cpu}; {note_on(name)}" if note_on(name) else cpu
+
+
+# --- the agent beside nothing -------------------------------------------------------------------
+
+DEFAULT_RATES = load_cases()[1].parameters.rates_hz
+SLOW_SOURCES = [name for name in DEFAULT_RATES if name != "accept_queue"]
+BEAT_NS = 1_000_000
+BEATS_S = 5
+BEAT_ROUNDS = 5
+TIMER_ABSTIME = 1
+
+
+def share_of_empty_beats() -> float:
+    """Return the share of a core that a thousand wake-ups a second take when nothing is done in them."""
+    libc = ctypes.CDLL(None)
+    due_ns = time.monotonic_ns()
+    cpu_s = time.process_time()
+    for _ in range(BEATS_S * 1_000_000_000 // BEAT_NS):
+        due_ns += BEAT_NS
+        due = (ctypes.c_long * 2)(*divmod(due_ns, 1_000_000_000))
+        libc.clock_nanosleep(time.CLOCK_MONOTONIC, TIMER_ABSTIME, due, None)
+    return (time.process_time() - cpu_s) / BEATS_S
+
+
+def share_of_agent(path: str) -> float:
+    """Return the share of a core of an agent that reads accept_queue a thousand times a second and nothing else."""
+    with running_agent(path, {**DEFAULT_RATES, **dict.fromkeys(SLOW_SOURCES, 1)}) as agent:
+        time.sleep(1)  # its start is not meant
+        before = sum(agent.cpu_times()[:2])
+        time.sleep(BEATS_S)
+        return (sum(agent.cpu_times()[:2]) - before) / BEATS_S
+
+
+def measure_beats(console: Console) -> list[Figure]:
+    """Return what a thousand beats a second cost without a flood, empty and with the agent's readings, by turns."""
+    empty, ours = [], []
+    with queue_of(1_000) as path:
+        for number in range(BEAT_ROUNDS):
+            console.print(f"beats without a flood: round {number + 1} of {BEAT_ROUNDS}", end="\r")
+            empty.append(share_of_empty_beats() * 100)
+            ours.append(share_of_agent(path) * 100)
+    console.print(" " * 60, end="\r")
+    return [
+        quartiles("no flood: 1,000 empty wake-ups a second", empty, "% of a core"),
+        quartiles("no flood: agent, accept_queue at 1 kHz, the others at 1 Hz", ours, "% of a core"),
+    ]
+
+
 # --- the agent beside a flood -------------------------------------------------------------------
 
 # 1,001 connections stay in the queue for 30 s, while nginx waits for them.
 FLOOD = {"case": 2, "somaxconn": 1000, "users": 1001, "worker_connections": 4096, "proxy_read_timeout_s": 30}
-ALONE = {f"{name}_hz": 1 for name in ("unix_states", "upstream_conns", "stub_status", "process", "tcp_ext")}
+ALONE = {f"{name}_hz": 1 for name in SLOW_SOURCES}
 
 
 def run_beside_a_flood(rates: dict[str, int]) -> dict[str, Any]:
@@ -198,9 +256,10 @@ def measure_agent(repeats: int, console: Console) -> list[Figure]:
     ]
 
 
-def measure_memory(seconds: int) -> Figure:
-    """Return the resident memory of an agent that has read at its default rates for a time."""
-    with tempfile.TemporaryDirectory(prefix="floodmark-") as folder, queue_of(1_000) as path:
+@contextmanager
+def running_agent(path: str, rates_hz: dict[str, int]) -> Iterator[psutil.Process]:
+    """Run an agent on a unix listener, with nothing else to look at."""
+    with tempfile.TemporaryDirectory(prefix="floodmark-") as folder:
         config = {
             "output": folder,
             "listeners": [
@@ -210,13 +269,20 @@ def measure_memory(seconds: int) -> Figure:
             "status_path": "/",
             "nginx_unit": "none.service",
             "upstream_unit": "none.service",
-            "rates_hz": load_cases()[1].parameters.rates_hz,
+            "rates_hz": rates_hz,
         }
         Path(folder, "agent.json").write_text(json.dumps(config), encoding="utf-8")
         with subprocess.Popen([sys.executable, "-m", "collectors.agent", f"{folder}/agent.json"]) as agent:
-            time.sleep(seconds)
-            rss = psutil.Process(agent.pid).memory_info().rss
+            yield psutil.Process(agent.pid)
             agent.terminate()
+
+
+def measure_memory(seconds: int, console: Console) -> Figure:
+    """Return the resident memory of an agent that has read at its default rates for a time."""
+    with queue_of(1_000) as path, running_agent(path, DEFAULT_RATES) as agent:
+        console.print(f"memory: {seconds} s", end="\r")
+        time.sleep(seconds)
+        rss = agent.memory_info().rss
     return Figure(f"memory of the agent after {seconds} s", rss / 1e6, "MB", target=40)
 
 
@@ -238,7 +304,7 @@ def main() -> None:
     """Measure everything and publish it."""
     parser = argparse.ArgumentParser(prog="make bench-collector", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3, help="pairs of runs beside a flood; 0 leaves them out")
-    parser.add_argument("--memory-s", type=int, default=60, help="how long the agent runs before its memory is read")
+    parser.add_argument("--memory-s", type=int, default=600, help="how long the agent runs before its memory is read")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     console = Console()
@@ -252,7 +318,8 @@ def main() -> None:
     figures = compare(looks_in_own_namespace())
     if options.runs:
         figures += measure_agent(options.runs, console)
-    publish("collector", [*figures, measure_memory(options.memory_s)], console)
+    figures += measure_beats(console)
+    publish("collector", [*figures, measure_memory(options.memory_s, console)], console)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def new_run(folder: Path, number: int, transport: str) -> RunFolder:
 
 
 def make(**extra: Any) -> dict[str, Any]:
-    return plan.make_plan(extra, GROUPS, os.getpid())
+    return plan.make_plan(extra, {"groups": GROUPS, **extra}, os.getpid())
 
 
 def test_a_plan_holds_the_case_as_resolved(results: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(extra: dict[str, Any], sen
 @pytest.mark.parametrize("missing", ["proxies", "load_generators"])
 def test_an_inventory_without_a_group_is_refused(missing: str) -> None:
     with pytest.raises(FloodmarkError, match=f"no host in the group '{missing}'"):
-        plan.make_plan({"case": "2"}, {**GROUPS, missing: []}, os.getpid())
+        plan.make_plan({"case": "2"}, {"groups": {**GROUPS, missing: []}}, os.getpid())
 
 
 def test_where_on_a_host_and_ansibles_own_variables_may_be_given() -> None:
@@ -95,3 +95,18 @@ def test_the_fingerprint_of_provisioning_does_not_change_by_itself() -> None:
     first = plan.provisioning_fingerprint()
     plan.provisioning_fingerprint.cache_clear()
     assert plan.provisioning_fingerprint() == first
+
+
+def test_an_inventory_may_set_parameters_and_the_command_line_has_the_last_word() -> None:
+    slow = {"groups": GROUPS, "floodmark_parameters": {"accept_queue_hz": 100, "users": 8}}
+    made = plan.make_plan({"case": "2", "users": "4"}, slow, os.getpid())
+    assert (made["parameters"]["accept_queue_hz"], made["parameters"]["users"]) == (100, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [({"accept_queue_hz": 0}, "inventory: accept_queue_hz=0 is not allowed"), ("fast", "inventory is 'fast'")],
+)
+def test_wrong_parameters_of_an_inventory_are_refused(given: Any, sentence: str) -> None:
+    with pytest.raises(FloodmarkError, match=sentence):
+        plan.make_plan({"case": "2"}, {"groups": GROUPS, "floodmark_parameters": given}, os.getpid())

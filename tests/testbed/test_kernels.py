@@ -1,0 +1,107 @@
+"""Hosts with kernels of their own, and what can be seen only there: the trace, and each kernel's own answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.testbed.conftest import ROOT, SHORT, evidence, run
+
+KERNELS = {"linux61": "6.1.", "linux612": "6.12."}
+INVENTORY = ["-i", "inventory/kernels.yml"]
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels() -> None:
+    up = run("ansible-playbook", "playbooks/testbed-up.yml", *INVENTORY, timeout_s=600)
+    assert up.returncode == 0, evidence(up)
+
+
+def on_host(host: str, line: str) -> None:
+    address = (ROOT / ".testbed/hosts" / host / "address").read_text()
+    done = run(
+        "ssh", "-i", ".testbed/ssh/id_ed25519", "-o", "UserKnownHostsFile=.testbed/ssh/known_hosts", f"root@{address}",
+        line,
+    )  # fmt: skip
+    assert done.returncode == 0, evidence(done)
+
+
+def play_on_all(*arguments: str, unseen: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Run a case on all kernels at a time, with the trace; return host -> verdict.
+
+    Every verdict is valid, and all expectations hold but those that cannot be seen.
+    """
+    done = run(
+        "ansible-playbook", "run-case.yml", *INVENTORY, *SHORT, "-e", "trace=true", "-e", "run_serial=2", *arguments,
+        timeout_s=900,
+    )  # fmt: skip
+    shown = run("floodmark", "show", "--json")
+    verdicts = {verdict["host"]: verdict for verdict in json.loads(shown.stdout)}
+    assert verdicts.keys() == KERNELS.keys(), evidence(done)
+    for host, verdict in verdicts.items():
+        missed = [one["name"] for one in verdict["expectations"] if not one["holds"]]
+        assert verdict["valid"], evidence(done)
+        assert missed == list(unseen), evidence(done)
+        assert verdict["kernel"].startswith(KERNELS[host])
+        assert not [doubt for doubt in verdict["doubts"] if "trace" in doubt], verdict["doubts"]
+    return verdicts
+
+
+def assert_trace_and_samples_agree(metrics: dict[str, Any]) -> None:
+    """By Little's law the waits add up to the area under the samples, which are some milliseconds apart."""
+    assert metrics["trace_agreement_share"] >= 0.97, metrics
+    tolerance = 0.05 * metrics["queue_area_conn_s"] + 0.2
+    assert metrics["waits_area_conn_s"] == pytest.approx(metrics["queue_area_conn_s"], abs=tolerance), metrics
+
+
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+def test_what_nobody_accepts_is_seen_waiting_and_then_dead(transport: str) -> None:
+    for verdict in play_on_all("-e", "case=2", "-e", f"transport={transport}").values():
+        metrics = verdict["metrics"]
+        assert metrics["accept_queue_max"] == 9
+        assert (metrics["waits_unaccepted"], metrics["waits_n"]) == (9, 0), "the trace counts as the samples do"
+        assert metrics["dead_in_queue_last"] == 9, "nginx has given up, and the slots remain used"
+        assert_trace_and_samples_agree(metrics)
+
+
+def test_every_connection_that_is_accepted_is_traced() -> None:
+    sustained = ["-e", "load_shape=sustained", "-e", "duration_s=3", "-e", "users=6"]
+    for verdict in play_on_all("-e", "case=1", *sustained).values():
+        metrics = verdict["metrics"]
+        assert metrics["waits_n"] == metrics["status"]["200"] == metrics["sent"]
+        assert metrics["waits_unaccepted"] == 0
+        assert 0 < metrics["wait_median_ms"] <= metrics["wait_p99_ms"] <= metrics["wait_max_ms"]
+        assert_trace_and_samples_agree(metrics)
+
+
+def test_a_kernel_without_unix_diag_is_counted_in_proc_and_the_verdict_says_so() -> None:
+    for host in KERNELS:
+        on_host(host, "echo install unix_diag /bin/false >/etc/modprobe.d/without.conf; rmmod unix_diag || true")
+    try:
+        unseen = ["queue_limit_is_the_smaller_of_backlog_and_somaxconn"]
+        for verdict in play_on_all("-e", "case=2", unseen=unseen).values():
+            assert verdict["metrics"]["accept_queue_max"] == 9
+            assert verdict["metrics"]["dead_in_queue_last"] is None
+            assert [doubt for doubt in verdict["doubts"] if "the kernel has no unix_diag" in doubt]
+    finally:
+        for host in KERNELS:
+            on_host(host, "rm /etc/modprobe.d/without.conf")
+
+
+def test_a_host_with_another_kernel_is_another_host(tmp_path: Path) -> None:
+    """An image by its path, as one has built it oneself; without modules it finds no disk, and says so."""
+    image = next(Path("/var/cache/floodmark/kernels").glob("linux-image-6.12*/vmlinuz"))
+    inventory = tmp_path / "own.yml"
+    inventory.write_text(
+        f"all: {{children: {{testbed: {{hosts: {{own: {{testbed_driver: qemu, testbed_kernel_image: {image}, "
+        f"testbed_boot_timeout_s: 60, testbed_state_dir: {ROOT}/.testbed}}}}}}}}}}"
+    )
+    up = run("ansible-playbook", "playbooks/testbed-up.yml", "-i", str(inventory))
+    assert up.returncode != 0
+    assert "no root file system" in up.stderr, evidence(up)
