@@ -20,7 +20,7 @@ class ActionModule(ActionBase):
         try:
             extra = load_extra_vars(self._loader)
             # This is a forked worker of the process that runs the playbook.
-            result["plan"] = make_plan(extra, (task_vars or {})["groups"], ansible_pid=os.getppid())
+            result["plan"] = make_plan(extra, task_vars or {}, ansible_pid=os.getppid())
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result

@@ -107,12 +107,9 @@ def test_what_cannot_be_read_is_a_row_with_a_reason_and_no_number(agent: Running
     agent.wait_for("process", 2)
     agent.stop(signal.SIGTERM)
     front = [row for row in agent.rows("accept_queue") if row["listener"] == "front"]
-    assert {(row["depth_conns"], row["reason"]) for row in front} == {
-        (
-            "",
-            "nobody listens on TCP port 1, or the kernel has no tcp_diag (sock_diag: ENOENT No such file or directory)",
-        )
-    }
+    assert {row["depth_conns"] for row in front} == {""}
+    (reason,) = {row["reason"] for row in front}
+    assert reason.startswith("nobody listens on TCP port 1, or the kernel has no tcp_diag (sock_diag: ENOENT")
     assert all(row["active_conns"] == "" and "refused" in row["reason"] for row in agent.rows("stub_status"))
     assert all(row["rss_bytes"] == "" and row["reason"] for row in agent.rows("process"))
 
