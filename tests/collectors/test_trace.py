@@ -1,4 +1,4 @@
-"""The trace of the accept queue without a kernel to trace; tests/testbed/test_kernels.py has the rest."""
+"""The trace of the accept queue without a kernel to trace; tests/testbed/test_virtual_machines.py has the rest."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kernels() -> None:
+def kernels() -> Iterator[None]:
+    """Start the hosts; stop the whole testbed afterwards, because they would disturb what else is measured."""
     up = run("ansible-playbook", "playbooks/testbed-up.yml", *INVENTORY, timeout_s=600)
     assert up.returncode == 0, evidence(up)
+    yield
+    down = run("ansible-playbook", "playbooks/testbed-down.yml", *INVENTORY)
+    assert down.returncode == 0, evidence(down)
 
 
 def on_host(host: str, line: str) -> None:
