@@ -41,7 +41,11 @@ options:
       initramfs: {type: path, required: true, description: Archive with the first program.}
       modules: {type: str, default: "", description: Image of a file system with the kernel's modules.}
       accelerator: {type: str, default: auto, choices: [auto, kvm, tcg], description: What runs the guest's code.}
-      memory_mb: {type: int, default: 1024, description: Size of its memory.}
+      memory_mb: {type: int, default: 512, description: Size of its memory.}
+  fresh:
+    description: Boot the host in any case, also when it runs already.
+    type: bool
+    default: false
   boot_timeout_s:
     description: How long the host may take to boot.
     type: int
@@ -89,9 +93,10 @@ def main():
                     "initramfs": {"type": "path", "required": True},
                     "modules": {"type": "str", "default": ""},
                     "accelerator": {"type": "str", "default": "auto", "choices": ["auto", "kvm", "tcg"]},
-                    "memory_mb": {"type": "int", "default": 1024},
+                    "memory_mb": {"type": "int", "default": 512},
                 },
             },
+            "fresh": {"type": "bool", "default": False},
             "boot_timeout_s": {"type": "int", "default": 60},
         },
         required_if=[
@@ -111,7 +116,7 @@ def main():
         driver, made_of = (Container, given["container"]) if given["container"] else (
             VirtualMachine, given["virtual_machine"])  # fmt: skip
         host = driver(testbed, given["name"], **made_of)
-        changed = host.start(given["wanted"], given["boot_timeout_s"])
+        changed = host.start(given["wanted"], given["boot_timeout_s"], fresh=given["fresh"])
         module.exit_json(changed=changed, address=host.address)
     except HostError as failure:
         module.fail_json(msg=str(failure))

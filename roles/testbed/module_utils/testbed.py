@@ -211,11 +211,17 @@ class Host:
 
     # --- start --------------------------------------------------------------------------------
 
-    def start(self, wanted, timeout_s):
-        """Boot the host unless it runs already; return whether it had to be booted."""
+    def start(self, wanted, timeout_s, fresh=False):
+        """Boot the host unless it runs already as it is wanted; return whether it had to be booted.
+
+        Args:
+            wanted: what it is to be.
+            timeout_s: how long that may take.
+            fresh: boot it in any case.
+        """
         with self.testbed.locked():
             self.testbed.make_keys()
-            if self.runs(wanted):
+            if self.runs(wanted) and not fresh:
                 return False
             self.stop()
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -60,10 +60,8 @@ class VirtualMachine(Host):
         run("ip", "link", "set", self.interface, "master", self.testbed.bridge, "up")
 
     def make_files(self):
-        """Make a fresh disk and the initramfs with this host's name, address and keys."""
-        disk = self.folder / "disk.qcow2"
-        disk.unlink(missing_ok=True)
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.made_of["disk"], "-F", "raw", str(disk))
+        """Make the disk, unless there is one, and the initramfs with this host's name, address and keys."""
+        self.make_disk()
         with tempfile.TemporaryDirectory(dir=str(self.folder)) as folder:
             root = Path(folder)
             own = root / "own"
@@ -77,6 +75,13 @@ class VirtualMachine(Host):
             # The kernel unpacks archives one after the other.
             shared = Path(self.made_of["initramfs"]).read_bytes()
             (self.folder / "initramfs").write_bytes(shared + pack(root))
+
+    def make_disk(self):
+        """Lay a disk above the shared image. It stays for the next boot, because to provision it takes minutes."""
+        disk, below = self.folder / "disk.qcow2", self.folder / "disk-is-above"
+        if not (disk.exists() and below.exists() and below.read_text(encoding="utf-8") == self.made_of["disk"]):
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.made_of["disk"], "-F", "raw", str(disk))
+            below.write_text(self.made_of["disk"], encoding="utf-8")
 
     def boot(self, timeout_s):
         """Start the machine and wait until its systemd says that it is up."""
@@ -104,9 +109,12 @@ class VirtualMachine(Host):
         """Return the start of a command line of QEMU."""
         # TCG walks page tables in software: a fifth level of them would cost at every miss.
         cpu = "host" if accelerator == "kvm" else "max,la57=off"
+        # Translated code takes a gigabyte if it may, and is not missed when it takes this.
+        options = "kvm" if accelerator == "kvm" else "tcg,tb-size=128"
         return [
             *("qemu-system-x86_64", "-name", f"guest={self.machine}"),
-            *("-machine", f"q35,accel={accelerator}", "-cpu", cpu, "-smp", "1", "-m", str(self.made_of["memory_mb"])),
+            *("-machine", "q35", "-accel", options, "-cpu", cpu),
+            *("-smp", "1", "-m", str(self.made_of["memory_mb"])),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-kernel", self.made_of["kernel"], "-initrd", str(initramfs), "-append", arguments),
             *("-serial", f"file:{console}"),
