@@ -175,8 +175,13 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
     if verdict["params"]["trace"]:
         table.add_row(
             "waited for accept()",
-            f"median {_number(metrics['wait_median_ms'])} ms, p99 {_number(metrics['wait_p99_ms'])} ms, "
-            f"max {_number(metrics['wait_max_ms'])} ms; {_number(metrics['waits_unaccepted'])} never accepted; "
+            (
+                f"median {_number(metrics['wait_median_ms'])} ms, p99 {_number(metrics['wait_p99_ms'])} ms, "
+                f"max {_number(metrics['wait_max_ms'])} ms; "
+                if metrics["waits_n"]
+                else ""
+            )
+            + f"{_number(metrics['waits_unaccepted'])} were never accepted; "
             f"together {_number(metrics['waits_area_conn_s'])} connection-seconds",
             f"bpftrace, n = {metrics['waits_n']}; sock_diag agrees in {_percent(metrics['trace_agreement_share'])}",
         )

@@ -27,13 +27,14 @@ def kernels() -> Iterator[None]:
     assert down.returncode == 0, evidence(down)
 
 
-def on_host(host: str, line: str) -> None:
+def on_host(host: str, line: str) -> str:
     address = (ROOT / ".testbed/hosts" / host / "address").read_text()
     done = run(
         "ssh", "-i", ".testbed/ssh/id_ed25519", "-o", "UserKnownHostsFile=.testbed/ssh/known_hosts", f"root@{address}",
         line,
     )  # fmt: skip
     assert done.returncode == 0, evidence(done)
+    return done.stdout
 
 
 def play_on_all(*arguments: str, unseen: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -98,14 +99,26 @@ def test_a_kernel_without_unix_diag_is_counted_in_proc_and_the_verdict_says_so()
             on_host(host, "rm /etc/modprobe.d/without.conf")
 
 
-def test_a_host_with_another_kernel_is_another_host(tmp_path: Path) -> None:
-    """An image by its path, as one has built it oneself; without modules it finds no disk, and says so."""
-    image = next(Path("/var/cache/floodmark/kernels").glob("linux-image-6.12*/vmlinuz"))
-    inventory = tmp_path / "own.yml"
-    inventory.write_text(
-        f"all: {{children: {{testbed: {{hosts: {{own: {{testbed_driver: qemu, testbed_kernel_image: {image}, "
-        f"testbed_boot_timeout_s: 60, testbed_state_dir: {ROOT}/.testbed}}}}}}}}}}"
-    )
-    up = run("ansible-playbook", "playbooks/testbed-up.yml", "-i", str(inventory))
+def test_a_kernel_of_ones_own_boots_by_its_path_and_one_that_finds_no_disk_says_so(tmp_path: Path) -> None:
+    """The kernel of one host, taken as if built here, on the other."""
+    kernel = max(Path("/var/cache/floodmark/kernels").glob("linux-image-6.1.*"))
+    release = (kernel / "release").read_text()
+    unpacked = run("debugfs", "-R", f"rdump /{release} {tmp_path}", str(kernel / "modules.ext4"))
+    assert (tmp_path / release / "modules.dep").exists(), evidence(unpacked)
+    own = [*INVENTORY, "--limit", "linux612", "-e", f"testbed_kernel_image={kernel}/vmlinuz"]
+
+    up = run("ansible-playbook", "playbooks/testbed-up.yml", *own, "-e", f"testbed_kernel_modules={tmp_path}/{release}")
+    assert up.returncode == 0, evidence(up)
+    assert on_host("linux612", "uname -r").strip() == release
+
+    up = run("ansible-playbook", "playbooks/testbed-up.yml", *own, "-e", "testbed_boot_timeout_s=60")
     assert up.returncode != 0
-    assert "no root file system" in up.stderr, evidence(up)
+    assert "host linux612 did not boot; its console says:" in up.stderr, evidence(up)
+    assert "floodmark: no root file system" in up.stderr, evidence(up)
+
+
+def test_a_kernel_that_debian_does_not_have_is_refused_with_those_it_has() -> None:
+    up = run("ansible-playbook", "playbooks/testbed-up.yml", *INVENTORY, "-e", "testbed_kernel=5.3")
+    assert up.returncode != 0
+    assert "testbed_kernel=5.3 is not among the kernels that this machine's package sources offer: " in up.stderr
+    assert "6.1, 6.12" in up.stderr, evidence(up)
