@@ -106,12 +106,16 @@ def _look_at(name: str, pid: int, siblings: list[int]) -> Iterator[Row | None]:
         yield None
         memory = _numbers(_ROLLUP, f"{folder}/smaps_rollup")
         yield None
-        fds = os.listdir(f"{folder}/fd")  # noqa: PTH208 - a Path for each would cost more than the kernel does
-        sockets = 0
-        names = iter(fds)
-        while some := list(itertools.islice(names, FDS_A_STEP)):
-            sockets += sum(_is_socket(f"{folder}/fd/{fd}") for fd in some)
-            yield None
+        links = os.open(f"{folder}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fds = os.listdir(links)  # noqa: PTH208 - a Path for each would cost more than the kernel does
+            sockets = 0
+            names = iter(fds)
+            while some := list(itertools.islice(names, FDS_A_STEP)):
+                yield None
+                sockets += sum(_is_socket(links, fd) for fd in some)
+        finally:
+            os.close(links)
     except OSError as why:
         reason = "the process has ended" if isinstance(why, (FileNotFoundError, ProcessLookupError)) else str(why)
         yield _failed(role, pid, reason)
@@ -133,10 +137,11 @@ def _look_at(name: str, pid: int, siblings: list[int]) -> Iterator[Row | None]:
     )
 
 
-def _is_socket(path: str) -> bool:
+def _is_socket(links: int, fd: str) -> bool:
     # socket:[31213], pipe:[…], anon_inode:[eventpoll], /var/log/…
     try:
-        return os.readlink(path).startswith("socket:")  # noqa: PTH115 - as above
+        # From the open folder the kernel has to find one name and not five.
+        return os.readlink(fd, dir_fd=links).startswith("socket:")
     except FileNotFoundError:
         return False  # it was closed meanwhile
 

@@ -38,11 +38,10 @@ class UnixConns:
     def read(self, now_ns: int) -> Iterator[Row | None]:  # noqa: ARG002 - all sources are called alike
         """Yield one row: accepted, their unread bytes, waiting with and without a client."""
         clients = self._listener_diag.unix_listener_clients(self._path)
-        bodies: list[bytes] = []
+        accepted: list[Connection] = []
         for part in self._diag.dump(ACCEPTED_UNIX_CONNECTIONS):
             yield None
-            bodies += part
-        accepted = parse_accepted_unix_connections(bodies, self._path)
+            accepted += parse_accepted_unix_connections(part, self._path)
         dead = clients.count(0)
         yield (*_held(accepted), len(clients) - dead, dead, None)
 
@@ -56,11 +55,10 @@ class TcpConns:
 
     def read(self, now_ns: int) -> Iterator[Row | None]:  # noqa: ARG002 - all sources are called alike
         """Yield one row: accepted, their unread bytes, waiting with and without a client."""
-        bodies: list[bytes] = []
+        connections: list[Connection] = []
         for part in self._diag.dump(tcp_connections(self._port)):
             yield None
-            bodies += part
-        connections = parse_tcp_connections(bodies, self._port)
+            connections += parse_tcp_connections(part, self._port)
         waiting = [one for one in connections if not one.inode]
         dead = sum(one.client_left for one in waiting)
         yield (*_held(one for one in connections if one.inode), len(waiting) - dead, dead, None)

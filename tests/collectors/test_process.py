@@ -44,7 +44,8 @@ def test_a_row_has_what_psutil_says(this_process: Processes) -> None:
         witness = psutil.Process()
         assert (row["role"], row["pid"], row["reason"]) == ("nginx-master", os.getpid(), None)
         assert row["vmsize_bytes"] == witness.memory_info().vms
-        assert row["fds"] == witness.num_fds()
+        # Here the process looks at itself, and has the folder open once more than psutil has.
+        assert row["fds"] == witness.num_fds() + 1
         assert row["sockets"] == count_of_sockets() >= 250
         assert row["threads"] == witness.num_threads()
         assert row["cpu_s"] == pytest.approx(sum(witness.cpu_times()[:2]), abs=0.1)
