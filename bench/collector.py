@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psutil
@@ -150,27 +149,26 @@ def processor_time_s() -> float:
 def compare(all_timings: dict[int, Timings]) -> list[Figure]:
     """Return the time of each contender and queue, who has none and why, and the ratios that have a target."""
     figures = [
-        quartiles(f"{name}, {length:,} connections", [wall for wall, _cpu in rounds], "µs", note=_note(name, rounds))
+        quartiles(f"{name}, {length:,} connections", [wall for wall, _cpu in rounds], "µs")
         for length, timings in all_timings.items()
         for name, rounds in timings.items()
     ]
-    figures += without_time()
     busy = all_timings[1_000]
+    for name, rounds in busy.items():
+        of_processor = [cpu for _wall, cpu in rounds]
+        figures.append(quartiles(f"{name}, processor time at 1,000", of_processor, "µs", note=note_on(name)))
+    figures += without_time()
     for name, ours, other, target in RATIOS:
         if other not in busy:
             figures.append(Figure(name, None, "×", n=0, target=target, note=f"{other} is not installed"))
             continue
         ratios = [mine[0] / theirs[0] for mine, theirs in zip(busy[ours], busy[other], strict=True)]
         figures.append(quartiles(name, ratios, "×", target=target))
-    few, many = (all_timings[length]["accept_queue"] for length in (10, 10_000))
-    growth = [big[0] / small[0] for big, small in zip(many, few, strict=True)]
-    figures.append(quartiles("accept_queue, 10,000 / 10 connections", growth, "×", target=2))
+    for name, most in (("accept_queue", 2), ("netlink floor", None)):
+        few, many = (all_timings[length][name] for length in (10, 10_000))
+        growth = [big[0] / small[0] for big, small in zip(many, few, strict=True)]
+        figures.append(quartiles(f"{name}, 10,000 / 10 connections", growth, "×", target=most))
     return figures
-
-
-def _note(name: str, rounds: list[tuple[float, float]]) -> str:
-    cpu = f"{median(cpu for _wall, cpu in rounds):,.4g} µs of processor time"
-    return f"{cpu}; {note_on(name)}" if note_on(name) else cpu
 
 
 # --- the agent beside nothing -------------------------------------------------------------------

@@ -16,6 +16,9 @@ from rich.table import Table
 from floodmark.plan import git_state
 from floodmark.runs import RESULTS
 
+# A ratio below this is written 1/156.
+FRACTION_BELOW = 0.1
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -61,20 +64,26 @@ def quartiles(name: str, values: list[float], unit: str, **more: Any) -> Figure:
 def publish(part: str, figures: list[Figure], console: Console) -> None:
     """Print the figures and write them to `results/bench/<part>.json`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("figure", "median", "quartiles", "n", "target", ""):
-        table.add_column(name, justify="left" if name in ("figure", "") else "right", overflow="fold")
+    table.add_column("figure")
+    for name in ("median", "quartiles", "n", "target"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
     for one in figures:
+        if one.value is None and one.target is None:
+            continue  # its note says all
         bound = {"lower": "≤", "higher": "≥"}[one.better]
-        mark = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: ""}[one.met]
         table.add_row(
             one.name,
-            "-" if one.value is None else f"{_text(one.value)} {one.unit}",
-            "" if one.low is None or one.high is None else f"{_text(one.low)} … {_text(one.high)}",
+            _text(one.value, one.unit),
+            "" if one.low is None or one.high is None else f"{_bare(one.low, one.unit)} … {_bare(one.high, one.unit)}",
             str(one.n),
-            "" if one.target is None else f"{bound} {_text(one.target)}",
-            f"{mark} {one.note}".strip(),
+            "" if one.target is None else f"{bound} {_bare(one.target, one.unit)}",
+            {True: "[green]✓[/]", False: "[bold red]✗[/]", None: ""}[one.met],
         )
     console.print(table)
+    for one in figures:
+        if one.note:
+            console.print(f"[dim]{one.name}: {one.note}[/]", highlight=False)
     path = RESULTS / "bench" / f"{part}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -96,5 +105,14 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _text(value: float) -> str:
+def _text(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{_bare(value, unit)} {unit}" if value >= FRACTION_BELOW or unit != "×" else _bare(value, unit)
+
+
+def _bare(value: float, unit: str) -> str:
+    """Return a value as people read it, without its unit; a small ratio as a fraction."""
+    if unit == "×" and value < FRACTION_BELOW:
+        return f"1/{1 / value:,.0f}"
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
