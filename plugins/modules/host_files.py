@@ -120,7 +120,8 @@ def write(module, file):
     try:
         validate(module, file, name)
         Path(name).chmod(int(file["mode"], 8))
-        module.atomic_move(name, str(path))
+        # Not atomic_move(), which gives the new file the permissions that the old one had.
+        Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
 
