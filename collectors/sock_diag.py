@@ -223,6 +223,10 @@ class SockDiag:
         self._socket = open_socket()
         self.close = self._socket.close
         self._sequence = 0
+        # The first part of a dump is prepared before anybody has received anything, and would have less than 4 KiB: a
+        # listener with more than 919 clients in its queue does not fit, and ends the dump. Any answer will do.
+        self._socket.send(_message(b"", NLM_F_REQUEST, 0))
+        self._socket.recv(part_bytes)
 
     def dump(self, request: bytes) -> Iterator[list[bytes]]:
         """Send one request and yield the messages of its answer as they come, some dozens at a time.

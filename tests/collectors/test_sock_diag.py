@@ -252,5 +252,16 @@ def test_an_answer_that_does_not_fit_is_a_reason_and_not_a_shorter_list(stack: E
         list(small.dump(ACCEPTED_UNIX_CONNECTIONS))
 
 
+def test_long_queues_are_seen_at_the_first_look(stack: ExitStack, tmp_path: Path) -> None:
+    lengths = {f"s{number}": 1000 + number for number in range(6)}
+    for name, length in lengths.items():
+        unix_listener(stack, tmp_path / name, length)
+        for _ in range(length):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(tmp_path / name))
+    for name, length in lengths.items():
+        with closing(SockDiag()) as fresh:
+            assert len(fresh.unix_listener_clients(str(tmp_path / name).encode())) == length
+
+
 def test_this_kernel_has_unix_diag() -> None:
     assert kernel_has_unix_diag()
