@@ -172,7 +172,7 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
         f"{_number(metrics['dead_in_queue_last'])} at the end without a client",
         "sock_diag",
     )
-    if verdict["params"]["trace"]:
+    if verdict["params"].get("trace"):  # runs before format 3 have no such parameter
         table.add_row(
             "waited for accept()",
             (
