@@ -54,6 +54,10 @@ bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, bes
 	@scripts/need testbed
 	@python -m bench.collector $(ARGS)
 
+.PHONY: bench-compare
+bench-compare: $(VENV)/dev.stamp ## what a comparison of 200 runs takes
+	@python -m bench.compare $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## ruff, mypy, yamllint, ansible-lint
 	@ruff check .
