@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from floodmark import stats
-from floodmark.diff import text_of, texts_of
+from floodmark.diff import shortened, text_of, texts_of
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.judge import passed
 from floodmark.records import Record, group_of, is_part, read_records
@@ -32,8 +32,6 @@ SEED = 1
 DEFAULT_MARGIN = 0.05
 # A kernel keeps some of the memory for itself, and not every kernel the same.
 SAME_MEMORY = 0.05
-# In a message a value is shown up to this length; `floodmark diff` shows it whole.
-SHOWN_CHARACTERS = 60
 
 # What follows from an axis: it cannot stay the same when that one changes.
 FOLLOWS = {
@@ -360,14 +358,16 @@ def _confounds(records: Sequence[Record], question: Question) -> tuple[dict[str,
     """
     settings = dict.fromkeys(name for one in records for name in one.settings)
     _check_allowed(question.allow, settings)
-    expected = (question.axis, *FOLLOWS.get(question.axis, ()))
+    expected = _with_what_follows((question.axis,))
+    permitted = _with_what_follows(question.allow)
     differing = {
         name: values for name, values in _varying(records).items() if name in settings and not is_part(name, expected)
     }
-    refused = {name: values for name, values in differing.items() if not is_part(name, question.allow)}
+    refused = {name: values for name, values in differing.items() if not is_part(name, permitted)}
     if refused:
-        lines = "".join(f"\n  {name}: {_both(name, values)}" for name, values in refused.items())
-        options = " ".join(f"--allow {name}" for name in dict.fromkeys(group_of(name) for name in refused))
+        causes = {name: values for name, values in refused.items() if not _follows_from(name, refused)}
+        lines = "".join(f"\n  {name}: {_both(name, values)}" for name, values in causes.items())
+        options = " ".join(f"--allow {name}" for name in dict.fromkeys(group_of(name) for name in causes))
         raise CompareError(
             f"--by {question.axis}: these results also differ in something else, so the {question.axis} would not be "
             f"what was compared:{lines}\nCompare runs that differ in nothing else, or allow it: {options}"
@@ -375,6 +375,15 @@ def _confounds(records: Sequence[Record], question: Question) -> tuple[dict[str,
     allowed = {name: [text_of(value) for value, _ in values] for name, values in differing.items()}
     unchecked = [name for name in settings if all(one.settings.get(name) is None for one in records)]
     return allowed, unchecked
+
+
+def _with_what_follows(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(part for name in names for part in (name, *FOLLOWS.get(name, ())))
+
+
+def _follows_from(name: str, others: Iterable[str]) -> bool:
+    """Tell whether a field follows from one of the others that is a cause itself: a parameter, not a reading."""
+    return any(is_part(name, FOLLOWS.get(other, ())) and name not in FOLLOWS for other in others)
 
 
 def _check_allowed(allow: Sequence[str], settings: Iterable[str]) -> None:
@@ -390,13 +399,9 @@ def _check_allowed(allow: Sequence[str], settings: Iterable[str]) -> None:
 def _both(name: str, values: Sequence[tuple[Any, Record]]) -> str:
     """Return the first two values of a field and who has them."""
     (one, first), (other, second) = values[:2]
-    texts = (_shortened(text) for text in texts_of(name, one, other))
+    texts = (shortened(text) for text in texts_of(name, one, other))
     more = f", and {len(values) - 2} more" if len(values) > 2 else ""
     return " and ".join(f"{text} ({who.name})" for text, who in zip(texts, (first, second), strict=True)) + more
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
 def _first(left_out: Mapping[str, str]) -> str:

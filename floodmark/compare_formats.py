@@ -29,6 +29,7 @@ from floodmark.compare import (
     Summary,
     Verdict,
 )
+from floodmark.diff import shortened, texts_of
 from floodmark.show import BAD, GOOD, UNCLEAR, table_of
 
 COLOURS = {
@@ -107,7 +108,8 @@ def _heading(comparison: Comparison) -> list[str]:
 def _remarks(comparison: Comparison) -> Iterator[str]:
     """Yield what a reader has to know before the tables."""
     for name, values in comparison.allowed.items():
-        yield f"allowed to differ: {name} ({' / '.join(values)})"
+        texts = texts_of(name, *values) if len(values) == 2 else values
+        yield f"allowed to differ: {name} ({' / '.join(map(shortened, texts))})"
     for name, reason in comparison.left_out.items():
         yield f"left out: {name}, {reason}"
     if comparison.unchecked:

@@ -13,6 +13,8 @@ from floodmark.records import Record, group_of, read_records
 from floodmark.runs import RESULTS
 from floodmark.show import table_of
 
+# In a sentence a value is shown up to this length; the table has it whole.
+SHOWN_CHARACTERS = 60
 # What a value is called that a run did not record.
 NOT_RECORDED = "not recorded"
 
@@ -69,3 +71,8 @@ def text_of(value: Any) -> str:
     if value is None:
         return NOT_RECORDED
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def shortened(text: str) -> str:
+    """Return a text as it is shown within a sentence."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"

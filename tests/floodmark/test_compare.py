@@ -289,7 +289,10 @@ def test_an_expectation_that_does_not_hold_is_a_fail(made: MadeUpRuns) -> None:
 
 def test_runs_of_different_cases_are_refused(made: MadeUpRuns) -> None:
     runs = [made.add({"kernel.release": OLD}), made.add({"kernel.release": NEW}, case=3)]
-    assert "  case: 2 (" in sentence(*runs, "--by", "kernel")
+    text = sentence(*runs, "--by", "kernel")
+    assert "  case: 2 (" in text
+    assert "upstream.accept" not in text  # it follows from the case
+    assert command(*runs, "--by", "kernel", "--allow", "case").exit_code == 0
 
 
 def test_an_unknown_axis_is_answered_with_the_axes(made: MadeUpRuns) -> None:
