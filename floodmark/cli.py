@@ -39,7 +39,7 @@ def main() -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cases(as_json: bool) -> None:
-    r"""List the cases, and the parameters of a run with their ranges.
+    """List the cases, and the parameters of a run with their ranges.
 
     \b
     Example:  floodmark cases
@@ -59,7 +59,7 @@ def cases(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with one verdict for each host.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw what the terminal shows into a file.")
 def show(run: str, as_json: bool, svg: Path | None) -> None:
-    r"""Show what a run says: verdict, expectations, claims, key figures.
+    """Show what a run says: verdict, expectations, claims, key figures.
 
     RUN is a name below results/, a path, or nothing for the newest complete run.
 
@@ -85,7 +85,7 @@ def show(run: str, as_json: bool, svg: Path | None) -> None:
 @click.argument("run", default="latest")
 @click.option("--quiet", is_flag=True, help="Do not print the verdict.")
 def judge(run: str, quiet: bool) -> None:
-    r"""Judge a run anew from what its hosts wrote.
+    """Judge a run anew from what its hosts wrote.
 
     The exit status is 0 when the run is valid and every expectation holds, otherwise 1.
 
@@ -136,7 +136,7 @@ def compare(
     shape: str,
     as_json: bool,
 ) -> None:
-    r"""Compare runs that differ in one thing: behaviour is the same or not, metrics are faster, slower, equivalent.
+    """Compare runs that differ in one thing: behaviour is the same or not, metrics are faster, slower, equivalent.
 
     Each of RUNS is a name below results/ or a path; NAME:HOST is one host of a run. docs/comparing.md says what
     the words of the verdict mean.
@@ -161,7 +161,7 @@ def compare(
 @click.argument("run_b")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: field -> both values.")
 def diff(run_a: str, run_b: str, as_json: bool) -> None:
-    r"""Show all that differs between two runs' hosts and parameters, before anything that was measured.
+    """Show all that differs between two runs' hosts and parameters, before anything that was measured.
 
     A run of several hosts is named with one of them: RUN:HOST.
 
@@ -181,7 +181,7 @@ def diff(run_a: str, run_b: str, as_json: bool) -> None:
 @main.command()
 @click.option("--write", is_flag=True, help="Write the files instead of comparing them.")
 def docs(write: bool) -> None:
-    r"""Check that the generated files are current: cases/schema.json and results/README.md.
+    """Check that the generated files are current: cases/schema.json and results/README.md.
 
     \b
     Example:  floodmark docs --write
