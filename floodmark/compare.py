@@ -236,8 +236,9 @@ def compare_runs(names: Iterable[str], question: Question, results: Path = RESUL
         RunError: one of them does not exist or is damaged.
         CompareError: they cannot be compared in this way.
     """
-    records = list({one.name: one for name in names for one in read_records(name, results)}.values())
-    return compare_records(records, question)
+    records = [one for name in names for one in read_records(name, results)]
+    # A run that was named twice is still one witness.
+    return compare_records(list({(one.run.path, one.host): one for one in records}.values()), question)
 
 
 def compare_records(records: Sequence[Record], question: Question) -> Comparison:
