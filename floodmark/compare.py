@@ -22,7 +22,7 @@ from floodmark.diff import shortened, text_of, texts_of
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.judge import passed
 from floodmark.records import Record, group_of, is_part, read_records
-from floodmark.runs import RESULTS
+from floodmark.runs import RESULTS, find_run
 
 ALPHA = 0.05
 CONFIDENCE = 0.95
@@ -232,22 +232,44 @@ def compare_runs(names: Iterable[str], question: Question, results: Path = RESUL
         question: how.
         results: where runs are kept.
 
+    Returns:
+        The comparison; runs that are not complete are left out of it, as invalid ones are.
+
     Raises:
         RunError: one of them does not exist or is damaged.
         CompareError: they cannot be compared in this way.
     """
-    records = [one for name in names for one in read_records(name, results)]
     # A run that was named twice is still one witness.
-    return compare_records(list({(one.run.path, one.host): one for one in records}.values()), question)
+    records: dict[tuple[Path, str], Record] = {}
+    incomplete = {}
+    for name in names:
+        run = find_run(name.partition(":")[0], results)
+        if run.run.exists():
+            records |= {(one.run.path, one.host): one for one in read_records(name, results)}
+        else:
+            incomplete[run.run_id] = "the run is not complete, it has no run.json"
+    return compare_records(list(records.values()), question, incomplete)
 
 
-def compare_records(records: Sequence[Record], question: Question) -> Comparison:
-    """Compare results that have been read."""
+def compare_records(
+    records: Sequence[Record], question: Question, incomplete: Mapping[str, str] | None = None
+) -> Comparison:
+    """Compare results that have been read.
+
+    Args:
+        records: the results.
+        question: how.
+        incomplete: run -> why there is no result of it.
+
+    Raises:
+        CompareError: they cannot be compared in this way.
+    """
     left_out = {one.name: "; ".join(one.verdict["reasons"]) for one in records if not one.verdict["valid"]}
+    left_out = {**(incomplete or {}), **left_out}
     valid = [one for one in records if one.verdict["valid"]]
     if not valid:
         raise CompareError(
-            f"none of the {len(records)} results is valid, so there is nothing to compare: {_first(left_out)}. "
+            f"none of the {len(left_out)} results is valid, so there is nothing to compare: {_first(left_out)}. "
             "'floodmark show RUN' says more; run the case again."
         )
     _check_axis(question.axis, valid)

@@ -91,7 +91,9 @@ def read_records(name: str, results: Path = RESULTS) -> list[Record]:
         verdicts = read_verdicts(run)
         return [_record(run, content, verdict) for verdict in verdicts if host in ("", verdict["host"])]
     except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"run {run.run_id} is damaged: {error!r} in its run.json. Run the case again.") from None
+        raise RunError(
+            f"run {run.run_id} is damaged: {error!r} in run.json or a verdict.json. Run the case again."
+        ) from None
 
 
 def _record(run: RunFolder, content: dict[str, Any], verdict: dict[str, Any]) -> Record:

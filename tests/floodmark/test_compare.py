@@ -353,6 +353,14 @@ def test_an_invalid_run_is_left_out_and_said(made: MadeUpRuns) -> None:
     assert "left out" in command(*runs, "--by", "kernel").output
 
 
+def test_a_run_that_is_not_complete_is_left_out_and_said(made: MadeUpRuns) -> None:
+    runs = two_kernels(made)
+    (Path(runs[0]) / "run.json").unlink()
+    comparison = compare_runs(runs, Question("kernel"))
+    assert comparison.left_out == {Path(runs[0]).name: "the run is not complete, it has no run.json"}
+    assert len(comparison.arms[NEW].records) == len(FAST) - 1
+
+
 def test_nothing_but_invalid_runs_is_a_sentence(made: MadeUpRuns) -> None:
     run = made.add(verdict={"valid": False, "reasons": ["the fault was not observed"], "metrics": {}})
     (Path(run) / "proxy1" / "host.json").unlink()
