@@ -133,7 +133,7 @@ def find_run(name: str, results: Path = RESULTS) -> RunFolder:
     """
     folder = Path(name) if "/" in name else results / name
     if not folder.is_dir():
-        known = sorted(path.name for path in results.iterdir() if path.is_dir() and path.name != LATEST)
+        known = sorted(path.name for path in results.glob("[0-9]*") if path.is_dir())
         if not known:
             raise RunError("there are no runs yet: 'make case CASE=3' makes one.")
         raise RunError(f"there is no run '{name}': {did_you_mean(name, known)}The newest is {known[-1]}.")
