@@ -244,7 +244,7 @@ class Bar:
 
     def __post_init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.completed:.0f} of {task.total:.0f} runs"),
+            TextColumn("{task.fields[done]} of {task.total:.0f} runs"),
             BarColumn(24),
             TextColumn("{task.fields[left]} left  [dim]{task.description}[/]"),
             console=self.console,
@@ -253,7 +253,7 @@ class Bar:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=self.total, left="")
+        self._task = self._progress.add_task("", total=self.total, done=0, left="")
 
     def begin(self, run: SuiteRun, left_s: list[float]) -> None:
         """Say that a run begins, and how long it and those after it will take."""
@@ -280,10 +280,11 @@ class Bar:
     def draw(self) -> None:
         """Move what moves."""
         elapsed_s = time.monotonic() - self._begun
-        current_s, later_s = (self.left_s or [0])[0], sum(self.left_s[1:])
+        current_s, later_s = self.left_s[0], sum(self.left_s[1:])
         self._progress.update(
             self._task,
-            completed=self.done,
+            done=self.done,
+            completed=self.done + min(elapsed_s / current_s, 1.0),
             description=escape("  ".join(part for part in (self._what, self._step) if part)),
             left=in_words(later_s + max(0.0, current_s - elapsed_s)),
         )

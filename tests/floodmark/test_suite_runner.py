@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
+from rich.console import Console
 
-from floodmark.suite_runner import estimate_s, in_words, load_suite
+from floodmark.suite_runner import Bar, estimate_s, in_words, load_suite
 
 # `floodmark`, but in another project.
 FLOODMARK = """
@@ -37,7 +39,7 @@ class ActionModule(ActionBase):
         results = Path(task_vars["playbook_dir"]) / "results"
         folder = results / f"run{len(list(results.glob('run*'))) + 1}"
         folder.mkdir(parents=True)
-        (folder / "plan.json").write_text(f"{task_vars['case']} {task_vars['transport']} {task_vars['run_order']}")
+        (folder / "plan.json").write_text(f"{task_vars['case']} {task_vars['somaxconn']} {task_vars['run_order']}")
         result["plan"] = {"folder": str(folder)}
         return result
 """
@@ -62,11 +64,11 @@ INVENTORY = """
 proxies: {hosts: {proxy1: {}}}
 load_generators: {hosts: {localhost: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}}}
 """
-SUITE = "{{title: 'Is it so?', inventory: {inventory}, cases: [1], vary: {{transport: [unix, tcp]}}, repetitions: 2}}"
+SUITE = "{{title: 'Is it so?', inventory: {inventory}, cases: [1], vary: {{somaxconn: [8, 16, 32]}}, repetitions: 1}}"
 
 
 class Project:
-    """A project folder in which a suite of four runs can be started."""
+    """A project folder in which a suite of three runs can be started."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,9 +123,9 @@ def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def test_a_suite_goes_on_after_sigkill_without_repeating_or_losing_a_run(project: Project) -> None:
-    project.finish(2)
+    project.finish(1)
     killed = project.start()
-    wait_for(lambda: len(project.journal("began")) == 3)
+    wait_for(lambda: len(project.journal("began")) == 2)
     killed.kill()
     killed.communicate()
     wait_for(lambda: not project.processes())  # whoever ends the suite ends Ansible
@@ -132,22 +134,22 @@ def test_a_suite_goes_on_after_sigkill_without_repeating_or_losing_a_run(project
     resumed = project.start()
     said, errors = resumed.communicate(timeout=60)
     assert (resumed.returncode, errors) == (0, "")
-    assert "2 of 4 runs are finished already" in said
-    assert "4 valid with all expectations held" in said
+    assert "1 of 3 runs are finished already" in said
+    assert "3 valid with all expectations held" in said
 
     finished = project.journal("finished")
-    assert [line["run_id"] for line in finished] == ["run1", "run2", "run4", "run5"]
-    assert len({line["run"] for line in finished}) == 4
-    assert project.complete_runs() == ["run1", "run2", "run4", "run5"]
-    assert (project.folder / "results/run3/plan.json").exists(), "what is left of the run that was cut off stays"
+    assert [line["run_id"] for line in finished] == ["run1", "run3", "run4"]
+    assert len({line["run"] for line in finished}) == 3
+    assert project.complete_runs() == ["run1", "run3", "run4"]
+    assert (project.folder / "results/run2/plan.json").exists(), "what is left of the run that was cut off stays"
 
     for line in project.journal("began"):
         plan = (project.folder / "results" / line["run_id"] / "plan.json").read_text()
-        assert plan == f"{line['case']} {line['varied']['transport']} {line['host_order']}", "given to Ansible"
+        assert plan == f"{line['case']} {line['varied']['somaxconn']} {line['host_order']}", "given to Ansible"
 
     again = project.start()
-    assert "4 of 4 runs are finished already" in again.communicate(timeout=30)[0]
-    assert (again.returncode, len(project.journal("began"))) == (0, 5)
+    assert "3 of 3 runs are finished already" in again.communicate(timeout=30)[0]
+    assert (again.returncode, len(project.journal("began"))) == (0, 4)
 
 
 def test_while_a_suite_runs_it_cannot_be_started_again_and_ctrl_c_says_how_to_go_on(project: Project) -> None:
@@ -163,7 +165,7 @@ def test_while_a_suite_runs_it_cannot_be_started_again_and_ctrl_c_says_how_to_go
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate(timeout=30)
     assert first.returncode == 130
-    assert errors.startswith("floodmark: interrupted after 0 of 4 runs; block1-case1-transport=")
+    assert errors.startswith("floodmark: interrupted after 0 of 3 runs; block1-case1-somaxconn=")
     assert f"go on with: floodmark suite {project.suite}" in errors
     assert project.processes() == []
 
@@ -174,7 +176,7 @@ def test_a_run_without_a_verdict_is_tried_twice_and_then_said(project: Project) 
     _, errors = done.communicate(timeout=60)
     assert done.returncode == 2
     assert "ended without a verdict 2 times: host localhost: the pump is broken. What it said is in" in errors
-    assert "0 of 4 runs are kept, go on with: floodmark suite" in errors
+    assert "0 of 3 runs are kept, go on with: floodmark suite" in errors
     assert "Traceback" not in errors
     assert [len(project.journal(event)) for event in ("began", "failed", "finished")] == [2, 2, 0]
     log = next(project.folder.glob("results/suites/*/logs/*.txt")).read_text()
@@ -192,12 +194,24 @@ def test_the_estimate_follows_what_runs_really_took(project: Project) -> None:
     suite = load_suite(project.suite)
     runs = list(suite.runs())
     phases = 2 + (1 + 5 + 2 * 5 + 5) + 2
-    assert estimate_s(suite, {}, runs) == [phases + 10] * 4
-    done: Any = [type("Done", (), {"took_s": took})() for took in (20.0, 21.0, None, 50.0)]
+    assert estimate_s(suite, {}, runs) == [phases + 10] * 3
+    done: Any = [type("Done", (), {"took_s": took})() for took in (20.0, None, 50.0)]
     finished = {run.name: one for run, one in zip(runs, done, strict=True)}
-    assert estimate_s(suite, finished, runs[3:]) == [21.0]
+    assert estimate_s(suite, finished, runs[1:]) == [35.0, 35.0]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(45.4, "45 s"), (720, "12 min"), (11100, "3 h 05 min")])
 def test_a_time_is_said_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_on_a_terminal_a_bar_says_how_far_it_is(project: Project) -> None:
+    suite = load_suite(project.suite)
+    runs = list(suite.runs())
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=120, color_system=None)
+    with Bar(terminal, len(runs), done=1) as bar:
+        bar.begin(runs[1], [60.0, 660.0])
+        bar.step("guard : Arm | Start the timer")
+    assert "1 of 3 runs" in screen.getvalue()
+    assert f"12 min left  {runs[1].name}  arm" in screen.getvalue()
