@@ -206,7 +206,9 @@ class Stop:
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Take the signals that end a process, as long as the suite runs."""
-        before = {number: signal.signal(number, self._want) for number in SIGNALS}
+        # What is ignored stays so: nohup(1) wants to live on when its terminal has gone.
+        heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._want) for number in heeded}
         try:
             yield
         finally:
@@ -223,7 +225,7 @@ class Stop:
         if not self._passed_on:
             self._passed_on = True
             for child in psutil.Process().children():
-                child.send_signal(signal.SIGINT)
+                child.send_signal(signal.SIGTERM)
         return time.monotonic() - self.wanted_at > PATIENCE_S
 
 
@@ -320,7 +322,7 @@ def print_plan(console: Console, suite: Suite) -> None:
     console.print(table)
     left_s = sum(estimates[run.name] for run in runs if run.name not in journal.finished)
     console.print(
-        f"{suite.file.title}\n{len(runs)} runs, {suite.file.repetitions} of each combination, each on "
+        f"{suite.file.title}\n{len(runs)} run{'s' * (len(runs) > 1)}, {suite.file.repetitions} of each combination, on "
         f"{', '.join(suite.hosts)}; {len(journal.finished)} are finished, the others take about {in_words(left_s)}.",
         highlight=False,
         soft_wrap=True,

@@ -218,7 +218,10 @@ def _combinations(name: str, file: SuiteFile, of_hosts: dict[str, Any]) -> Itera
 
 
 def _measured_hosts(name: str, file: SuiteFile, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    known = hosts_of_a_run(groups)
+    try:
+        known = hosts_of_a_run(groups)
+    except FloodmarkError as error:
+        raise SuiteError(f"{name}: inventory = '{file.inventory}': {error}") from None
     for host in file.hosts:
         if host not in known["proxies"]:
             raise SuiteError(

@@ -85,9 +85,9 @@ class Project:
     def finish(self, runs: int) -> None:
         (self.folder / "finish").write_text(str(runs))
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *prefix: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", FLOODMARK, self.folder, "suite", self.suite],
+            [*prefix, sys.executable, "-c", FLOODMARK, self.folder, "suite", self.suite],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"},
         )  # fmt: skip
         self.started.append(process)
@@ -154,8 +154,9 @@ def test_a_suite_goes_on_after_sigkill_without_repeating_or_losing_a_run(project
 
 def test_while_a_suite_runs_it_cannot_be_started_again_and_ctrl_c_says_how_to_go_on(project: Project) -> None:
     project.finish(0)
-    first = project.start()
+    first = project.start("nohup")
     wait_for(lambda: len(project.journal("began")) == 1)
+    first.send_signal(signal.SIGHUP)  # which nohup asks to ignore
 
     second = project.start()
     _, errors = second.communicate(timeout=30)

@@ -141,6 +141,13 @@ def test_hosts_that_are_not_of_the_testbed_are_not_rebooted(make: Any) -> None:
     assert make({**GROUPS, "testbed": ["old"]}, boot="once").hosts == ("old", "new")
 
 
+def test_an_inventory_without_hosts_is_named(make: Any) -> None:
+    with pytest.raises(
+        FloodmarkError, match=r"mine\.yml: inventory = 'inventory/testbed\.yml': .* no host in the group"
+    ):
+        make({**GROUPS, "proxies": []})
+
+
 @pytest.mark.parametrize(("text", "sentence"), [("a: [", "this is not YAML"), ("- 1", "a suite file is a mapping")])
 def test_what_is_no_suite_is_said(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "mine.yml"
