@@ -34,4 +34,9 @@ class ActionModule(ActionBase):
         selected = lookup.run([task_vars["ansible_limit"]], variables=task_vars)
         groups = task_vars["groups"]
         proxies = [host for host in groups.get("proxies", []) if host in selected]
+        if groups.get("proxies") and not proxies:
+            raise FloodmarkError(
+                f"--limit {task_vars['ansible_limit']} leaves none of the group 'proxies', the measured hosts "
+                f"{', '.join(groups['proxies'])}: name one of them, the load generator and localhost, or leave it out."
+            )
         return {**task_vars, "groups": {**groups, "proxies": proxies}}
