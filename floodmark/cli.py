@@ -115,11 +115,14 @@ def suite(file: Path, dry_run: bool) -> None:
     Example:  floodmark suite suites/kernels.yml --dry-run
               floodmark suite suites/kernels.yml
     """
-    from floodmark.suite_runner import Interrupted, load_suite, print_plan, run_suite
+    from floodmark.journal import read_journal
+    from floodmark.runs import RESULTS
+    from floodmark.suite_runner import Interrupted, load_suite, run_suite
+    from floodmark.suite_show import print_plan
 
     loaded = load_suite(file)
     if dry_run:
-        print_plan(Console(), loaded)
+        print_plan(Console(), loaded, read_journal(loaded, RESULTS))
         return
     try:
         good = run_suite(Console(), file, loaded)

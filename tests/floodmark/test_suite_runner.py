@@ -17,7 +17,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from floodmark.suite_runner import Bar, estimate_s, in_words, load_suite
+from floodmark.suite_runner import load_suite
+from floodmark.suite_show import Bar, estimate_s, in_words
 
 # `floodmark`, but in another project.
 FLOODMARK = """
