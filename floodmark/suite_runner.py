@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,11 +105,11 @@ class Attempt:
         """Run Ansible until it ends; return what came of it if the run is complete."""
         begun = time.monotonic()
         with (
-            tempfile.TemporaryDirectory(prefix="floodmark-suite-") as scratch,
+            _empty_folder(self.journal.folder / "ansible-runner") as scratch,
             self.journal.log(self.run).open("a", encoding="utf-8") as self._log,
         ):
             ansible_runner.run(
-                private_data_dir=scratch,
+                private_data_dir=str(scratch),
                 project_dir=str(ROOT),
                 # The kernel ends Ansible when this process is gone.
                 binary="setpriv",
@@ -161,6 +160,17 @@ class Attempt:
         """Move the bar, pass a signal on, and tell whether to end Ansible by force."""
         self.bar.draw()
         return self.stop.pass_on()
+
+
+@contextmanager
+def _empty_folder(path: Path) -> Iterator[Path]:
+    """Provide a folder for ansible-runner, which keeps the environment there; nobody else may read it."""
+    shutil.rmtree(path, ignore_errors=True)  # of a process that was killed
+    path.mkdir(mode=0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass
