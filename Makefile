@@ -72,7 +72,7 @@ format: $(VENV)/dev.stamp ## let ruff format the Python code
 	@ruff check --fix .
 
 .PHONY: schema
-schema: $(VENV)/run.stamp ## write the generated files anew: cases/schema.json, results/README.md
+schema: $(VENV)/run.stamp ## write the generated files anew: the schemas of cases and suites, results/README.md
 	@floodmark docs --write
 
 .PHONY: env

@@ -179,9 +179,38 @@ def diff(run_a: str, run_b: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Print the runs in their order and the time they take; run nothing.")
+def suite(file: Path, dry_run: bool) -> None:
+    """Make all runs of a suite; given again, go on where it was ended.
+
+    The exit status is 0 when every run is valid and every expectation holds, otherwise 1; 130 when it was interrupted.
+
+    \b
+    Example:  floodmark suite suites/kernels.yml --dry-run
+              floodmark suite suites/kernels.yml
+    """
+    from floodmark.journal import read_journal
+    from floodmark.runs import RESULTS
+    from floodmark.suite_runner import Interrupted, load_suite, run_suite
+    from floodmark.suite_show import print_plan
+
+    loaded = load_suite(file)
+    if dry_run:
+        print_plan(Console(), loaded, read_journal(loaded, RESULTS))
+        return
+    try:
+        good = run_suite(Console(), file, loaded)
+    except Interrupted as sentence:
+        click.echo(f"floodmark: {sentence}", err=True)
+        sys.exit(130)
+    sys.exit(0 if good else 1)
+
+
+@main.command()
 @click.option("--write", is_flag=True, help="Write the files instead of comparing them.")
 def docs(write: bool) -> None:
-    """Check that the generated files are current: cases/schema.json and results/README.md.
+    """Check that the generated files are current: the schemas of cases and suites, and results/README.md.
 
     \b
     Example:  floodmark docs --write

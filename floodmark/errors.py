@@ -4,7 +4,8 @@
     ├── CaseError         a case file, or the number that selects one
     ├── ParameterError    a parameter of a run
     ├── RunError          a folder below results/
-    └── CompareError      runs that cannot be compared in the way that was asked for
+    ├── CompareError      runs that cannot be compared in the way that was asked for
+    └── SuiteError        a suite file, or the journal of a suite
 
 The command line and the Ansible plugins print the sentence and nothing else; anything that is not
 a FloodmarkError is a defect of Floodmark and keeps its traceback.
@@ -34,6 +35,10 @@ class RunError(FloodmarkError):
 
 class CompareError(FloodmarkError):
     """Runs that cannot be compared in the way that was asked for."""
+
+
+class SuiteError(FloodmarkError):
+    """A suite that contradicts itself, is under way already, or has a journal that does not fit it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
