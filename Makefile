@@ -54,6 +54,10 @@ bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, bes
 	@scripts/need testbed
 	@python -m bench.collector $(ARGS)
 
+.PHONY: bench-compare
+bench-compare: $(VENV)/dev.stamp ## what a comparison of 200 runs takes
+	@python -m bench.compare $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## ruff, mypy, yamllint, ansible-lint
 	@ruff check .
@@ -68,7 +72,7 @@ format: $(VENV)/dev.stamp ## let ruff format the Python code
 	@ruff check --fix .
 
 .PHONY: schema
-schema: $(VENV)/run.stamp ## write the generated files anew: cases/schema.json, results/README.md
+schema: $(VENV)/run.stamp ## write the generated files anew: the schemas of cases and suites, results/README.md
 	@floodmark docs --write
 
 .PHONY: env

@@ -59,6 +59,8 @@ def describe(config: Config) -> dict[str, Any]:
 
     return {
         "format_version": fields.FORMAT_VERSION,
+        # Runs with the same one are of the same boot; nspawn gives each start of a container one of its own.
+        "boot_id": attempt("boot_id", lambda: _text("/proc/sys/kernel/random/boot_id")),
         "kernel": {
             "release": platform.release(),
             "version": platform.version(),

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from floodmark.errors import CaseError, did_you_mean
+from floodmark.errors import CaseError, FloodmarkError, did_you_mean
 from floodmark.parameters import Parameters, Transport, resolve_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "cases"
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 ModelT = TypeVar("ModelT", bound="Model")
 Sql = Annotated[str, Field(min_length=1)]
@@ -27,6 +28,10 @@ class Model(BaseModel):
     """A part of a case file; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    kind: ClassVar[str] = "case"
+    schema_file: ClassVar[str] = "cases/schema.json"
+    error: ClassVar[type[FloodmarkError]] = CaseError
 
 
 class Upstream(Model):
@@ -104,16 +109,24 @@ class Case(Model):
 def case_schema() -> dict[str, Any]:
     """Return the JSON Schema of a case file; `cases/schema.json` is this, written down."""
     schema = CaseFile.model_json_schema(by_alias=True)
-    # The values are checked against the parameters' own schema, with every name optional.
-    parameters = Parameters.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["properties"]["parameters"] = {
-        "description": schema["properties"]["parameters"]["description"],
-        "type": "object",
-        "properties": parameters["properties"],
-        "additionalProperties": False,
-    }
+    schema["$schema"] = SCHEMA_DIALECT
+    allow_parameters(schema["properties"]["parameters"])
     return schema
+
+
+def allow_parameters(schema: dict[str, Any], *, several: bool = False) -> None:
+    """Let a part of a schema be a mapping of parameters, each optional.
+
+    Args:
+        schema: the part; its description is kept.
+        several: whether it maps to a list of values each.
+    """
+    properties = Parameters.model_json_schema()["properties"]
+    if several:
+        properties = {name: {"type": "array", "minItems": 1, "items": one} for name, one in properties.items()}
+    description = schema["description"]
+    schema.clear()
+    schema.update(description=description, type="object", properties=properties, additionalProperties=False)
 
 
 def load_cases(folder: Path = CASES) -> dict[int, Case]:
@@ -129,22 +142,22 @@ def load_cases(folder: Path = CASES) -> dict[int, Case]:
         CaseError: a file does not fit its schema, or two files have one number.
         ParameterError: a file sets a parameter that is unknown or out of range.
     """
-    base = _read(folder / "base.yml", Base)
+    base = read_model(folder / "base.yml", Base)
     cases: dict[int, Case] = {}
     for path in sorted(folder.glob("[0-9]*.yml")):
-        file = _read(path, CaseFile)
+        file = read_model(path, CaseFile)
         if path.stem != f"{file.number}-{file.name}":
             raise CaseError(
-                f"{_relative(path)}: the file must be called {file.number}-{file.name}.yml, after its number and name."
+                f"{relative(path)}: the file must be called {file.number}-{file.name}.yml, after its number and name."
             )
         if file.number in cases:
-            raise CaseError(f"{_relative(path)}: number {file.number} is taken by case '{cases[file.number].name}'.")
+            raise CaseError(f"{relative(path)}: number {file.number} is taken by case '{cases[file.number].name}'.")
         cases[file.number] = Case(
             number=file.number,
             name=file.name,
             title=file.title,
             upstream=file.upstream,
-            parameters=resolve_parameters(base.parameters.model_dump(), file.parameters, origin=_relative(path)),
+            parameters=resolve_parameters(base.parameters.model_dump(), file.parameters, origin=relative(path)),
             fault=[*base.fault, *file.fault],
             expect=[*base.expect, *file.expect],
             claims=[*file.claims, *base.claims],
@@ -174,23 +187,28 @@ def find_case(selector: object, cases: dict[int, Case]) -> Case:
     raise CaseError(f"there is no case '{text}': allowed are {numbers}. `floodmark cases` lists them.")
 
 
-def _relative(path: Path) -> str:
+def relative(path: Path) -> str:
+    """Return how a file is called in messages: by its path in this checkout, if it is there."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def _read(path: Path, model: type[ModelT]) -> ModelT:
-    """Read one YAML file into its model."""
-    name = _relative(path)
+def read_model(path: Path, model: type[ModelT]) -> ModelT:
+    """Read one YAML file into its model.
+
+    Raises:
+        FloodmarkError: of the model's kind; the file cannot be read or does not fit.
+    """
+    name = relative(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CaseError(f"{name} is missing: it is part of Floodmark, restore it from git.") from None
+        raise model.error(f"{name} is missing: it is part of Floodmark, restore it from git.") from None
     except (OSError, UnicodeError) as error:
-        raise CaseError(f"{name} cannot be read: {error}.") from None
+        raise model.error(f"{name} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
-        raise CaseError(f"{name}: this is not YAML: {' '.join(str(error).split())}.") from None
+        raise model.error(f"{name}: this is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
-        raise CaseError(f"{name}: a case file is a mapping of keys, and this is {type(content).__name__}.")
+        raise model.error(f"{name}: a {model.kind} file is a mapping of keys, and this is {type(content).__name__}.")
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -200,9 +218,13 @@ def _read(path: Path, model: type[ModelT]) -> ModelT:
         if first["type"] == "extra_forbidden":
             key = str(first["loc"][-1])
             hint = did_you_mean(key, _keys_at(model, first["loc"][:-1]))
-            raise CaseError(f"{name}: unknown key '{where}': {hint}cases/schema.json lists what is allowed.") from None
-        raise CaseError(
-            f"{name}: {where} = {first['input']!r} is not allowed: {first['msg']}. cases/schema.json lists what is."
+            raise model.error(
+                f"{name}: unknown key '{where}': {hint}{model.schema_file} lists what is allowed."
+            ) from None
+        if first["type"] == "missing":
+            raise model.error(f"{name}: the key '{where}' is missing: {model.schema_file} says what it is.") from None
+        raise model.error(
+            f"{name}: {where} = {first['input']!r} is not allowed: {first['msg']}. {model.schema_file} lists what is."
         ) from None
 
 

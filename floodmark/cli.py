@@ -39,7 +39,7 @@ def main() -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cases(as_json: bool) -> None:
-    r"""List the cases, and the parameters of a run with their ranges.
+    """List the cases, and the parameters of a run with their ranges.
 
     \b
     Example:  floodmark cases
@@ -59,7 +59,7 @@ def cases(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with one verdict for each host.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw what the terminal shows into a file.")
 def show(run: str, as_json: bool, svg: Path | None) -> None:
-    r"""Show what a run says: verdict, expectations, claims, key figures.
+    """Show what a run says: verdict, expectations, claims, key figures.
 
     RUN is a name below results/, a path, or nothing for the newest complete run.
 
@@ -85,7 +85,7 @@ def show(run: str, as_json: bool, svg: Path | None) -> None:
 @click.argument("run", default="latest")
 @click.option("--quiet", is_flag=True, help="Do not print the verdict.")
 def judge(run: str, quiet: bool) -> None:
-    r"""Judge a run anew from what its hosts wrote.
+    """Judge a run anew from what its hosts wrote.
 
     The exit status is 0 when the run is valid and every expectation holds, otherwise 1.
 
@@ -104,9 +104,113 @@ def judge(run: str, quiet: bool) -> None:
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--by", "axis", required=True, help="What to compare by: kernel, host, nginx, or any parameter.")
+@click.option("--baseline", help="The value to compare the others with; the first one otherwise.")
+@click.option("--allow", multiple=True, help="A field, or a group of them, that may differ besides.")
+@click.option("--metric", "metrics", multiple=True, help="Compare this metric; may be repeated; all of them otherwise.")
+@click.option(
+    "--margin",
+    "margin_percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=5,
+    show_default=True,
+    help="Shifts up to so many per cent of the baseline do not matter.",
+)
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["terminal", "json", "csv", "markdown", "go"]),
+    default="terminal",
+    show_default=True,
+    help="What to print; go is for benchstat.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def compare(
+    runs: tuple[str, ...],
+    axis: str,
+    baseline: str | None,
+    allow: tuple[str, ...],
+    metrics: tuple[str, ...],
+    margin_percent: float,
+    shape: str,
+    as_json: bool,
+) -> None:
+    """Compare runs that differ in one thing: behaviour is the same or not, metrics are faster, slower, equivalent.
+
+    Each of RUNS is a name below results/ or a path; NAME:HOST is one host of a run. docs/comparing.md says what
+    the words of the verdict mean.
+
+    \b
+    Example:  floodmark compare results/*-case2-unix --by kernel
+              floodmark compare RUN... --by somaxconn --baseline 8 --metric request_median_s
+              floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
+    """
+    from floodmark.compare import Question, compare_runs
+    from floodmark.compare_formats import FORMATS, print_comparison
+
+    comparison = compare_runs(runs, Question(axis, baseline, allow, metrics, margin_percent / 100))
+    if as_json or shape != "terminal":
+        click.echo(FORMATS["json" if as_json else shape](comparison), nl=False)
+    else:
+        print_comparison(Console(), comparison)
+
+
+@main.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: field -> both values.")
+def diff(run_a: str, run_b: str, as_json: bool) -> None:
+    """Show all that differs between two runs' hosts and parameters, before anything that was measured.
+
+    A run of several hosts is named with one of them: RUN:HOST.
+
+    \b
+    Example:  floodmark diff 20261123T031500Z-case2-unix latest
+              floodmark diff latest:linux61 latest:linux612
+    """
+    from floodmark.diff import differences, print_differences, read_one
+
+    one, other = read_one(run_a), read_one(run_b)
+    if as_json:
+        click.echo(json.dumps(differences(one, other), indent=2, ensure_ascii=False))
+    else:
+        print_differences(Console(), one, other)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Print the runs in their order and the time they take; run nothing.")
+def suite(file: Path, dry_run: bool) -> None:
+    """Make all runs of a suite; given again, go on where it was ended.
+
+    The exit status is 0 when every run is valid and every expectation holds, otherwise 1; 130 when it was interrupted.
+
+    \b
+    Example:  floodmark suite suites/kernels.yml --dry-run
+              floodmark suite suites/kernels.yml
+    """
+    from floodmark.journal import read_journal
+    from floodmark.runs import RESULTS
+    from floodmark.suite_runner import Interrupted, load_suite, run_suite
+    from floodmark.suite_show import print_plan
+
+    loaded = load_suite(file)
+    if dry_run:
+        print_plan(Console(), loaded, read_journal(loaded, RESULTS))
+        return
+    try:
+        good = run_suite(Console(), file, loaded)
+    except Interrupted as sentence:
+        click.echo(f"floodmark: {sentence}", err=True)
+        sys.exit(130)
+    sys.exit(0 if good else 1)
+
+
+@main.command()
 @click.option("--write", is_flag=True, help="Write the files instead of comparing them.")
 def docs(write: bool) -> None:
-    r"""Check that the generated files are current: cases/schema.json and results/README.md.
+    """Check that the generated files are current: the schemas of cases and suites, and results/README.md.
 
     \b
     Example:  floodmark docs --write

@@ -8,6 +8,7 @@ from pathlib import Path
 from collectors.fields import TABLES, Table
 from floodmark.cases import CASES, case_schema, load_cases
 from floodmark.runs import RESULTS
+from floodmark.suites import SUITES, suite_schema
 
 _HEAD = """\
 # Results
@@ -24,6 +25,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/load/<host>/             requests.csv, load.json, and Locust's own statistics, report and log
 ```
 
+`suites/` has the journals of suites (docs/suites.md).
 A run without `run.json` was not completed; `plan.json` then says what it was meant to be.
 
 All tables of a host are on one clock, the host's monotonic one, so they can be joined on time:
@@ -60,5 +62,6 @@ def generated_files() -> dict[Path, str]:
     """Return path -> content of every generated file."""
     return {
         CASES / "schema.json": json.dumps(case_schema(), indent=2) + "\n",
+        SUITES / "schema.json": json.dumps(suite_schema(), indent=2) + "\n",
         RESULTS / "README.md": data_dictionary(),
     }

@@ -3,7 +3,9 @@
     FloodmarkError        one sentence each: what was wrong, the value seen, what is allowed, what to do
     ├── CaseError         a case file, or the number that selects one
     ├── ParameterError    a parameter of a run
-    └── RunError          a folder below results/
+    ├── RunError          a folder below results/
+    ├── CompareError      runs that cannot be compared in the way that was asked for
+    └── SuiteError        a suite file, or the journal of a suite
 
 The command line and the Ansible plugins print the sentence and nothing else; anything that is not
 a FloodmarkError is a defect of Floodmark and keeps its traceback.
@@ -29,6 +31,14 @@ class ParameterError(FloodmarkError):
 
 class RunError(FloodmarkError):
     """A run that does not exist or is not complete."""
+
+
+class CompareError(FloodmarkError):
+    """Runs that cannot be compared in the way that was asked for."""
+
+
+class SuiteError(FloodmarkError):
+    """A suite that contradicts itself, is under way already, or has a journal that does not fit it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

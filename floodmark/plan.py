@@ -35,10 +35,13 @@ RUN_OPTIONS = frozenset(
         "metrics",
         "nginx_listen_port",
         "provision",
+        "run_order",
         "run_serial",
         "upstream_port",
     }
 )
+# Ansible's names for the order in which the hosts of a run take turns.
+HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
 SCHEMA_VERSION = 1
 # What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
 LEAST_FREE_MB = 200
@@ -66,14 +69,15 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
     case = find_case(extra.get("case"), cases)
     _check_names(extra)
     given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
-    layers = [case.parameters.model_dump(), _parameters_of(inventory)]
+    layers = [case.parameters.model_dump(), inventory_parameters(inventory)]
     resolve_parameters(*layers, origin="floodmark_parameters of the inventory")
     parameters = resolve_parameters(*layers, given, origin="-e")
-    hosts = _hosts(inventory["groups"])
+    hosts = hosts_of_a_run(inventory["groups"])
     check_sql(case)
     margin_s = _whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
     _check_metrics(str(extra.get("metrics", "")))
+    _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
     run = new_run(case.number, parameters.transport)
     plan = {
         "schema_version": SCHEMA_VERSION,
@@ -119,7 +123,12 @@ def _check_names(extra: Mapping[str, Any]) -> None:
         raise ParameterError(unknown_parameter(name, "-e", allowed))
 
 
-def _parameters_of(inventory: Mapping[str, Any]) -> dict[str, Any]:
+def inventory_parameters(inventory: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that an inventory's variables set for its hosts.
+
+    Raises:
+        ParameterError: they are not a mapping.
+    """
     given = inventory.get("floodmark_parameters", {})
     if not isinstance(given, Mapping):
         raise ParameterError(
@@ -137,7 +146,12 @@ def role_variables(role: str = "*") -> frozenset[str]:
     return frozenset(names)
 
 
-def _hosts(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def hosts_of_a_run(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return the hosts of each group that a run knows.
+
+    Raises:
+        FloodmarkError: nobody would be measured, or nobody would flood.
+    """
     hosts = {name: list(groups.get(name, [])) for name in ("proxies", "load_generators", "testbed")}
     for name, what in (("proxies", "the measured hosts"), ("load_generators", "the hosts that run Locust")):
         if not hosts[name]:
@@ -154,6 +168,11 @@ def _check_metrics(address: str) -> None:
             parse_address(address)
         except ValueError as error:
             raise ParameterError(f"-e: {error}.") from None
+
+
+def _check_host_order(order: object) -> None:
+    if order not in HOST_ORDERS:
+        raise ParameterError(f"-e: run_order={order} is not allowed: it must be {', '.join(HOST_ORDERS)}.")
 
 
 def _whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:

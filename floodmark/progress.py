@@ -34,6 +34,26 @@ REFRESH_S = 0.1
 WIDTH = 10
 
 
+def step_of(task: str) -> str:
+    """Return the step that a task belongs to, or nothing.
+
+    Args:
+        task: name as Ansible gives it: `Step | What it does`, after its role if it has one (`guard : Arm | …`).
+    """
+    step, separator, _ = task.rpartition(" : ")[2].partition(" | ")
+    return step.lower() if separator else ""
+
+
+def message_of(result: dict[str, Any]) -> str:
+    """Return the sentence of a failed task's result without what Ansible puts around it."""
+    text = str(result.get("msg") or result.get("stderr") or "it failed without a message")
+    for prefix in ("Task failed: ", "Action failed: ", "Module failed: "):
+        text = text.removeprefix(prefix)
+    if result.get("stderr") and "non-zero return code" in text:
+        text = str(result["stderr"])
+    return text.strip().removeprefix("floodmark: ")
+
+
 @dataclass
 class Step:
     """One step of a run that is under way."""

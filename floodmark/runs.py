@@ -7,6 +7,7 @@ which is written last and takes the plan into itself.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from floodmark.errors import RunError, did_you_mean
 
 RESULTS = ROOT / "results"
 LATEST = "latest"
+# Beside runs a results folder has `latest` and the results of benchmarks.
+RUN_ID = re.compile(r"\d{8}T\d{6}Z-")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def find_run(name: str, results: Path = RESULTS) -> RunFolder:
     """
     folder = Path(name) if "/" in name else results / name
     if not folder.is_dir():
-        known = sorted(path.name for path in results.iterdir() if path.is_dir() and path.name != LATEST)
+        known = sorted(path.name for path in results.iterdir() if RUN_ID.match(path.name))
         if not known:
             raise RunError("there are no runs yet: 'make case CASE=3' makes one.")
         raise RunError(f"there is no run '{name}': {did_you_mean(name, known)}The newest is {known[-1]}.")

@@ -47,14 +47,14 @@ def read_verdicts(run: RunFolder) -> list[dict[str, Any]]:
 
 def print_cases(console: Console, cases: dict[int, Case]) -> None:
     """Print all cases, and all parameters with their values and ranges."""
-    table = _table("case", "name", "title", "differs from base.yml")
+    table = table_of("case", "name", "title", "differs from base.yml")
     base = next(iter(cases.values())).parameters.model_dump()
     for case in cases.values():
         own = case.parameters.model_dump()
         differs = ", ".join(f"{name}={own[name]}" for name in own if own[name] != base[name])
         table.add_row(str(case.number), case.name, case.title, differs or "-")
     console.print(table)
-    table = _table("parameter", "default", "allowed", "meaning")
+    table = table_of("parameter", "default", "allowed", "meaning")
     for name, value in base.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         table.add_row(name, text, range_of(name), Parameters.model_fields[name].description or "")
@@ -129,7 +129,7 @@ def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:
 
 
 def _print_expectations(console: Console, expectations: list[dict[str, Any]]) -> None:
-    table = _table("", "expectation", ("value", "right"), "predicted")
+    table = table_of("", "expectation", ("value", "right"), "predicted")
     for one in expectations:
         mark = Text("✓", GOOD) if one["holds"] else Text("✗", BAD)
         table.add_row(mark, one["name"].replace("_", " "), _number(one["value"]), escape(_one_line(one["condition"])))
@@ -137,7 +137,7 @@ def _print_expectations(console: Console, expectations: list[dict[str, Any]]) ->
 
 
 def _print_claims(console: Console, claims: list[dict[str, Any]]) -> None:
-    table = _table("the study says", ("value", "right"), "verdict")
+    table = table_of("the study says", ("value", "right"), "verdict")
     colours = {"confirmed": GOOD, "refuted": "red", "not observed": "dim"}
     for one in claims:
         table.add_row(escape(one["study"]), _number(one["value"]), Text(one["verdict"], colours[one["verdict"]]))
@@ -146,7 +146,7 @@ def _print_claims(console: Console, claims: list[dict[str, Any]]) -> None:
 
 def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
     metrics = verdict["metrics"]
-    table = _table("key figure", "value", "from")
+    table = table_of("key figure", "value", "from")
     limit = metrics["queue_limit"]
     table.add_row(
         "accept queue",
@@ -228,7 +228,8 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
     console.print(table)
 
 
-def _table(*columns: str | tuple[str, str]) -> Table:
+def table_of(*columns: str | tuple[str, str]) -> Table:
+    """Return an empty table; a column is its name, or its name and `right`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1))
     for column in columns:
         name, justify = column if isinstance(column, tuple) else (column, "left")

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
@@ -20,7 +21,22 @@ class ActionModule(ActionBase):
         try:
             extra = load_extra_vars(self._loader)
             # This is a forked worker of the process that runs the playbook.
-            result["plan"] = make_plan(extra, task_vars or {}, ansible_pid=os.getppid())
+            result["plan"] = make_plan(extra, self._within_limit(task_vars or {}), ansible_pid=os.getppid())
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result
+
+    def _within_limit(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Leave of the measured hosts those that --limit selects; Ansible itself leaves groups as they are."""
+        if "ansible_limit" not in task_vars:
+            return task_vars
+        lookup = lookup_loader.get("inventory_hostnames", loader=self._loader, templar=self._templar)
+        selected = lookup.run([task_vars["ansible_limit"]], variables=task_vars)
+        groups = task_vars["groups"]
+        proxies = [host for host in groups.get("proxies", []) if host in selected]
+        if groups.get("proxies") and not proxies:
+            raise FloodmarkError(
+                f"--limit {task_vars['ansible_limit']} leaves none of the group 'proxies', the measured hosts "
+                f"{', '.join(groups['proxies'])}: name one of them, the load generator and localhost, or leave it out."
+            )
+        return {**task_vars, "groups": {**groups, "proxies": proxies}}

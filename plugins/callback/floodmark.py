@@ -12,6 +12,7 @@ from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError
+from floodmark.progress import message_of, step_of
 from floodmark.runs import RunFolder
 from floodmark.show import print_run
 
@@ -95,9 +96,8 @@ class CallbackModule(DefaultCallback):
         if self._verbose:
             super().v2_playbook_on_task_start(task, is_conditional)
             return
-        step, separator, _ = task.get_name().rpartition(" : ")[2].partition(" | ")
-        step = step.lower()
-        if separator and step != self._step:
+        step = step_of(task.get_name())
+        if step and step != self._step:
             self._end_step()
             self._begin_step(step)
 
@@ -156,7 +156,7 @@ class CallbackModule(DefaultCallback):
             return
         self._failed = True
         self._problems.append(
-            f"host {result.host.get_name()} cannot be reached: {_message(result.result)}. Check its ansible_host, "
+            f"host {result.host.get_name()} cannot be reached: {message_of(result.result)}. Check its ansible_host, "
             "ansible_user and ssh key in the inventory; 'ansible proxies -m ping' tries just that."
         )
 
@@ -182,7 +182,7 @@ class CallbackModule(DefaultCallback):
 
     def _explain(self, result):
         host = result.host.get_name()
-        message = _message(result.result)
+        message = message_of(result.result)
         return message if host == "localhost" or host in message else f"host {host}: {message}"
 
     def _show_verdict(self):
@@ -210,13 +210,3 @@ def _is_rescued(task):
             return True
         child, parent = parent, parent._parent  # noqa: SLF001
     return False
-
-
-def _message(result):
-    """Return the sentence of a failed task without what Ansible puts around it."""
-    text = str(result.get("msg") or result.get("stderr") or "it failed without a message")
-    for prefix in ("Task failed: ", "Action failed: ", "Module failed: "):
-        text = text.removeprefix(prefix)
-    if result.get("stderr") and "non-zero return code" in text:
-        text = str(result["stderr"])
-    return text.strip().removeprefix("floodmark: ")

@@ -32,6 +32,7 @@ def test_a_command_has_help_with_an_example(name: str) -> None:
     text = main.commands[name].get_help(click.Context(main.commands[name], info_name=name))
     assert "Example:" in text
     assert f"floodmark {name}" in text
+    assert "\\b" not in text, "the examples are wrapped"
 
 
 def test_make_alone_prints_every_target_with_a_line() -> None:

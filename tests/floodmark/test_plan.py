@@ -57,6 +57,7 @@ def test_a_longer_run_needs_more_space() -> None:
         ({"case": "2", "locust_target": "http://example.com"}, "locust_target follows from the parameters of a run"),
         ({"case": "2", "metrics": "0.0.0.0:9177"}, "metrics=0.0.0.0:9177 is not allowed: it must be an address on"),
         ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
+        ({"case": "2", "run_order": "random"}, "run_order=random is not allowed: it must be inventory, reverse_"),
         ({}, "no case was given"),
     ],
 )

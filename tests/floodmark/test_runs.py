@@ -26,6 +26,13 @@ def test_a_run_that_does_not_exist_is_answered_with_the_nearest(tmp_path: Path) 
         find_run(run.run_id[:-1], tmp_path)
 
 
+def test_what_is_no_run_is_not_the_newest(tmp_path: Path) -> None:
+    run = new_run(3, "unix", tmp_path)
+    (tmp_path / "bench").mkdir()
+    with pytest.raises(RunError, match=f"The newest is {run.run_id}"):
+        find_run("nothing", tmp_path)
+
+
 def test_without_runs_it_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="make case CASE=3"):
         find_run("latest", tmp_path)

@@ -57,6 +57,14 @@ def test_an_inventory_without_proxy_hosts_is_refused(tmp_path: Path) -> None:
     complains(play("-e", "case=2", "-i", inventory(tmp_path, "")), "the inventory has no host in the group 'proxies'")
 
 
+def test_a_limit_that_leaves_no_proxy_host_is_refused(tmp_path: Path) -> None:
+    hosts = inventory(tmp_path, "    proxies:\n      hosts:\n        mine:\n")
+    complains(
+        play("-e", "case=2", "-i", hosts, "--limit", "load_generators"),
+        "--limit load_generators leaves none of the group 'proxies', the measured hosts mine",
+    )
+
+
 def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     hosts = "    proxies:\n      hosts:\n        gone: {ansible_host: 127.0.0.1, ansible_port: 1}\n"
     complains(

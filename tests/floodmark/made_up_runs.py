@@ -1,0 +1,116 @@
+"""Complete runs that never were: run.json, host.json and verdict.json, as `floodmark compare` and `diff` read them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from floodmark.cases import load_cases
+from floodmark.runs import RunFolder
+
+HOST: dict[str, Any] = {
+    "boot_id": "boot-1",
+    "kernel": {"release": "6.1.0", "version": "#1 SMP", "config_sha256": "aa", "cmdline": "quiet root=/dev/vda"},
+    "mitigations": {"retbleed": "Not affected", "spectre_v2": "Mitigation: Retpolines"},
+    "cpu": {"model": "AMD EPYC", "count": 2},
+    "memory_bytes": 1_020_000_000,
+    "sysctls": {"net.core.somaxconn": "8"},
+    "sysctls_before": {"net.core.somaxconn": "4096"},
+    "listeners": [{"name": "upstream", "limit_conns": 8}, {"name": "front", "limit_conns": 4096}, None],
+    "clocks": {"clocksource": "tsc", "utc_offset_s": 0, "wall_minus_monotonic_ns": 1},
+    "versions": {"nginx": "1.22.1"},
+    "unread": {},
+}
+METRICS: dict[str, Any] = {
+    "accept_queue_max": 9,
+    "queue_limit": 8,
+    "states": {"01": 1, "02": 9},
+    "status": {"502": 23, "504": 9},
+    "errors": {},
+    "nginx_errors": {"errno 11": 23},
+    "sent": 32,
+    "flood_s": 5.0,
+    "request_median_s": 1.0,
+}
+
+
+def set_in(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Set a leaf by its dotted name; a sysctl's own dots stay."""
+    first, _, rest = name.partition(".")
+    if rest and first in tree and isinstance(tree[first], dict):
+        set_in(tree[first], rest, value)
+    else:
+        tree[name] = value
+
+
+CASES = load_cases()
+
+
+class MadeUpRuns:
+    """A results folder to which a test adds runs."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self._numbers = itertools.count(1)
+
+    def add(
+        self,
+        host: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+        metrics: dict[str, Any] | None = None,
+        verdict: dict[str, Any] | None = None,
+        case: int = 2,
+        name: str = "proxy1",
+    ) -> str:
+        """Write a run of one host, and return its path; what is given differs from the usual.
+
+        Args:
+            host: dotted name -> value in host.json; each run has a boot of its own unless given.
+            params: parameters of the run.
+            metrics: key figures of the verdict.
+            verdict: the rest of the verdict.
+            case: number of the case.
+            name: of the host.
+        """
+        number = next(self._numbers)
+        run = RunFolder(self.results / f"20260101T{number:06}Z-case{case}-unix")
+        described = copy.deepcopy(HOST)
+        for key, value in {"boot_id": f"boot-{number}", **(host or {})}.items():
+            set_in(described, key, value)
+        definition = CASES[case]
+        parameters = {**definition.parameters.model_dump(), **(params or {})}
+        run.host(name).path.mkdir(parents=True)
+        run.host(name).description.write_text(json.dumps(described))
+        judged = {
+            "run_id": run.run_id, "host": name, "kernel": described["kernel"]["release"], "valid": True, "reasons": [],
+            "params": parameters, "expectations": [{"name": "queue_fills", "holds": True}],
+            "metrics": {**METRICS, **(metrics or {})}, **(verdict or {}),
+        }  # fmt: skip
+        run.host(name).verdict.write_text(json.dumps(judged))
+        content = {
+            "run_id": run.run_id,
+            "case": definition.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
+            "parameters": parameters,
+            "hosts": {"proxies": [name], "testbed": []},
+            "fingerprint": "f",
+            "control_node": {"locust": "2.47.0", "git_commit": f"commit-{number}"},
+        }
+        run.run.write_text(json.dumps(content))
+        return str(run.path)
+
+    def add_arms(self, field: str, values: dict[Any, list[float]], metric: str = "request_median_s") -> list[str]:
+        """Add a run for each number of each arm, and return their paths.
+
+        Args:
+            field: dotted name in host.json that the arms differ in.
+            values: value of the field -> the metric in each run.
+            metric: which.
+        """
+        return [
+            self.add({field: value}, metrics={metric: number})
+            for value, numbers in values.items()
+            for number in numbers
+        ]
