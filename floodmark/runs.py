@@ -136,6 +136,8 @@ def find_run(name: str, results: Path = RESULTS) -> RunFolder:
     """
     folder = Path(name) if "/" in name else results / name
     if not folder.is_dir():
+        if "/" in name:
+            raise RunError(f"there is no run '{name}': no such folder.")
         known = sorted(path.name for path in results.iterdir() if RUN_ID.match(path.name))
         if not known:
             raise RunError("there are no runs yet: 'make case CASE=3' makes one.")

@@ -334,8 +334,7 @@ def test_a_damaged_file_of_a_host_is_a_sentence(made: MadeUpRuns, name: str) -> 
     assert f"{name} is missing or damaged" in sentence(*runs, "--by", "kernel")
 
 
-def test_a_run_that_does_not_exist_is_a_sentence(made: MadeUpRuns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("floodmark.runs.find_run.__defaults__", (made.results,))
+def test_a_run_that_does_not_exist_is_a_sentence(made: MadeUpRuns) -> None:
     assert "there is no run" in sentence(*two_kernels(made, [1], [1]), str(made.results / "none"), "--by", "kernel")
 
 

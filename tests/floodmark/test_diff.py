@@ -89,8 +89,7 @@ def test_a_run_of_two_hosts_has_to_be_named_with_one(made: MadeUpRuns) -> None:
     assert json.loads(done.output)["host"] == ["proxy1", "linux612"]
 
 
-def test_a_run_that_does_not_exist_is_a_sentence(made: MadeUpRuns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("floodmark.runs.find_run.__defaults__", (made.results,))
+def test_a_run_that_does_not_exist_is_a_sentence(made: MadeUpRuns) -> None:
     done = CliRunner().invoke(main, ["diff", made.add(), str(made.results / "none")])
     assert done.exit_code == 2
     assert "there is no run" in done.output

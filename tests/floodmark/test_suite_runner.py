@@ -20,14 +20,17 @@ from rich.console import Console
 from floodmark.suite_runner import load_suite
 from floodmark.suite_show import Bar, estimate_s, in_words
 
-# `floodmark`, but in another project.
+# `floodmark`, but in another project. A program that a shell starts in the background ignores SIGINT, and so do its
+# children: the tests must not depend on how they are started.
 FLOODMARK = """
+import signal
 import sys
 from pathlib import Path
 from floodmark import suite_runner
 suite_runner.ROOT = Path(sys.argv.pop(1))
 suite_runner.RESULTS = suite_runner.ROOT / "results"
 from floodmark.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
 PLAN = """
