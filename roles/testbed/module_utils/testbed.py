@@ -44,6 +44,12 @@ def quietly(*command):
     subprocess.run(command, capture_output=True, check=False)
 
 
+def control_group_hierarchies():
+    """Return where control groups are in which systemd keeps its units: one place, or two with version 1 beside 2."""
+    mounts = (Path("/sys/fs/cgroup", name) for name in ("", "unified", "systemd"))
+    return [path for path in mounts if (path / "cgroup.procs").exists()]
+
+
 def running_machines():
     """Return machine name -> pid of all containers and virtual machines that a testbed has started."""
     found = {}
@@ -153,7 +159,7 @@ class Testbed:
         """End every host and remove what the kernel holds for it."""
         for host in self.hosts():
             host.stop()
-            host.remove_namespace()
+            host.remove_from_kernel()
         for interface in (*self.interfaces(), self.bridge):
             quietly("ip", "link", "delete", interface)
 
@@ -309,6 +315,9 @@ class Host:
                 select.select([ended], [], [], STOP_TIMEOUT_S)
                 os.close(ended)
 
-    def remove_namespace(self):
-        """Remove what the kernel holds for a container."""
+    def remove_from_kernel(self):
+        """Remove what the kernel holds for a container that has ended: its network and its control groups."""
         quietly("ip", "netns", "delete", self.machine)
+        for hierarchy in control_group_hierarchies():
+            for folder, _, _ in os.walk(str(hierarchy / self.machine), topdown=False):
+                Path(folder).rmdir()

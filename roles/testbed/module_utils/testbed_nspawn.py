@@ -5,10 +5,17 @@ import shutil
 import socket
 import subprocess
 
-from ansible.module_utils.testbed import PREFIX_LENGTH, Host, run
+from ansible.module_utils.testbed import PREFIX_LENGTH, Host, control_group_hierarchies, run
 
-# Arguments: the shared tree, the folder of the layer, then the command.
-MOUNT_AND_RUN = """
+# Arguments: the machine name, the control group hierarchies, the shared tree, the folder of the layer, then the command.
+# systemd-nspawn puts a container beside its own control group. Two that are started from one group would share one,
+# and units of the same name in them would end each other's processes.
+ENTER_MOUNT_AND_RUN = """
+for hierarchy in $2; do
+    mkdir -p "$hierarchy/$1"
+    echo $$ > "$hierarchy/$1/cgroup.procs"
+done
+shift 2
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 shift 2
 exec "$@"
@@ -24,7 +31,7 @@ class Container(Host):
 
     def make_network(self):
         """Give the host a network namespace with one interface on the bridge."""
-        self.remove_namespace()
+        self.remove_from_kernel()
         inside = ("ip", "-n", self.machine)
         run("ip", "netns", "add", self.machine)
         run("ip", "link", "add", self.interface, "type", "veth", "peer", "name", "eth0", "netns", self.machine)
@@ -56,7 +63,8 @@ class Container(Host):
             process = subprocess.Popen(
                 [
                     # The layer is mounted in a mount namespace that ends with the container.
-                    *("unshare", "--mount", "--propagation", "private", "sh", "-ec", MOUNT_AND_RUN, "sh"),
+                    *("unshare", "--mount", "--propagation", "private", "sh", "-ec", ENTER_MOUNT_AND_RUN, "sh"),
+                    *(self.machine, " ".join(str(path) for path in control_group_hierarchies())),
                     *(self.made_of["tree"], str(layer), "systemd-nspawn", "--quiet", "--boot"),
                     *("--machine=" + self.machine, "--directory=" + str(layer / "root")),
                     *("--network-namespace-path=/run/netns/" + self.machine, "--capability=CAP_NET_ADMIN"),
