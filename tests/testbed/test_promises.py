@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import environment
 from tests.roles.test_templates import render
 from tests.testbed.conftest import ROOT, evidence, newest_verdict, play, run
 
@@ -81,7 +81,7 @@ def start_case_3() -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         ["ansible-playbook", "run-case.yml", "-e", "case=3", "-e", "guard_margin_s=3", "-e", "baseline_s=1",
          "-e", "drain_s=1", "-e", "proxy_read_timeout_s=8", "-e", "proxy_connect_timeout_s=1"],
-        cwd=ROOT, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        cwd=ROOT, env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     runs = ROOT / "results"
@@ -124,6 +124,7 @@ def test_stopping_the_testbed_leaves_nothing_on_this_machine() -> None:
     assert id_of_this_checkout() not in run("ip", "netns", "list").stdout
     assert f"fm-{id_of_this_checkout()}" not in run("ps", "axww", "-o", "args").stdout
     assert ".testbed" not in Path("/proc/self/mounts").read_text()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/fm-{id_of_this_checkout()}*"))
     assert not (ROOT / ".testbed").exists()
     again = run("ansible-playbook", "playbooks/testbed-down.yml")
     assert again.returncode == 0, evidence(again)

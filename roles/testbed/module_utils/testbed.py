@@ -50,6 +50,21 @@ def control_group_hierarchies():
     return [path for path in mounts if (path / "cgroup.procs").exists()]
 
 
+def end_processes(group):
+    """Kill what is in a control group and wait until it is empty: version 2 alone can (cgroup-v2.rst, cgroup.kill)."""
+    if not (group / "cgroup.kill").exists():
+        return
+    with (group / "cgroup.events").open(encoding="ascii") as events:
+        changed = select.poll()
+        changed.register(events, select.POLLPRI)
+        (group / "cgroup.kill").write_text("1", encoding="ascii")
+        # populated 1
+        while "populated 1" in events.read():
+            if not changed.poll(STOP_TIMEOUT_S * 1000):
+                raise HostError(f"processes in {group} did not end within {STOP_TIMEOUT_S} s")
+            events.seek(0)
+
+
 def running_machines():
     """Return machine name -> pid of all containers and virtual machines that a testbed has started."""
     found = {}
@@ -318,6 +333,9 @@ class Host:
     def remove_from_kernel(self):
         """Remove what the kernel holds for a container that has ended: its network and its control groups."""
         quietly("ip", "netns", "delete", self.machine)
-        for hierarchy in control_group_hierarchies():
-            for folder, _, _ in os.walk(str(hierarchy / self.machine), topdown=False):
+        groups = [path / self.machine for path in control_group_hierarchies() if (path / self.machine).exists()]
+        for group in groups:
+            end_processes(group)
+        for group in groups:
+            for folder, _, _ in os.walk(str(group), topdown=False):
                 Path(folder).rmdir()

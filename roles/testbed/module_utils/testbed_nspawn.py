@@ -7,7 +7,7 @@ import subprocess
 
 from ansible.module_utils.testbed import PREFIX_LENGTH, Host, control_group_hierarchies, run
 
-# Arguments: the machine name, the control group hierarchies, the shared tree, the folder of the layer, then the command.
+# Arguments: the machine name, the hierarchies of control groups, the shared tree, the folder of the layer, the command.
 # systemd-nspawn puts a container beside its own control group. Two that are started from one group would share one,
 # and units of the same name in them would end each other's processes.
 ENTER_MOUNT_AND_RUN = """
