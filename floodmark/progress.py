@@ -54,6 +54,18 @@ def message_of(result: dict[str, Any]) -> str:
     return text.strip().removeprefix("floodmark: ")
 
 
+def is_rescued(task: Any) -> bool:
+    """Tell whether a failure of a task, an object of Ansible's, is dealt with by a rescue section around it."""
+    child, parent = task, task._parent  # noqa: SLF001 - Ansible has no public names for these
+    while parent is not None:
+        # A parent that is an included file has no sections.
+        children = [one._uuid for one in parent.block] if getattr(parent, "rescue", None) else []  # noqa: SLF001
+        if child._uuid in children:  # noqa: SLF001
+            return True
+        child, parent = parent, parent._parent  # noqa: SLF001
+    return False
+
+
 @dataclass
 class Step:
     """One step of a run that is under way."""

@@ -66,10 +66,11 @@ def print_cases(console: Console, cases: dict[int, Case]) -> None:
 
 
 def print_run(console: Console, run: RunFolder) -> None:
-    """Print the verdict of a run, host by host."""
+    """Print the verdict of a run, host by host, and of several hosts a line for each in the end."""
     content = run.read_run()
     case = content["case"]
-    for verdict in read_verdicts(run):
+    verdicts = read_verdicts(run)
+    for verdict in verdicts:
         console.print()
         console.print(f"[bold]Case {case['number']}[/bold]  {case['title']}", highlight=False)
         console.print(
@@ -83,6 +84,8 @@ def print_run(console: Console, run: RunFolder) -> None:
         _print_expectations(console, verdict["expectations"])
         _print_claims(console, verdict["claims"])
         _print_figures(console, verdict)
+    if len(verdicts) > 1:
+        _print_hosts(console, verdicts)
     # Short where it can be: people stand in the checkout.
     place = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
     console.print(f"[dim]Everything is in {place}[/dim]", soft_wrap=True, highlight=False)
@@ -103,6 +106,21 @@ def _settings(params: dict[str, Any]) -> str:
         f"{params['users']} users {params['load_shape']}{shape}, "
         f"nginx with {params['nginx_workers']} × {params['worker_connections']} worker_connections"
     )
+
+
+def _print_hosts(console: Console, verdicts: list[dict[str, Any]]) -> None:
+    table = table_of("host", "Linux", "verdict")
+    for verdict in verdicts:
+        table.add_row(verdict["host"], verdict["kernel"] or "unknown", _in_short(verdict))
+    console.print()
+    console.print(table)
+
+
+def _in_short(verdict: dict[str, Any]) -> str:
+    if not verdict["valid"]:
+        return f"[{BAD}]INVALID[/]: {escape(_one_line(verdict['reasons'][0]))}"
+    failed = [one["name"].replace("_", " ") for one in verdict["expectations"] if not one["holds"]]
+    return f"[{BAD}]VALID[/], but not: {', '.join(failed)}" if failed else f"[{GOOD}]VALID[/], all expectations hold"
 
 
 def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:

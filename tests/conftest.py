@@ -18,11 +18,15 @@ sys.path.insert(0, str(ROOT / "roles/upstream/files"))
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return an environment in which the programs of these tests come first."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **more}
+
+
 def run(*command: str, timeout_s: float = 280, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command in the root of the repository with the environment of these tests."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **more}
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        command, cwd=ROOT, env=environment(**more), capture_output=True, text=True, timeout=timeout_s, check=False
     )
 
 

@@ -7,12 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ansible.playbook.block import Block
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError
-from floodmark.progress import message_of, step_of
+from floodmark.progress import is_rescued, message_of, step_of
 from floodmark.runs import RunFolder
 from floodmark.show import print_run
 
@@ -143,7 +142,7 @@ class CallbackModule(DefaultCallback):
             super().v2_runner_on_failed(result, ignore_errors)
             return
         self._failed = True
-        if _is_rescued(result.task):
+        if is_rescued(result.task):
             self._rescued = True
             return
         judged = result.task.get_name().startswith("Judge | ") and result.result.get("rc") == 1
@@ -199,14 +198,3 @@ class CallbackModule(DefaultCallback):
                 )
         except FloodmarkError as error:
             print("floodmark:", error, file=sys.stderr)
-
-
-def _is_rescued(task):
-    """Tell whether a failure of this task is dealt with by a rescue section around it."""
-    child, parent = task, task._parent  # noqa: SLF001 - Ansible has no public names for these
-    while parent is not None:
-        children = [one._uuid for one in parent.block] if isinstance(parent, Block) and parent.rescue else []  # noqa: SLF001
-        if child._uuid in children:  # noqa: SLF001
-            return True
-        child, parent = parent, parent._parent  # noqa: SLF001
-    return False

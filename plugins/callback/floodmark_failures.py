@@ -1,0 +1,47 @@
+"""Notes with a run why Ansible gave up one of its hosts, whatever shows the run's output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.plugins.callback import CallbackBase
+
+from floodmark.progress import is_rescued, message_of
+from floodmark.runs import HostFolder, RunFolder
+
+DOCUMENTATION = r"""
+name: floodmark_failures
+type: notification
+short_description: Notes with a run why a host of it failed
+description:
+  - A host that is given up before it is measured leaves nothing from which the verdict could tell the reason.
+"""
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "floodmark_failures"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self):
+        super().__init__()
+        self._hosts: dict[str, HostFolder] = {}
+
+    def v2_runner_on_ok(self, result):
+        if "plan" in result.result and result.task.action == "floodmark_plan":
+            run = RunFolder(Path(result.result["plan"]["folder"]))
+            self._hosts = {name: run.host(name) for name in result.result["plan"]["hosts"]["proxies"]}
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        if not ignore_errors and not is_rescued(result.task):
+            self._note(result, message_of(result.result))
+
+    def v2_runner_on_unreachable(self, result):
+        self._note(result, f"the host could not be reached: {message_of(result.result)}")
+
+    def _note(self, result, why):
+        host = self._hosts.get(result.host.get_name())
+        if host and not host.failure.exists():  # what failed first is the reason
+            host.path.mkdir(parents=True, exist_ok=True)
+            host.failure.write_text(f"{result.task.get_name().rpartition(' : ')[2]}: {why}\n", encoding="utf-8")
