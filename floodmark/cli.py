@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from floodmark import __version__
 from floodmark.errors import FloodmarkError
+
+if TYPE_CHECKING:
+    from floodmark.compare import Question
 
 
 class Commands(click.Group):
@@ -104,7 +107,8 @@ def judge(run: str, quiet: bool) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1)
+@click.option("--suite", "suite_file", type=click.Path(path_type=Path), help="Compare the finished runs of a suite.")
 @click.option("--by", "axis", required=True, help="What to compare by: kernel, host, nginx, or any parameter.")
 @click.option("--baseline", help="The value to compare the others with; the first one otherwise.")
 @click.option("--allow", multiple=True, help="A field, or a group of them, that may differ besides.")
@@ -128,6 +132,7 @@ def judge(run: str, quiet: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def compare(
     runs: tuple[str, ...],
+    suite_file: Path | None,
     axis: str,
     baseline: str | None,
     allow: tuple[str, ...],
@@ -138,22 +143,51 @@ def compare(
 ) -> None:
     """Compare runs that differ in one thing: behaviour is the same or not, metrics are faster, slower, equivalent.
 
-    Each of RUNS is a name below results/ or a path; NAME:HOST is one host of a run. docs/comparing.md says what
-    the words of the verdict mean.
+    Each of RUNS is a name below results/ or a path; NAME:HOST is one host of a run. With --suite each combination of
+    the suite is compared by itself, and p is corrected for all; --by half compares each host with itself (A/A).
+    docs/comparing.md says what the words of the verdict mean.
 
     \b
     Example:  floodmark compare results/*-case2-unix --by kernel
               floodmark compare RUN... --by somaxconn --baseline 8 --metric request_median_s
               floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
+              floodmark compare --suite suites/kernels.yml --by kernel
     """
     from floodmark.compare import Question, compare_runs
     from floodmark.compare_formats import FORMATS, print_comparison
+    from floodmark.errors import CompareError
 
-    comparison = compare_runs(runs, Question(axis, baseline, allow, metrics, margin_percent / 100))
-    if as_json or shape != "terminal":
-        click.echo(FORMATS["json" if as_json else shape](comparison), nl=False)
-    else:
+    if bool(runs) == bool(suite_file):
+        raise CompareError("name either runs or a suite: RUNS... or --suite FILE.")
+    question = Question(axis, baseline, allow, metrics, margin_percent / 100)
+    shape = "json" if as_json else shape
+    if suite_file:
+        _compare_suite(suite_file, question, shape)
+        return
+    comparison = compare_runs(runs, question)
+    if shape == "terminal":
         print_comparison(Console(), comparison)
+    else:
+        click.echo(FORMATS[shape](comparison), nl=False)
+
+
+def _compare_suite(file: Path, question: Question, shape: str) -> None:
+    from floodmark.errors import CompareError
+    from floodmark.journal import read_journal
+    from floodmark.runs import RESULTS
+    from floodmark.suite_compare import SUITE_FORMATS, compare_suite, print_suite_comparison
+    from floodmark.suite_runner import load_suite
+
+    if shape not in ("terminal", *SUITE_FORMATS):
+        raise CompareError(
+            f"--format {shape} is for a comparison of runs; a suite has terminal, {', '.join(SUITE_FORMATS)}."
+        )
+    suite = load_suite(file)
+    done = compare_suite(suite, read_journal(suite, RESULTS), question)
+    if shape == "terminal":
+        print_suite_comparison(Console(), done)
+    else:
+        click.echo(SUITE_FORMATS[shape](done), nl=False)
 
 
 @main.command()

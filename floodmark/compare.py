@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -201,8 +201,8 @@ class Comparison:
     left_out: dict[str, str]
     notes: list[str]
     behaviours: list[Behaviour]
-    metrics: list[MetricResult]
-    tests: int
+    metrics: list[MetricResult] = field(default_factory=list)
+    tests: int = 0
 
 
 @dataclass(frozen=True)
@@ -264,6 +264,11 @@ def compare_records(
     Raises:
         CompareError: they cannot be compared in this way.
     """
+    return measure({"": line_up(records, question, incomplete)}, question)[""]
+
+
+def line_up(records: Sequence[Record], question: Question, incomplete: Mapping[str, str] | None = None) -> Comparison:
+    """Return a comparison still without metrics: arms, what else differs, behaviour. The rest is as above."""
     left_out = {one.name: "; ".join(one.verdict["reasons"]) for one in records if not one.verdict["valid"]}
     left_out = {**(incomplete or {}), **left_out}
     valid = [one for one in records if one.verdict["valid"]]
@@ -280,8 +285,6 @@ def compare_records(
     arms = _arms(valid, question.axis, left_out)
     baseline = _baseline(arms, question)
     allowed, unchecked = _confounds(valid, question)
-    declared = _declared(question.metrics)
-    metrics, tests = _compare_metrics(arms, baseline, declared, question.margin)
     return Comparison(
         axis=question.axis,
         baseline=baseline,
@@ -292,8 +295,6 @@ def compare_records(
         left_out=left_out,
         notes=list(_notes(arms)),
         behaviours=_compare_behaviours(arms, baseline),
-        metrics=metrics,
-        tests=tests,
     )
 
 
@@ -327,11 +328,11 @@ def _arms(records: Sequence[Record], axis: str, left_out: Mapping[str, str]) -> 
         )
     return {
         value: Arm(value, tuple(by_value[value]), tuple(_boots(by_value[value])))
-        for value in sorted(by_value, key=_natural)
+        for value in sorted(by_value, key=natural_key)
     }
 
 
-def _natural(text: str) -> list[tuple[int, float, str]]:
+def natural_key(text: str) -> list[tuple[int, float, str]]:
     """Return a key that sorts 6.12 after 6.1 and 16 after 8."""
     parts = re.split(r"(\d+)", text)
     return [(0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in parts if part]
@@ -557,39 +558,51 @@ class _Test:
     """One metric of one arm and the baseline, on its way to an effect."""
 
     metric: Metric
-    arm: str
+    margin: float
     a: stats.Numbers
     b: stats.Numbers
+    effects: dict[str, Effect]
+    arm: str
     p: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.p = stats.mann_whitney_p(self.a, self.b)
 
 
-def _compare_metrics(
-    arms: Mapping[str, Arm], baseline: str, metrics: Sequence[Metric], margin: float
-) -> tuple[list[MetricResult], int]:
-    """Return the results, and how many tests there were."""
-    results, tests = [], []
-    for metric in metrics:
-        summaries = {value: summary for value, arm in arms.items() if (summary := summarise(metric, arm))}
-        if not summaries:
-            continue  # no run has measured it
-        results.append(MetricResult(metric, summaries, {}))
-        if baseline in summaries:
-            tests += [
-                _Test(metric, value, np.array(summaries[baseline].values), np.array(summary.values))
-                for value, summary in summaries.items()
-                if value != baseline
-            ]
+def measure(comparisons: Mapping[str, Comparison], question: Question) -> dict[str, Comparison]:
+    """Return comparisons with their metrics; p is corrected for the tests of all of them together.
+
+    Args:
+        comparisons: name -> comparison that was lined up.
+        question: how; the same for all.
+
+    Raises:
+        CompareError: the question names a metric that does not exist.
+    """
+    metrics = _declared(question.metrics)
+    results = {name: list(_summaries(one, metrics)) for name, one in comparisons.items()}
+    tests = [test for name, one in comparisons.items() for test in _tests(one, results[name])]
     corrected = stats.holm([test.p for test in tests])
-    effects = {
-        (test.metric.name, test.arm): effect_of(test.a, test.b, test.p, p_holm, len(tests), test.metric, margin)
-        for test, p_holm in zip(tests, corrected, strict=True)
-    }
+    for test, p_holm in zip(tests, corrected, strict=True):
+        test.effects[test.arm] = effect_of(test.a, test.b, test.p, p_holm, len(tests), test.metric, test.margin)
+    return {name: replace(one, metrics=results[name], tests=len(tests)) for name, one in comparisons.items()}
+
+
+def _summaries(comparison: Comparison, metrics: Sequence[Metric]) -> Iterator[MetricResult]:
+    """Yield the metrics that a run of the comparison has measured, still without effects."""
+    for metric in metrics:
+        summaries = {value: summary for value, arm in comparison.arms.items() if (summary := summarise(metric, arm))}
+        if summaries:
+            yield MetricResult(metric, summaries, {})
+
+
+def _tests(comparison: Comparison, results: Sequence[MetricResult]) -> Iterator[_Test]:
     for result in results:
-        result.effects.update({arm: effect for (name, arm), effect in effects.items() if name == result.metric.name})
-    return results, len(tests)
+        baseline = result.summaries.get(comparison.baseline)
+        for value, summary in result.summaries.items():
+            if baseline and value != comparison.baseline:
+                a, b = np.array(baseline.values), np.array(summary.values)
+                yield _Test(result.metric, comparison.margin, a, b, result.effects, value)
 
 
 def effect_of(

@@ -72,12 +72,13 @@ def _number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
 
 
-def _summary_text(summary: Summary) -> str:
+def summary_text(summary: Summary) -> str:
+    """Return a median with its quartiles."""
     quartiles = f"({_number(summary.low_quartile)}…{_number(summary.high_quartile)})"
     return f"{_number(summary.median)} {quartiles}" if summary.n > 1 else _number(summary.median)
 
 
-def _shift_text(effect: Effect, baseline_median: float) -> str:
+def shift_text(effect: Effect, baseline_median: float) -> str:
     """Return the shift with its interval: in per cent of the baseline, or in the metric's unit where that is 0."""
 
     def relative(value: float) -> str:
@@ -88,7 +89,8 @@ def _shift_text(effect: Effect, baseline_median: float) -> str:
     return f"{relative(effect.shift)}{unit}{interval}"
 
 
-def _p_text(p: float) -> str:
+def p_text(p: float) -> str:
+    """Return a p as people write it."""
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1g}"
 
 
@@ -96,7 +98,7 @@ def _plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def _heading(comparison: Comparison) -> list[str]:
+def heading(comparison: Comparison) -> list[str]:
     """Return who is compared: one line for each arm."""
     return [
         f"{comparison.axis} {value}: {_plural(len(arm.records), 'run')} in {_plural(len(arm.boots), 'boot')}"
@@ -105,7 +107,7 @@ def _heading(comparison: Comparison) -> list[str]:
     ]
 
 
-def _remarks(comparison: Comparison) -> Iterator[str]:
+def remarks(comparison: Comparison) -> Iterator[str]:
     """Yield what a reader has to know before the tables."""
     for name, values in comparison.allowed.items():
         texts = texts_of(name, *values) if len(values) == 2 else values
@@ -117,7 +119,8 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
     yield from comparison.notes
 
 
-def _legend(comparison: Comparison) -> str:
+def legend(comparison: Comparison) -> str:
+    """Say what the columns of the metrics are."""
     interval, power, margin = (_percent_of(share) for share in (CONFIDENCE, POWER, comparison.margin))
     return (
         f"n counts boots. Median with quartiles. Shift: Hodges-Lehmann, with its {interval} interval, in % of the "
@@ -156,12 +159,12 @@ def _metric_rows(result: MetricResult, comparison: Comparison) -> Iterator[Row]:
             yield [value, "0", "not measured", "", ""], ""
             continue
         effect = result.effects.get(value)
-        cells = [value, str(summary.n), _summary_text(summary)]
+        cells = [value, str(summary.n), summary_text(summary)]
         if effect is None:
             yield [*cells, "", "the baseline" if value == comparison.baseline else "-"], "dim"
         else:
-            shift = _shift_text(effect, result.summaries[comparison.baseline].median)
-            verdict = f"{verdict_text(effect, comparison.margin)} (p={_p_text(effect.p_holm)})"
+            shift = shift_text(effect, result.summaries[comparison.baseline].median)
+            verdict = f"{verdict_text(effect, comparison.margin)} (p={p_text(effect.p_holm)})"
             yield [*cells, shift, verdict], COLOURS[effect.verdict]
 
 
@@ -170,9 +173,9 @@ def _metric_rows(result: MetricResult, comparison: Comparison) -> Iterator[Row]:
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print a comparison."""
-    for line in _heading(comparison):
+    for line in heading(comparison):
         console.print(f"[bold]{escape(line)}[/]", highlight=False)
-    for line in _remarks(comparison):
+    for line in remarks(comparison):
         console.print(f"  [{UNCLEAR}]note[/]: {escape(line)}", highlight=False)
     behaviour_rows = (row for one in comparison.behaviours for row in _behaviour_rows(one, comparison.baseline))
     _print_table(console, BEHAVIOUR_COLUMNS, behaviour_rows)
@@ -180,7 +183,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print("No run has measured one of the metrics.")
         return
     _print_table(console, METRIC_COLUMNS, (row for one in comparison.metrics for row in _metric_rows(one, comparison)))
-    console.print(f"[dim]{escape(_legend(comparison))}[/]", highlight=False)
+    console.print(f"[dim]{escape(legend(comparison))}[/]", highlight=False)
 
 
 def _print_table(console: Console, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
@@ -198,18 +201,19 @@ def _print_table(console: Console, columns: tuple[str, ...], rows: Iterable[Row]
 def to_markdown(comparison: Comparison) -> str:
     """Return a comparison as Markdown."""
     lines = [f"# Comparison by {comparison.axis}", ""]
-    lines += [f"- {line}" for line in _heading(comparison)]
-    lines += [f"- note: {line}" for line in _remarks(comparison)]
-    lines += ["", *_markdown_table(BEHAVIOUR_COLUMNS, (
+    lines += [f"- {line}" for line in heading(comparison)]
+    lines += [f"- note: {line}" for line in remarks(comparison)]
+    lines += ["", *markdown_table(BEHAVIOUR_COLUMNS, (
         row for one in comparison.behaviours for row in _behaviour_rows(one, comparison.baseline)
     ))]  # fmt: skip
-    lines += ["", *_markdown_table(METRIC_COLUMNS, (
+    lines += ["", *markdown_table(METRIC_COLUMNS, (
         row for one in comparison.metrics for row in _metric_rows(one, comparison)
     ))]  # fmt: skip
-    return "\n".join([*lines, "", _legend(comparison), ""])
+    return "\n".join([*lines, "", legend(comparison), ""])
 
 
-def _markdown_table(columns: tuple[str, ...], rows: Iterator[Row]) -> Iterator[str]:
+def markdown_table(columns: tuple[str, ...], rows: Iterator[Row]) -> Iterator[str]:
+    """Yield the lines of a table."""
     yield f"| {' | '.join(columns)} |"
     yield f"|{'|'.join('---' for _ in columns)}|"
     for cells, _colour in rows:
@@ -221,7 +225,12 @@ def _markdown_table(columns: tuple[str, ...], rows: Iterator[Row]) -> Iterator[s
 
 def to_json(comparison: Comparison) -> str:
     """Return a comparison as JSON, with every number that it rests on."""
-    content: dict[str, Any] = {
+    return json.dumps(content_of(comparison), indent=2, ensure_ascii=False) + "\n"
+
+
+def content_of(comparison: Comparison) -> dict[str, Any]:
+    """Return what the JSON of a comparison has."""
+    return {
         "axis": comparison.axis,
         "baseline": comparison.baseline,
         "arms": [
@@ -248,7 +257,6 @@ def to_json(comparison: Comparison) -> str:
             for one in comparison.metrics
         ],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_csv(comparison: Comparison) -> str:

@@ -64,6 +64,8 @@ class MadeUpRuns:
         verdict: dict[str, Any] | None = None,
         case: int = 2,
         name: str = "proxy1",
+        *,
+        testbed: bool = False,
     ) -> str:
         """Write a run of one host, and return its path; what is given differs from the usual.
 
@@ -74,6 +76,7 @@ class MadeUpRuns:
             verdict: the rest of the verdict.
             case: number of the case.
             name: of the host.
+            testbed: whether it is one of the testbed, which are all of one machine.
         """
         number = next(self._numbers)
         run = RunFolder(self.results / f"20260101T{number:06}Z-case{case}-unix")
@@ -94,12 +97,23 @@ class MadeUpRuns:
             "run_id": run.run_id,
             "case": definition.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
             "parameters": parameters,
-            "hosts": {"proxies": [name], "testbed": []},
+            "hosts": {"proxies": [name], "testbed": [name] if testbed else []},
             "fingerprint": "f",
             "control_node": {"locust": "2.47.0", "git_commit": f"commit-{number}"},
         }
         run.run.write_text(json.dumps(content))
         return str(run.path)
+
+    def join(self, path: str, other: str) -> str:
+        """Make one run of two, which are of different hosts, and return its path."""
+        run, joined = RunFolder(Path(path)), RunFolder(Path(other))
+        content = run.read_run()
+        hosts = joined.read_run()["hosts"]
+        for name in hosts["proxies"]:
+            joined.host(name).path.rename(run.host(name).path)
+        content["hosts"] = {group: [*names, *hosts[group]] for group, names in content["hosts"].items()}
+        run.run.write_text(json.dumps(content))
+        return path
 
     def add_arms(self, field: str, values: dict[Any, list[float]], metric: str = "request_median_s") -> list[str]:
         """Add a run for each number of each arm, and return their paths.
