@@ -9,6 +9,8 @@ listener where the kernel has no unix_diag to tell it.
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -64,7 +66,9 @@ def describe(config: Config) -> dict[str, Any]:
         "kernel": {
             "release": platform.release(),
             "version": platform.version(),
-            "config_sha256": attempt("kernel.config_sha256", _kernel_config_sha256),
+            "config_sha256": attempt(
+                "kernel.config_sha256", lambda: hashlib.sha256(kernel_config(platform.release())).hexdigest()
+            ),
             "cmdline": attempt("kernel.cmdline", lambda: _text("/proc/cmdline")),
         },
         "mitigations": attempt("mitigations", _mitigations),
@@ -130,12 +134,23 @@ def _sysctl(name: str) -> str:
     return _text("/proc/sys/" + name.replace(".", "/"))
 
 
-def _kernel_config_sha256() -> str:
-    """Hash the kernel's configuration, where the kernel or the distribution shows it."""
-    for path in (Path("/proc/config.gz"), Path(f"/boot/config-{platform.release()}")):
-        if path.exists():
-            return hashlib.sha256(path.read_bytes()).hexdigest()
-    raise Unreadable("neither /proc/config.gz nor /boot/config-RELEASE exists")
+def kernel_config(release: str, root: Path = Path("/")) -> bytes:
+    """Return the text of the kernel's configuration.
+
+    Args:
+        release: as uname says it.
+        root: where the file system begins.
+
+    Raises:
+        Unreadable: neither the kernel nor the distribution shows it.
+    """
+    shown = root / "proc/config.gz"  # with CONFIG_IKCONFIG_PROC, kernel/configs.c
+    if shown.exists():
+        return gzip.decompress(shown.read_bytes())
+    for name in (f"boot/config-{release}", f"lib/modules/{release}/config"):
+        if (root / name).exists():
+            return (root / name).read_bytes()
+    raise Unreadable(f"there is no /proc/config.gz, /boot/config-{release} or /lib/modules/{release}/config")
 
 
 def _mitigations() -> dict[str, str]:
@@ -207,8 +222,10 @@ def _owner_of_port(port: int) -> str | None:
 
 
 def main() -> None:
-    """Write host.json into the output folder and print it."""
+    """Write host.json and the kernel's configuration into the output folder, and print the first."""
     config = read_config(Path(sys.argv[1]))
+    with contextlib.suppress(Unreadable, OSError):  # host.json says why there is none
+        (config.output / "kernel-config").write_bytes(kernel_config(platform.release()))
     text = json.dumps(describe(config), indent=2)
     (config.output / "host.json").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 
 from floodmark import stats
-from floodmark.diff import shortened, text_of, texts_of
+from floodmark.diff import config_differences, shortened, text_of, texts_of
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.judge import passed
-from floodmark.records import Record, group_of, is_part, read_records
+from floodmark.records import Record, group_of, is_part, read_kernel_config, read_records
 from floodmark.runs import RESULTS, find_run
 
 ALPHA = 0.05
@@ -32,6 +33,9 @@ SEED = 1
 DEFAULT_MARGIN = 0.05
 # A kernel keeps some of the memory for itself, and not every kernel the same.
 SAME_MEMORY = 0.05
+
+# Fields of one group that a message names: a kernel has thousands of options.
+MOST_OF_A_GROUP = 5
 
 # What follows from an axis: it cannot stay the same when that one changes.
 FOLLOWS = {
@@ -387,18 +391,35 @@ def _confounds(records: Sequence[Record], question: Question) -> tuple[dict[str,
     differing = {
         name: values for name, values in _varying(records).items() if name in settings and not is_part(name, expected)
     }
+    differing = _with_config_options(differing)
     refused = {name: values for name, values in differing.items() if not is_part(name, permitted)}
     if refused:
         causes = {name: values for name, values in refused.items() if not _follows_from(name, refused)}
-        lines = "".join(f"\n  {name}: {_both(name, values)}" for name, values in causes.items())
-        options = " ".join(f"--allow {name}" for name in dict.fromkeys(group_of(name) for name in causes))
+        lines = "".join(f"\n  {line}" for line in _lines_of(causes))
+        permits = " ".join(f"--allow {name}" for name in dict.fromkeys(group_of(name) for name in causes))
         raise CompareError(
             f"--by {question.axis}: these results also differ in something else, so the {question.axis} would not be "
-            f"what was compared:{lines}\nCompare runs that differ in nothing else, or allow it: {options}"
+            f"what was compared:{lines}\nCompare runs that differ in nothing else, or allow it: {permits}"
         )
     allowed = {name: [text_of(value) for value, _ in values] for name, values in differing.items()}
     unchecked = [name for name in settings if all(one.settings.get(name) is None for one in records)]
     return allowed, unchecked
+
+
+def _with_config_options(differing: dict[str, list[tuple[Any, Record]]]) -> dict[str, list[tuple[Any, Record]]]:
+    """Put in the place of a configuration's hash the options that differ, where they were recorded.
+
+    None may be left: options that one kernel does not know are no setting of the other one.
+    """
+    values = differing.get("kernel_config", [])
+    if not values or not all(read_kernel_config(record) for _, record in values):
+        return differing
+    (_, first), *others = values
+    options: dict[str, list[tuple[Any, Record]]] = {}
+    for _, other in others:
+        for name, (value, other_value) in config_differences(first, other).items():
+            options.setdefault(name, [(value, first)]).append((other_value, other))
+    return {name: values for name, values in differing.items() if name != "kernel_config"} | options
 
 
 def _with_what_follows(names: Iterable[str]) -> tuple[str, ...]:
@@ -418,6 +439,19 @@ def _check_allowed(allow: Sequence[str], settings: Iterable[str]) -> None:
                 f"--allow: there is no field '{name}': {did_you_mean(name, groups)}Allowed are "
                 f"{', '.join(sorted(groups))}."
             )
+
+
+def _lines_of(causes: Mapping[str, Sequence[tuple[Any, Record]]]) -> Iterator[str]:
+    """Yield a line for each field with its values, but few for a group of many."""
+    shown: Counter[str] = Counter()
+    for name, values in causes.items():
+        group = group_of(name)
+        shown[group] += 1
+        if shown[group] <= MOST_OF_A_GROUP:
+            yield f"{name}: {_both(name, values)}"
+    for group, count in shown.items():
+        if count > MOST_OF_A_GROUP:
+            yield f"and {count - MOST_OF_A_GROUP} more of {group}, which 'floodmark diff' shows"
 
 
 def _both(name: str, values: Sequence[tuple[Any, Record]]) -> str:

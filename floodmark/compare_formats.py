@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,7 @@ from floodmark.compare import (
     ALPHA,
     CONFIDENCE,
     DRAWS,
+    MOST_OF_A_GROUP,
     POWER,
     SEED,
     Behaviour,
@@ -30,6 +32,7 @@ from floodmark.compare import (
     Verdict,
 )
 from floodmark.diff import shortened, texts_of
+from floodmark.records import group_of
 from floodmark.show import BAD, GOOD, UNCLEAR, table_of
 
 COLOURS = {
@@ -109,9 +112,14 @@ def heading(comparison: Comparison) -> list[str]:
 
 def remarks(comparison: Comparison) -> Iterator[str]:
     """Yield what a reader has to know before the tables."""
+    groups = Counter(map(group_of, comparison.allowed))
     for name, values in comparison.allowed.items():
         texts = texts_of(name, *values) if len(values) == 2 else values
-        yield f"allowed to differ: {name} ({' / '.join(map(shortened, texts))})"
+        if groups[group_of(name)] <= MOST_OF_A_GROUP:
+            yield f"allowed to differ: {name} ({' / '.join(map(shortened, texts))})"
+    for group, count in groups.items():
+        if count > MOST_OF_A_GROUP:
+            yield f"allowed to differ: {count} fields of {group}, which 'floodmark diff' shows"
     for name, reason in comparison.left_out.items():
         yield f"left out: {name}, {reason}"
     if comparison.unchecked:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from floodmark.errors import RunError
-from floodmark.records import Record, group_of, read_records
+from floodmark.records import Record, group_of, read_kernel_config, read_records
 from floodmark.runs import RESULTS
 from floodmark.show import table_of
 
@@ -40,7 +40,23 @@ def differences(one: Record, other: Record) -> dict[str, tuple[Any, Any]]:
         name: (one.fields.get(name), other.fields.get(name))
         for name in sorted(names, key=lambda name: groups.index(group_of(name)))
     }
-    return {name: (value, other_value) for name, (value, other_value) in pairs.items() if value != other_value}
+    found = {name: (value, other_value) for name, (value, other_value) in pairs.items() if value != other_value}
+    if "kernel_config" in found:
+        found |= config_differences(one, other)
+    return found
+
+
+def config_differences(one: Record, other: Record) -> dict[str, tuple[str, str]]:
+    """Return `kernel_config.OPTION` -> both values, for the options that both kernels know and that are not the same.
+
+    What one of them does not know is a difference of the kernels, not of how they were configured.
+    """
+    options, others = read_kernel_config(one), read_kernel_config(other)
+    return {
+        f"kernel_config.{name}": (value, others[name])
+        for name, value in sorted(options.items())
+        if others.get(name, value) != value
+    }
 
 
 def print_differences(console: Console, one: Record, other: Record) -> None:

@@ -7,6 +7,8 @@ limit. What is measured, and what differs between any two runs, is none.
 from __future__ import annotations
 
 import json
+import re
+import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,26 @@ class Record:
     def settings(self) -> dict[str, Any]:
         """The fields that should be the same in runs that are compared."""
         return {name: value for name, value in self.fields.items() if not is_part(name, NOT_SETTINGS)}
+
+
+def read_kernel_config(record: Record) -> dict[str, str]:
+    """Return the kernel's configuration: option -> value, `n` where it is not set; empty when it was not recorded.
+
+    Raises:
+        RunError: what the host wrote is damaged.
+    """
+    archive = record.run.host(record.host).archive
+    try:
+        with tarfile.open(archive) as opened, opened.extractfile("./kernel-config") as file:  # type: ignore[union-attr]
+            text = file.read().decode(errors="replace")
+    except (FileNotFoundError, KeyError):
+        return {}
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise RunError(f"{archive} is damaged: {error}.") from None
+    # CONFIG_HZ=250
+    # # CONFIG_PREEMPT is not set
+    found = re.finditer(r"^(?:(CONFIG_\w+)=(.*)|# (CONFIG_\w+) is not set)$", text, re.MULTILINE)
+    return {match[1] or match[3]: match[2] or "n" for match in found}
 
 
 def is_part(name: str, groups: tuple[str, ...]) -> bool:

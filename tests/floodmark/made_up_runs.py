@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 import json
+import tarfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,7 @@ class MadeUpRuns:
         name: str = "proxy1",
         *,
         testbed: bool = False,
+        config: str | None = None,
     ) -> str:
         """Write a run of one host, and return its path; what is given differs from the usual.
 
@@ -77,6 +81,7 @@ class MadeUpRuns:
             case: number of the case.
             name: of the host.
             testbed: whether it is one of the testbed, which are all of one machine.
+            config: text of the kernel's configuration.
         """
         number = next(self._numbers)
         run = RunFolder(self.results / f"20260101T{number:06}Z-case{case}-unix")
@@ -85,7 +90,13 @@ class MadeUpRuns:
             set_in(described, key, value)
         definition = CASES[case]
         parameters = {**definition.parameters.model_dump(), **(params or {})}
-        run.host(name).path.mkdir(parents=True)
+        run.host(name).archive.parent.mkdir(parents=True)
+        if config:
+            described["kernel"]["config_sha256"] = sha256(config.encode()).hexdigest()
+            with tarfile.open(run.host(name).archive, "w:gz") as archive:
+                member = tarfile.TarInfo("./kernel-config")
+                member.size = len(config)
+                archive.addfile(member, io.BytesIO(config.encode()))
         run.host(name).description.write_text(json.dumps(described))
         judged = {
             "run_id": run.run_id, "host": name, "kernel": described["kernel"]["release"], "valid": True, "reasons": [],

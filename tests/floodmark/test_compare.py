@@ -334,6 +334,28 @@ def test_a_damaged_file_of_a_host_is_a_sentence(made: MadeUpRuns, name: str) -> 
     assert f"{name} is missing or damaged" in sentence(*runs, "--by", "kernel")
 
 
+OPTIONS = [f"CONFIG_{name}" for name in "ABCDEFG"]
+
+
+def configured(value: str, *more: str) -> str:
+    return "".join(f"{option}\n" for option in (*(f"{name}={value}" for name in OPTIONS), *more))
+
+
+def test_options_of_the_kernels_that_differ_are_confounds_by_name(made: MadeUpRuns) -> None:
+    runs = [made.add(config=configured("y")), made.add({"kernel.release": NEW}, config=configured("m"))]
+    text = sentence(*runs, "--by", "kernel")
+    assert "kernel_config.CONFIG_A: y (" in text
+    assert "and 2 more of kernel_config, which 'floodmark diff' shows" in text
+    assert "allow it: --allow kernel_config\n" in text
+    allowed = compare_runs(runs, Question("kernel", allow=("kernel_config",))).allowed
+    assert allowed == {f"kernel_config.{name}": ["y", "m"] for name in OPTIONS}
+
+
+def test_options_that_only_one_kernel_knows_are_part_of_the_kernel(made: MadeUpRuns) -> None:
+    runs = [made.add(config=configured("y")), made.add({"kernel.release": NEW}, config=configured("y", "CONFIG_NEW=y"))]
+    assert compare_runs(runs, Question("kernel")).allowed == {}
+
+
 def test_a_run_that_does_not_exist_is_a_sentence(made: MadeUpRuns) -> None:
     assert "there is no run" in sentence(*two_kernels(made, [1], [1]), str(made.results / "none"), "--by", "kernel")
 

@@ -93,3 +93,11 @@ def test_a_run_that_does_not_exist_is_a_sentence(made: MadeUpRuns) -> None:
     done = CliRunner().invoke(main, ["diff", made.add(), str(made.results / "none")])
     assert done.exit_code == 2
     assert "there is no run" in done.output
+
+
+def test_options_that_both_kernels_know_are_named_and_new_ones_are_not(made: MadeUpRuns) -> None:
+    old = made.add(config="CONFIG_HZ=250\n# CONFIG_KFENCE is not set\nCONFIG_OLD=y\n")
+    new = made.add(config='CONFIG_HZ=250\nCONFIG_KFENCE=y\nCONFIG_NEW="a=b"\n')
+    done = CliRunner().invoke(main, ["diff", old, new, "--json"])
+    found = {name: pair for name, pair in json.loads(done.output).items() if name.startswith("kernel_config.")}
+    assert found == {"kernel_config.CONFIG_KFENCE": ["n", "y"]}

@@ -99,6 +99,12 @@ def test_a_kernel_without_unix_diag_is_counted_in_proc_and_the_verdict_says_so()
             on_host(host, "rm /etc/modprobe.d/without.conf")
 
 
+def test_the_configuration_of_each_kernel_is_recorded() -> None:
+    done = run("floodmark", "diff", "latest:linux61", "latest:linux612", "--json")
+    options = {name for name in json.loads(done.stdout) if name.startswith("kernel_config.CONFIG_")}
+    assert 10 < len(options) < 1000, evidence(done)
+
+
 def test_a_kernel_of_ones_own_boots_by_its_path_and_one_that_finds_no_disk_says_so(tmp_path: Path) -> None:
     """The kernel of one host, taken as if built here, on the other."""
     kernel = max(Path("/var/cache/floodmark/kernels").glob("linux-image-6.1.*"))

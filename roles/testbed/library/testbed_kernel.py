@@ -62,7 +62,7 @@ from ansible.module_utils.testbed_qemu import pack
 # What stands between a kernel and its root file system and network here.
 NEEDED_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ext4")
 # Raised when the recipe below changes, so that older results are not taken for new ones.
-RECIPE = 2
+RECIPE = 10
 MIB = 1 << 20
 # The archive has this host's own files and its address beside it, see testbed_qemu.py.
 INIT = """\
@@ -121,6 +121,13 @@ def unpack(package, folder):
     (image,) = (folder / "unpacked/boot").glob("vmlinuz-*")
     (modules,) = (folder / "unpacked/lib/modules").iterdir()
     return image, modules
+
+
+def keep_configuration(image, modules, target):
+    """Put the kernel's configuration among its modules: Debian has it beside the image, a build tree as its .config."""
+    for known in (Path(image).with_name(f"config-{Path(modules).name}"), Path(modules) / "build/.config"):
+        if known.exists() and not target.exists():
+            shutil.copy(str(known), str(target))
 
 
 def needed_modules(base, release):
@@ -195,6 +202,7 @@ def prepare(folder, given):
             base = work / "base"
             shutil.copytree(str(modules), str(base / "lib/modules" / release), symlinks=True,
                             ignore=shutil.ignore_patterns("build", "source"))  # fmt: skip
+            keep_configuration(image, modules, base / "lib/modules" / release / "config")
             run("depmod", "-b", str(base), release)
             files = needed_modules(base, release)
             make_modules_disk(base / "lib/modules", folder / "modules.ext4")
