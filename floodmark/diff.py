@@ -62,7 +62,7 @@ def config_differences(one: Record, other: Record) -> dict[str, tuple[str, str]]
 def print_differences(console: Console, one: Record, other: Record) -> None:
     """Print what differs between two hosts of two runs."""
     found = differences(one, other)
-    same = len(one.fields.keys() | other.fields.keys()) - len(found)
+    same = len((one.fields.keys() | other.fields.keys()) - found.keys())
     if found:
         table = table_of("field", escape(one.name), escape(other.name))
         for name, pair in found.items():

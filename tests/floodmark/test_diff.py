@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,5 @@ def test_options_that_both_kernels_know_are_named_and_new_ones_are_not(made: Mad
     done = CliRunner().invoke(main, ["diff", old, new, "--json"])
     found = {name: pair for name, pair in json.loads(done.output).items() if name.startswith("kernel_config.")}
     assert found == {"kernel_config.CONFIG_KFENCE": ["n", "y"]}
+    assert "\n4 fields differ, " in CliRunner().invoke(main, ["diff", old, new]).output, "boot, commit, hash and option"
+    assert not re.search(r"-\d+ are the same", CliRunner().invoke(main, ["diff", old, new]).output)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import load_file
 
 
 @pytest.fixture
 def sysctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sysctl_program", ROOT / "roles/sysctl/files/sysctl.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_file("roles/sysctl/files/sysctl.py")
     monkeypatch.setattr(module, "RECORD", tmp_path / "before.json")
     monkeypatch.setattr(module, "INSTALLED", tmp_path / "sysctl.d/60-floodmark.conf")
     monkeypatch.setattr(module, "path_of", lambda name: tmp_path / name)
