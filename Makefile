@@ -58,6 +58,11 @@ bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, bes
 bench-compare: $(VENV)/dev.stamp ## what a comparison of 200 runs takes
 	@python -m bench.compare $(ARGS)
 
+.PHONY: bench-kernels
+bench-kernels: $(VENV)/dev.stamp ## hosts with other kernels, virtual time, and the long suite: hours, goes on where it was ended
+	@scripts/need qemu
+	@python -m bench.kernels $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## ruff, mypy, yamllint, ansible-lint
 	@ruff check .

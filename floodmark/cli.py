@@ -148,10 +148,10 @@ def compare(
     docs/comparing.md says what the words of the verdict mean.
 
     \b
-    Example:  floodmark compare results/*-case2-unix --by kernel
+    Example:  floodmark compare results/*-case2-unix --by kernel --allow kernel_config
               floodmark compare RUN... --by somaxconn --baseline 8 --metric request_median_s
               floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
-              floodmark compare --suite suites/kernels.yml --by kernel
+              floodmark compare --suite suites/kernels.yml --by half
     """
     from floodmark.compare import Question, compare_runs
     from floodmark.compare_formats import FORMATS, print_comparison
