@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/defaults/main.yml"))
 # What a role hands to the playbook, and its modules.
-NOT_VARIABLES = {"guard_armed", "guard_checked", "guard_restored", "testbed_host", "testbed_tree"}
+NOT_VARIABLES = {"guard_armed", "guard_checked", "guard_restored", "testbed_host", "testbed_needed", "testbed_tree"}
 
 EXPRESSION = r"{{.*?}}|{%.*?%}|(?m:^\s+(?:when|that|loop):[^\n]*)"
 

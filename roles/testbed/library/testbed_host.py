@@ -41,6 +41,7 @@ options:
       initramfs: {type: path, required: true, description: Archive with the first program.}
       modules: {type: str, default: "", description: Image of a file system with the kernel's modules.}
       accelerator: {type: str, default: auto, choices: [auto, kvm, tcg], description: What runs the guest's code.}
+      arguments: {type: str, default: "", description: More arguments of the kernel.}
       memory_mb: {type: int, default: 512, description: Size of its memory.}
   fresh:
     description: Boot the host in any case, also when it runs already.
@@ -93,6 +94,7 @@ def main():
                     "initramfs": {"type": "path", "required": True},
                     "modules": {"type": "str", "default": ""},
                     "accelerator": {"type": "str", "default": "auto", "choices": ["auto", "kvm", "tcg"]},
+                    "arguments": {"type": "str", "default": ""},
                     "memory_mb": {"type": "int", "default": 512},
                 },
             },

@@ -60,11 +60,12 @@ from ansible.module_utils.testbed import HostError, run
 from ansible.module_utils.testbed_qemu import pack
 
 # What stands between a kernel and its root file system and network here.
-NEEDED_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ext4")
+NEEDED_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "nfit", "nd_pmem", "ext4")
 # Raised when the recipe below changes, so that older results are not taken for new ones.
-RECIPE = 10
+RECIPE = 11
 MIB = 1 << 20
-# The archive has this host's own files and its address beside it, see testbed_qemu.py.
+# The archive has this host's own files and its address beside it, see testbed_qemu.py. In virtual time it has no
+# address and its disks are memory, see testbed_virtual.py.
 INIT = """\
 #!/bin/busybox sh
 b() { /bin/busybox "$@"; }
@@ -72,11 +73,21 @@ b mount -t devtmpfs devtmpfs /dev
 b mount -t proc proc /proc
 for module in /modules/*; do [ -e "$module" ] && b insmod "$module"; done
 b ip link set lo up
-b ip address add "$(b cat /address)" dev eth0
-b ip link set eth0 up
-b mount -t ext4 /dev/vda /root || { echo 'floodmark: no root file system'; b poweroff -f; }
+root=/dev/vda modules=/dev/vdb
+if [ -e /address ]; then
+    b ip address add "$(b cat /address)" dev eth0
+    b ip link set eth0 up
+else
+    # QEMU names them in no order: one is the root, one has the modules, and the one for the results is empty.
+    for disk in /dev/pmem*; do
+        b mount -t ext4 -o ro "$disk" /root 2>/dev/null || { b ln -s "$disk" /dev/floodmark-results; continue; }
+        if [ -d /root/etc ]; then root=$disk; else modules=$disk; fi
+        b umount /root
+    done
+fi
+b mount -t ext4 "$root" /root || { echo 'floodmark: no root file system'; b poweroff -f; }
 b mkdir -p /root/usr/lib/modules
-[ -b /dev/vdb ] && b mount -t ext4 -o ro /dev/vdb /root/usr/lib/modules
+[ -b "$modules" ] && b mount -t ext4 -o ro "$modules" /root/usr/lib/modules
 b cp -a /own/. /root/
 b umount /proc
 exec /bin/busybox switch_root /root /sbin/init

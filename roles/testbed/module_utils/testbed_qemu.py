@@ -8,11 +8,12 @@ import contextlib
 import gzip
 import ipaddress
 import os
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
-from ansible.module_utils.testbed import PREFIX_LENGTH, Host, HostError, run
+from ansible.module_utils.testbed import PREFIX_LENGTH, Host, run
 
 # Where udev is missing, systemd would wait a minute and a half for the device of a login on the serial line.
 KERNEL_ARGUMENTS = "console=ttyS0 net.ifnames=0 panic=-1 systemd.getty_auto=0 systemd.show_status=0"
@@ -31,15 +32,30 @@ ExecStart=/bin/sh -c 'echo READY=1 >/dev/ttyS1'
 
 
 def pack(folder):
-    """Return a folder as a compressed archive for the kernel's initramfs (newc of cpio)."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    done = subprocess.run(
-        ["busybox", "cpio", "-o", "-H", "newc", "-R", "0:0"], input="\n".join([".", *names, ""]).encode(), cwd=folder,
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise HostError(f"the initramfs could not be packed: {done.stderr.decode(errors='replace').strip()}")
-    return gzip.compress(done.stdout, compresslevel=1, mtime=0)
+    """Return a folder as a compressed archive for the kernel's initramfs.
+
+    Equal folders give equal archives: all belongs to root and to no time, because in virtual time the kernel's work to
+    unpack it would show a difference.
+
+    Source: Documentation/driver-api/early-userspace/buffer-format.rst
+    """
+    archive = bytearray()
+    names = [".", *sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))]
+    for number, name in enumerate([*names, "TRAILER!!!"], start=1):
+        path = folder / name
+        mode, content = 0, b""
+        if number <= len(names):
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                content = str(path.readlink()).encode()
+            elif stat.S_ISREG(mode):
+                content = path.read_bytes()
+        # inode, mode, uid, gid, links, mtime, size, four numbers of devices, length of the name, checksum
+        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name.encode()) + 1, 0)
+        archive += b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+        archive += b"\0" * (-len(archive) % 4) + content
+        archive += b"\0" * (-len(archive) % 4)
+    return gzip.compress(bytes(archive), compresslevel=1, mtime=0)
 
 
 class VirtualMachine(Host):
@@ -51,6 +67,7 @@ class VirtualMachine(Host):
         initramfs: archive with the first program and its modules.
         modules: image of a file system with the folder RELEASE, or empty.
         accelerator: auto, kvm or tcg.
+        arguments: more arguments of the kernel.
         memory_mb: size of its memory.
     """
 
@@ -96,7 +113,8 @@ class VirtualMachine(Host):
             devices += ["-drive", f"file={self.made_of['modules']},if=virtio,format=raw,readonly=on"]
         console = self.folder / "console.log"
         console.unlink(missing_ok=True)
-        command = self.command(self.accelerator(), self.folder / "initramfs", KERNEL_ARGUMENTS, console)
+        arguments = f"{KERNEL_ARGUMENTS} {self.made_of['arguments']}".strip()
+        command = self.command(self.accelerator(), self.folder / "initramfs", arguments, console)
         with (self.folder / "qemu.log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, *devices, "-serial", "stdio"],
