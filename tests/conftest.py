@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Files that are programs of a host are not packages here; tests load them by their path.
-sys.path.insert(0, str(ROOT / "roles/upstream/files"))
+sys.path[:0] = [str(ROOT / "roles/upstream/files"), str(ROOT / "roles/virtual/files")]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
