@@ -8,13 +8,14 @@ History of FORMAT_VERSION, raised when a column changes its meaning, name or uni
     1  first version
     2  accept_queue.via; unix_states.all_*; upstream_conns.waiting_*; process.sockets; agent has a row for each reading
     3  queue_waits
+    4  virtual_windows, of runs in virtual time
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -374,6 +375,35 @@ NGINX_ERRORS = Table(
         Field("worker_pid", "integer", "", "The process that logged it.", "error.log"),
         Field("errno", "integer", "", "Error number of the failed call; empty when there was none.", "error.log"),
         Field("message", "text", "", "The message up to what it says of the client.", "error.log"),
+    ),
+)
+
+_WORKLOADS = "roles/virtual/files/workloads.py"
+
+# Of a run in virtual time, which has no other.
+VIRTUAL_WINDOWS = Table(
+    "virtual_windows",
+    "In virtual time: what was done in each window, and what it cost. A run has either this table or all others.",
+    (
+        Field("workload", "text", "", "What was done over and over; the case file names it.", _WORKLOADS),
+        Field("number", "integer", "", "Number of the window, from 0, for each workload.", _WORKLOADS),
+        Field("operations", "integer", "operations", "How often it was done in this window.", _WORKLOADS),
+        Field(
+            "elapsed_ns",
+            "integer",
+            "ns",
+            "Length of the window in virtual time; where nothing was idle, the number of instructions.",
+            "CLOCK_MONOTONIC_RAW",
+        ),
+        Field("idle_ns", "integer", "ns", "How much of it the processor was idle, in steps of 10 ms.", "/proc/stat"),
+        Field(
+            "instructions_per_operation",
+            "real",
+            "instructions",
+            "Of client, nginx, upstream and kernel together; empty where the processor was idle.",
+            "elapsed_ns / operations",
+        ),
+        Field("state", "text", "", "steady, or warm-up: what comes before the steady windows.", "floodmark/steady.py"),
     ),
 )
 

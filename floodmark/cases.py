@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +22,16 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 ModelT = TypeVar("ModelT", bound="Model")
 Sql = Annotated[str, Field(min_length=1)]
+# Methods of roles/virtual/files/workloads.py, which say what each of them does.
+Workload = Literal[
+    "request_proxied",
+    "request_refused",
+    "request_timed_out",
+    "connection_accepted",
+    "connection_refused",
+    "status_read",
+]
+Windows = Annotated[int, Field(ge=1, le=10000)]
 
 
 class Model(BaseModel):
@@ -90,6 +100,9 @@ class CaseFile(Shared):
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     title: str = Field(min_length=1, description="One line that says how the upstream misbehaves.")
     upstream: Upstream = Upstream()
+    virtual: dict[Workload, Windows] = Field(
+        default={}, description="What is measured in virtual time, in this order, and in how many windows each."
+    )
     parameters: dict[str, Any] = Field(default={}, description="Values that differ from those in base.yml.")
 
 
@@ -100,6 +113,7 @@ class Case(Model):
     name: str
     title: str
     upstream: Upstream
+    virtual: dict[Workload, Windows] = {}
     parameters: Parameters
     fault: list[Expectation]
     expect: list[Expectation]
@@ -157,6 +171,7 @@ def load_cases(folder: Path = CASES) -> dict[int, Case]:
             name=file.name,
             title=file.title,
             upstream=file.upstream,
+            virtual=file.virtual,
             parameters=resolve_parameters(base.parameters.model_dump(), file.parameters, origin=relative(path)),
             fault=[*base.fault, *file.fault],
             expect=[*base.expect, *file.expect],

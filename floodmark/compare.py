@@ -24,6 +24,7 @@ from floodmark.errors import CompareError, did_you_mean
 from floodmark.judge import passed
 from floodmark.records import Record, group_of, is_part, read_kernel_config, read_records
 from floodmark.runs import RESULTS, find_run
+from floodmark.virtual import CAVEAT, WORKLOADS
 
 ALPHA = 0.05
 CONFIDENCE = 0.95
@@ -79,6 +80,7 @@ METRICS = (
     Metric("wait_p99_ms", "ms", "wait of a connection for accept(), p99"),
     Metric("request_median_s", "s", "a request, median"),
     Metric("request_max_s", "s", "a request, longest"),
+    *(Metric(one.metric, one.unit, one.meaning) for one in WORKLOADS.values()),
     Metric("requests_per_s", "1/s", "requests of a sustained flood", "higher"),
 )
 
@@ -479,6 +481,8 @@ def _notes(arms: Mapping[str, Arm]) -> Iterable[str]:
     single = [arm.value for arm in arms.values() if len(arm.boots) == 1]
     if single:
         yield f"only one boot (n = 1) of {', '.join(single)}: it has no spread, so nothing can be said of its metrics"
+    if any(one.fields.get("clock") == "virtual" for one in everything):
+        yield f"instructions are {CAVEAT}"
     for arm in arms.values():
         failed = sum(not passed(one.verdict) for one in arm.records)
         if failed:
@@ -510,8 +514,8 @@ def _states(record: Record) -> str:
 
 
 def _split(counts: Mapping[str, int], record: Record) -> str:
-    # A sustained flood sends as much as it can, so only which answers there were is behaviour.
-    burst = record.verdict["params"]["load_shape"] == "burst"
+    # A sustained flood, and a window in virtual time, sends as much as it can: which answers there were is behaviour.
+    burst = record.verdict["params"]["load_shape"] == "burst" and record.fields.get("clock") != "virtual"
     return ", ".join(f"{count} × {name}" if burst else name for name, count in counts.items()) or "none"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from collectors.fields import TABLES, Table
+from collectors.fields import TABLES, VIRTUAL_WINDOWS, Table
 from floodmark.cases import CASES, case_schema, load_cases
 from floodmark.runs import RESULTS
 from floodmark.suites import SUITES, suite_schema
@@ -22,6 +22,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/<host>/<table>.parquet   the tables below
 <run>/<host>/verdict.json      validity, expectations, claims and key figures
 <run>/<host>/raw/host.tar.gz   what the host wrote, untouched
+<run>/<host>/raw/console.log   in virtual time: the serial log; virtual.json beside it says what was fixed
 <run>/load/<host>/             requests.csv, load.json, and Locust's own statistics, report and log
 ```
 
@@ -42,7 +43,7 @@ A reading that failed is a row without values and with a reason; it is never 0 a
 
 def data_dictionary() -> str:
     """Return results/README.md: every table and column with unit, meaning and source."""
-    return _HEAD + "".join(_describe(table) for table in TABLES.values())
+    return _HEAD + "".join(_describe(table) for table in (*TABLES.values(), VIRTUAL_WINDOWS))
 
 
 def _describe(table: Table) -> str:

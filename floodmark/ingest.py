@@ -87,10 +87,10 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
     losses: list[str] = []
     with tempfile.TemporaryDirectory(prefix="floodmark-") as name:
         raw = Path(name)
-        _extract(folder.archive, raw)
-        host = _read_object(raw / "host.json", folder.archive)
+        extract_archive(folder.archive, raw)
+        host = read_object(raw / "host.json", folder.archive)
         load_folder = run.load(folder.name)
-        load = _read_object(load_folder / "load.json", load_folder)
+        load = read_object(load_folder / "load.json", load_folder)
         for table in SOURCES:
             losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
         if (raw / f"{QUEUE_WAITS.name}.csv").exists():  # only with trace=true
@@ -113,7 +113,12 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def _extract(archive: Path, target: Path) -> None:
+def extract_archive(archive: Path, target: Path) -> None:
+    """Unpack what a host wrote.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     try:
         with tarfile.open(archive) as opened:
             opened.extractall(target, filter="data")
@@ -123,7 +128,16 @@ def _extract(archive: Path, target: Path) -> None:
         raise RunError(f"{archive} is damaged: {error}.") from None
 
 
-def _read_object(path: Path, where: Path) -> dict[str, Any]:
+def read_object(path: Path, where: Path) -> dict[str, Any]:
+    """Read a file with a JSON object.
+
+    Args:
+        path: the file.
+        where: what it is a part of, for a message.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -14,7 +14,7 @@ Values and conditions are SQL from the case files. They see the tables of the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import duckdb
@@ -27,6 +27,7 @@ from floodmark.ingest import PHASES, Ingested, create_tables, ingest
 from floodmark.metrics import key_figures, plain, scalar
 from floodmark.parameters import Parameters
 from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
+from floodmark.virtual import judge_virtual_host
 
 # A worker needs one slot for its listener and one for the channel to the master.
 SLOTS_NOT_FOR_CLIENTS = 2
@@ -312,7 +313,8 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
     """
     plan = run.read_plan() if run.plan.exists() else run.read_run()
     case = Case.model_validate({**plan["case"], "parameters": plan["parameters"]})
-    verdicts = [_judge_or_explain(run, run.host(name), case) for name in plan["hosts"]["proxies"]]
+    judge = judge_virtual_host if plan.get("clock") == "virtual" else judge_host  # older runs do not say
+    verdicts = [_judge_or_explain(judge, run, run.host(name), case) for name in plan["hosts"]["proxies"]]
     content = {
         **plan,
         "phases": {one["host"]: one["phases"] for one in verdicts},
@@ -325,10 +327,12 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
     return content
 
 
-def _judge_or_explain(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]:
+def _judge_or_explain(
+    judge: Callable[[RunFolder, HostFolder, Case], dict[str, Any]], run: RunFolder, folder: HostFolder, case: Case
+) -> dict[str, Any]:
     """Judge one host; one that failed has a verdict without figures, and the others keep theirs."""
     try:
-        return judge_host(run, folder, case)
+        return judge(run, folder, case)
     except (RunError, duckdb.Error, ValueError, KeyError) as error:
         verdict = {
             "run_id": run.run_id,

@@ -78,6 +78,17 @@ class Parameters(BaseModel):
     trace: Annotated[
         bool, Field(description="Follow every connection through the upstream's accept queue, by bpftrace.")
     ]
+    virtual_window_ms: Annotated[
+        int,
+        _number("ms", 4, 10000, "Length of a window in virtual time: a millisecond is a million instructions."),
+    ]
+    virtual_seed: Annotated[
+        int,
+        _number("", 1, 2**31 - 1, "Of all random numbers of a boot in virtual time; the same seed is the same boot."),
+    ]
+    virtual_extra_loop: Annotated[
+        int, _number("turns", 0, 10000, "An empty loop after each accept() of connection_accepted, to see it found.")
+    ]
     baseline_s: Annotated[int, _number("s", 1, 600, "Time without load before the flood.")]
     drain_s: Annotated[int, _number("s", 1, 600, "Time without load after the flood.")]
 
@@ -107,7 +118,7 @@ def range_of(name: str) -> str:
         return " or ".join(schema["enum"])
     if schema["type"] == "boolean":
         return "true or false"
-    return f"{schema['minimum']} to {schema['maximum']} {schema['unit']}"
+    return f"{schema['minimum']} to {schema['maximum']} {schema['unit']}".rstrip()
 
 
 def resolve_parameters(*layers: dict[str, Any], origin: str) -> Parameters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import math
 import platform
 import socket
@@ -19,7 +20,7 @@ import yaml
 
 from collectors.exporter import parse_address
 from floodmark import __version__
-from floodmark.cases import ROOT, find_case, load_cases
+from floodmark.cases import ROOT, Case, find_case, load_cases
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.judge import check_sql
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
@@ -40,6 +41,9 @@ RUN_OPTIONS = frozenset(
         "upstream_port",
     }
 )
+# What the role testbed is told by a run itself.
+FROM_THE_PLAN = {"testbed_start_state", "testbed_measurement"}
+CLOCKS = ("host", "virtual")
 # Ansible's names for the order in which the hosts of a run take turns.
 HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
 SCHEMA_VERSION = 1
@@ -73,12 +77,17 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
     resolve_parameters(*layers, origin="floodmark_parameters of the inventory")
     parameters = resolve_parameters(*layers, given, origin="-e")
     hosts = hosts_of_a_run(inventory["groups"])
+    clock = clock_of_a_run(hosts, inventory.get("hostvars", {}))
+    if clock == "virtual":
+        _check_virtual(case, parameters)
+        if "testbed_virtual_timeout_s" in inventory:
+            _whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
     check_sql(case)
     margin_s = _whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
-    run = new_run(case.number, parameters.transport)
+    run = new_run(case.number, parameters.transport + ("-virtual" if clock == "virtual" else ""))
     plan = {
         "schema_version": SCHEMA_VERSION,
         "run_id": run.run_id,
@@ -92,6 +101,8 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
         "free_mb": LEAST_FREE_MB + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6),
         "rates_hz": parameters.rates_hz,
         "hosts": hosts,
+        "clock": clock,
+        "start_state": start_state(case, parameters, inventory) if clock == "virtual" else "",
         "owner": owner(ansible_pid),
         "fingerprint": provisioning_fingerprint(),
         "control_node": {
@@ -111,7 +122,7 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
 
 def _check_names(extra: Mapping[str, Any]) -> None:
     """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
-    allowed = RUN_OPTIONS | role_variables("testbed")
+    allowed = RUN_OPTIONS | role_variables("testbed") - FROM_THE_PLAN
     for name in extra:
         if name in Parameters.model_fields or name in allowed or name.startswith("ansible_"):
             continue
@@ -160,6 +171,75 @@ def hosts_of_a_run(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
                 "built-in testbed. inventory/example/ shows the groups."
             )
     return hosts
+
+
+def clock_of_a_run(hosts: Mapping[str, Sequence[str]], variables: Mapping[str, Any]) -> str:
+    """Return the clock of all measured hosts: host or virtual.
+
+    Args:
+        hosts: group -> hosts of the run.
+        variables: host -> its variables.
+
+    Raises:
+        FloodmarkError: there is no such clock, a host cannot have it, or the hosts differ in it.
+    """
+    clocks = {}
+    for host in hosts["proxies"]:
+        own = variables.get(host, {})
+        clock = clocks[host] = str(own.get("testbed_clock", CLOCKS[0]))
+        if clock not in CLOCKS:
+            raise FloodmarkError(
+                f"host {host}: testbed_clock={clock} is not allowed: it must be {' or '.join(CLOCKS)}."
+            )
+        if clock == "virtual":
+            _check_virtual_host(host, own, of_testbed=host in hosts["testbed"])
+    if len(set(clocks.values())) > 1:
+        raise FloodmarkError(
+            "the hosts of one run have one clock, and these differ: "
+            f"{', '.join(f'{host} has testbed_clock={clock}' for host, clock in clocks.items())}. "
+            "Choose some with --limit."
+        )
+    return next(iter(clocks.values()))
+
+
+def _check_virtual_host(host: str, variables: Mapping[str, Any], *, of_testbed: bool) -> None:
+    driver, accelerator = variables.get("testbed_driver", "nspawn"), variables.get("testbed_accelerator", "auto")
+    if not of_testbed or driver != "qemu":
+        what = f"testbed_driver={driver}" if of_testbed else "not in the group testbed"
+        raise FloodmarkError(
+            f"host {host}: testbed_clock=virtual needs an emulated processor, and it is {what}: set testbed_driver: "
+            "qemu for a host of the testbed, as inventory/virtual.yml does, or testbed_clock: host."
+        )
+    if accelerator == "kvm":
+        raise FloodmarkError(
+            f"host {host}: testbed_clock=virtual counts the instructions of an emulated processor, and "
+            "testbed_accelerator=kvm runs them on the real one: leave it out, or take testbed_clock: host."
+        )
+
+
+def _check_virtual(case: Case, parameters: Parameters) -> None:
+    if not case.virtual:
+        known = [one for one in load_cases().values() if one.virtual]
+        raise FloodmarkError(
+            f"case {case.number} ({case.name}) names nothing that is measured in virtual time: cases "
+            f"{', '.join(str(one.number) for one in known)} do (the key virtual of their files), or take "
+            "testbed_clock: host."
+        )
+    needs_unix = [name for name in case.virtual if name in ("connection_refused", "request_refused")]
+    if parameters.transport != "unix" and needs_unix:
+        raise ParameterError(
+            f"-e: transport={parameters.transport} is not possible in virtual time with case {case.number}: "
+            f"{' and '.join(needs_unix)} need the EAGAIN of a unix socket. Leave it out."
+        )
+
+
+def start_state(case: Case, parameters: Parameters, inventory: Mapping[str, Any]) -> str:
+    """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
+    on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
+    given = {name: str(inventory[name]) for name in role_variables() if name in inventory}
+    roles = _digest([ROOT / "roles/virtual", ROOT / "roles/testbed"])
+    content = [provisioning_fingerprint(), roles, case.number, case.upstream.model_dump(), on_disk, given]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_metrics(address: str) -> None:
@@ -218,11 +298,17 @@ def _start_of(pid: int) -> str:
 @cache
 def provisioning_fingerprint() -> str:
     """Return a digest of all that provisioning puts on a host; equal digests mean that there is nothing to do."""
+    return _digest(
+        [
+            ROOT / "collectors",
+            *(ROOT / "roles" / role for role in ("nginx", "sysctl", "upstream", "collector", "guard")),
+        ]
+    )
+
+
+def _digest(folders: list[Path]) -> str:
+    """Return a digest of all files in some folders."""
     digest = hashlib.sha256()
-    folders = [
-        ROOT / "collectors",
-        *(ROOT / "roles" / role for role in ("nginx", "sysctl", "upstream", "collector", "guard")),
-    ]
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":

@@ -32,7 +32,7 @@ SHORT_NAMES = {
 NOT_FIELDS = ("listeners", "unread", "clocks.wall_minus_monotonic_ns", "clocks.wall_error_ns")
 # Fields that may differ between runs that are compared: names, and what was before. The
 # machine stands for the host, and the fingerprint of what was installed on it for the commit.
-NOT_SETTINGS = ("host", "boot_id", "git", "sysctls_before", "clocks", "format_version")
+NOT_SETTINGS = ("host", "virtual_seed", "boot_id", "git", "sysctls_before", "clocks", "format_version")
 MACHINE_OF_THE_TESTBED = "the control node"
 
 
@@ -137,6 +137,7 @@ def _fields(content: dict[str, Any], description: dict[str, Any], host: str) -> 
     control = content.get("control_node", {})
     return {
         "case": content["case"]["number"],
+        "clock": content.get("clock", "host"),
         **{f"upstream.{name}": value for name, value in content["case"].get("upstream", {}).items()},
         **content["parameters"],
         **_queue_limits(description.get("listeners", [])),

@@ -19,6 +19,7 @@ from floodmark.cases import Case
 from floodmark.errors import RunError
 from floodmark.parameters import Parameters, range_of
 from floodmark.runs import RunFolder
+from floodmark.virtual import CAVEAT, WORKLOADS
 
 GOOD, BAD, UNCLEAR = "green", "bold red", "yellow"
 STATE_NAMES = {"01": "SS_UNCONNECTED", "02": "SS_CONNECTING", "03": "SS_CONNECTED"}
@@ -81,6 +82,9 @@ def print_run(console: Console, run: RunFolder) -> None:
         _print_verdict(console, verdict)
         if not verdict["metrics"]:
             continue  # nothing came from this host
+        if verdict.get("clock") == "virtual":
+            _print_path_lengths(console, verdict)
+            continue
         _print_expectations(console, verdict["expectations"])
         _print_claims(console, verdict["claims"])
         _print_figures(console, verdict)
@@ -144,6 +148,33 @@ def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:
         )
     for doubt in verdict["doubts"]:
         console.print(f"  [{UNCLEAR}]note[/]: {escape(doubt)}", highlight=False)
+
+
+def _print_path_lengths(console: Console, verdict: dict[str, Any]) -> None:
+    """Print the figures of a run in virtual time, each with its n, its spread and what it cannot say."""
+    console.print(f"[dim]{verdict['fixed']}[/dim]", highlight=False)
+    table = table_of("", "what was seen", ("value", "right"), "it takes")
+    for one in (*verdict["faults"], *verdict["expectations"]):
+        mark = Text("✓", GOOD) if one["holds"] else Text("✗", BAD)
+        table.add_row(mark, one["name"].replace("_", " "), _number(one["value"]), escape(one["condition"]))
+    console.print(table)
+    table = table_of("path length", ("instructions", "right"), "middle half", "windows", "counted")
+    for name, one in verdict["metrics"]["workloads"].items():
+        work = WORKLOADS[name]
+        if work.unit == "s":
+            continue
+        table.add_row(
+            work.meaning,
+            "-" if one["median"] is None else f"{one['median']:,.0f}",
+            "-" if one["median"] is None else f"±{one['half_spread']:.2%}",
+            f"{one['steady']} steady, {one['warm_up']} warm-up; n = {one['operations']}",
+            work.counted,
+        )
+    console.print(table)
+    timeout_s = verdict["metrics"].get("request_timeout_s")
+    if timeout_s is not None:
+        console.print(f"A request that nobody answers ends after {timeout_s:.6f} s of virtual time.", highlight=False)
+    console.print(f"[{UNCLEAR}]note[/]: these are {CAVEAT}.", highlight=False)
 
 
 def _print_expectations(console: Console, expectations: list[dict[str, Any]]) -> None:

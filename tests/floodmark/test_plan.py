@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,62 @@ def test_an_inventory_may_set_parameters_and_the_command_line_has_the_last_word(
 def test_wrong_parameters_of_an_inventory_are_refused(given: Any, sentence: str) -> None:
     with pytest.raises(FloodmarkError, match=sentence):
         plan.make_plan({"case": "2"}, {"groups": GROUPS, "floodmark_parameters": given}, os.getpid())
+
+
+QEMU = {"testbed_driver": "qemu", "testbed_clock": "virtual"}
+
+
+def make_virtual(extra: dict[str, Any], *variables: dict[str, Any], testbed: bool = True) -> dict[str, Any]:
+    names = [f"linux{number}" for number, _ in enumerate(variables)]
+    groups = {"proxies": names, "load_generators": ["localhost"], "testbed": names if testbed else []}
+    inventory = {"groups": groups, "hostvars": dict(zip(names, variables, strict=True))}
+    return plan.make_plan(extra, inventory, os.getpid())
+
+
+def test_a_run_in_virtual_time_says_so_and_names_its_disk() -> None:
+    made = make_virtual({"case": "1"}, QEMU, QEMU)
+    assert (made["clock"], made["run_id"]) == ("virtual", "1-unix-virtual")
+    assert made["start_state"]
+    assert make(case="1")["clock"] == "host"
+
+
+def test_the_disk_depends_on_what_is_on_it_alone(results: Path) -> None:
+    def disk(**extra: str) -> str:
+        for folder in results.iterdir():
+            shutil.rmtree(folder)
+        return str(make_virtual({"case": "1", **extra}, QEMU)["start_state"])
+
+    assert disk() == disk(virtual_seed="7", virtual_window_ms="50")
+    assert disk() != disk(somaxconn="16")
+
+
+@pytest.mark.parametrize(
+    ("extra", "variables", "sentence"),
+    [
+        ({}, {**QEMU, "testbed_clock": "sundial"}, "testbed_clock=sundial is not allowed: it must be host or virtual"),
+        ({}, {**QEMU, "testbed_driver": "nspawn"}, "it is testbed_driver=nspawn: set testbed_driver: qemu"),
+        ({}, {"testbed_clock": "virtual"}, "it is testbed_driver=nspawn"),
+        ({}, {**QEMU, "testbed_accelerator": "kvm"}, "testbed_accelerator=kvm runs them on the real one"),
+        ({"case": "5"}, QEMU, "case 5 (no-close) names nothing that is measured in virtual time: cases 1, 2, 3, 4 do"),
+        ({"case": "2", "transport": "tcp"}, QEMU, "transport=tcp is not possible in virtual time with case 2"),
+        ({"virtual_window_ms": "2"}, QEMU, "virtual_window_ms=2 is not allowed: it must be 4 to 10000 ms"),
+        ({"testbed_start_state": "x"}, QEMU, "testbed_start_state follows from the parameters of a run"),
+    ],
+)
+def test_what_cannot_be_in_virtual_time_is_refused(
+    extra: dict[str, Any], variables: dict[str, Any], sentence: str, results: Path
+) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        make_virtual({"case": "1", **extra}, variables)
+    assert sentence in str(error.value)
+    assert list(results.iterdir()) == []
+
+
+def test_the_hosts_of_a_run_have_one_clock() -> None:
+    with pytest.raises(FloodmarkError, match="the hosts of one run have one clock, and these differ: linux0 has"):
+        make_virtual({"case": "1"}, QEMU, {"testbed_driver": "qemu"})
+
+
+def test_a_host_of_ones_own_has_no_virtual_time() -> None:
+    with pytest.raises(FloodmarkError, match="it is not in the group testbed"):
+        make_virtual({"case": "1"}, QEMU, testbed=False)
