@@ -1,0 +1,60 @@
+"""One boot of one kernel in virtual time, and what becomes of one that cannot end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.testbed.conftest import ROOT, evidence, newest_verdict, run
+
+INVENTORY = ["-i", "inventory/virtual.yml", "--limit", "linux61,localhost"]
+# Windows as short as they may be: what is seen is the same, the figures are not.
+SHORT = ["-e", "virtual_window_ms=4"]
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def play(*arguments: str) -> tuple[dict[str, Any], str]:
+    done = run("ansible-playbook", "run-case.yml", *INVENTORY, *SHORT, *arguments, timeout_s=900)
+    return newest_verdict(), evidence(done)
+
+
+def windows() -> list[tuple[Any, ...]]:
+    table = ROOT / "results/latest/linux61/virtual_windows.parquet"
+    return list(duckdb.sql(f"FROM '{table}' ORDER BY ALL").fetchall())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def testbed_as_it_was() -> Any:
+    """Leave no virtual machine and no disk, if there was no testbed before."""
+    existed = (ROOT / ".testbed").exists()
+    yield
+    if not existed:
+        down = run("ansible-playbook", "playbooks/testbed-down.yml", "-i", "inventory/virtual.yml")
+        assert down.returncode == 0, evidence(down)
+
+
+def test_a_boot_measures_case_2_and_its_seed_repeats_it_to_the_instruction() -> None:
+    verdict, said = play("-e", "case=2", "-e", "proxy_read_timeout_s=60")
+    seen = {one["name"]: one["holds"] for one in verdict["faults"]}
+    assert all(seen.values()), said
+    assert seen.keys() >= {"every_connection_refused_gave_EAGAIN", "every_request_refused_gave_502"}
+    assert verdict["metrics"]["accept_queue_max"] == verdict["metrics"]["queue_limit"] + 1 == 9
+    assert verdict["metrics"]["request_timeout_s"] == pytest.approx(60, abs=0.1), "and the test did not wait for it"
+    host = json.loads((ROOT / "results/latest/linux61/host.json").read_text())
+    assert host["virtual_time"]["icount"] == "shift=0,sleep=off,align=off"
+    assert "floodmark.seed" not in host["kernel"]["cmdline"]
+    first = windows()
+    play("-e", "case=2", "-e", "proxy_read_timeout_s=60")
+    assert windows() == first
+
+
+def test_a_guest_that_does_not_power_off_is_ended_and_its_console_shown() -> None:
+    verdict, said = play("-e", "case=2", "-e", "proxy_read_timeout_s=60", "-e", "testbed_virtual_timeout_s=3")
+    assert not verdict["valid"], said
+    assert "host linux61 had not powered off after 3 s, so it was ended" in verdict["reasons"][0]
+    assert Path(ROOT / "results/latest/linux61/raw/console.log").exists()
