@@ -26,7 +26,7 @@ from floodmark.compare_formats import (
 )
 from floodmark.errors import CompareError
 from floodmark.journal import Journal
-from floodmark.records import Record, read_records
+from floodmark.records import NOT_SETTINGS, Record, read_records
 from floodmark.show import BAD, GOOD, table_of
 from floodmark.suites import Suite, SuiteRun
 
@@ -85,7 +85,8 @@ def compare_suite(suite: Suite, journal: Journal, question: Question) -> SuiteCo
 
 def _group(suite: Suite, run: SuiteRun, host: str, axis: str) -> str:
     """Name what all results have in common that are compared with each other."""
-    varied = {name: value for name, value in run.combination.varied.items() if name != axis}
+    # What is no setting, a seed, makes boots of one combination.
+    varied = {name: value for name, value in run.combination.varied.items() if name not in (axis, *NOT_SETTINGS)}
     by_suite = axis in (HALF, "case", *suite.file.vary)
     return " ".join(
         [

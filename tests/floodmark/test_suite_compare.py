@@ -17,6 +17,7 @@ from floodmark.journal import Finished, Journal
 from floodmark.runs import RunFolder
 from floodmark.suite_compare import (
     SuiteComparison,
+    _group,
     compare_suite,
     print_suite_comparison,
     suite_to_json,
@@ -150,3 +151,11 @@ def test_a_wrong_question_is_a_sentence(arguments: list[str], sentence: str) -> 
     assert done.exit_code == 2
     assert sentence in done.output
     assert "Traceback" not in done.output
+
+
+def test_seeds_are_boots_and_no_combinations(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.yml"
+    file.write_text(yaml.safe_dump({"title": "?", "cases": [1], "vary": {"virtual_seed": [1, 2], "somaxconn": [8]},
+                                    "repetitions": 1}))  # fmt: skip
+    suite = resolve_suite(file, GROUPS, {})
+    assert {_group(suite, run, "old", "kernel") for run in suite.runs()} == {"case 1 somaxconn=8"}
