@@ -236,7 +236,9 @@ def _check_virtual(case: Case, parameters: Parameters) -> None:
 def start_state(case: Case, parameters: Parameters, inventory: Mapping[str, Any]) -> str:
     """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
     on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
-    given = {name: str(inventory[name]) for name in role_variables() if name in inventory}
+    # Its packages are for the role testbed to know, and its other variables leave the disk as it is.
+    inputs = role_variables() - role_variables("testbed")
+    given = {name: str(inventory[name]) for name in inputs if name in inventory}
     roles = _digest([ROOT / "roles/virtual", ROOT / "roles/testbed"])
     content = [provisioning_fingerprint(), roles, case.number, case.upstream.model_dump(), on_disk, given]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
