@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from tests.conftest import ROOT, evidence, run
 
 # The same as the study's but for the waiting.
 SHORT = ["-e", "proxy_read_timeout_s=1", "-e", "proxy_connect_timeout_s=1", "-e", "baseline_s=1", "-e", "drain_s=1"]
+
+KERNELS_INVENTORY = ["-i", "inventory/kernels.yml"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +51,16 @@ def snapshot(testbed: Callable[[str], str]) -> Callable[[], str]:
     ]
 
     return lambda: testbed("; ".join(lines))
+
+
+@pytest.fixture(scope="session")
+def virtual_machines() -> Iterator[None]:
+    """Start hosts with kernels of their own; in the end stop the whole testbed, because they would disturb others."""
+    up = run("ansible-playbook", "playbooks/testbed-up.yml", *KERNELS_INVENTORY, timeout_s=600)
+    assert up.returncode == 0, evidence(up)
+    yield
+    down = run("ansible-playbook", "playbooks/testbed-down.yml", *KERNELS_INVENTORY)
+    assert down.returncode == 0, evidence(down)
 
 
 __all__ = ["ROOT", "SHORT", "evidence", "newest_verdict", "play", "run", "snapshot"]

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.testbed.conftest import KERNELS_INVENTORY as INVENTORY
 from tests.testbed.conftest import ROOT, SHORT, evidence, run
 
 KERNELS = {"linux61": "6.1.", "linux612": "6.12."}
-INVENTORY = ["-i", "inventory/kernels.yml"]
 
-pytestmark = pytest.mark.timeout(1200)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kernels() -> Iterator[None]:
-    """Start the hosts; stop the whole testbed afterwards, because they would disturb what else is measured."""
-    up = run("ansible-playbook", "playbooks/testbed-up.yml", *INVENTORY, timeout_s=600)
-    assert up.returncode == 0, evidence(up)
-    yield
-    down = run("ansible-playbook", "playbooks/testbed-down.yml", *INVENTORY)
-    assert down.returncode == 0, evidence(down)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.usefixtures("virtual_machines")]
 
 
 def on_host(host: str, line: str) -> str:

@@ -15,7 +15,8 @@ INVENTORY = ["-i", "inventory/virtual.yml", "--limit", "linux61,localhost"]
 # Windows as short as they may be: what is seen is the same, the figures are not.
 SHORT = ["-e", "virtual_window_ms=4"]
 
-pytestmark = pytest.mark.timeout(1200)
+# The start state is made of a disk that these have provisioned.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.usefixtures("virtual_machines")]
 
 
 def play(*arguments: str) -> tuple[dict[str, Any], str]:
@@ -26,16 +27,6 @@ def play(*arguments: str) -> tuple[dict[str, Any], str]:
 def windows() -> list[tuple[Any, ...]]:
     table = ROOT / "results/latest/linux61/virtual_windows.parquet"
     return list(duckdb.sql(f"FROM '{table}' ORDER BY ALL").fetchall())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def testbed_as_it_was() -> Any:
-    """Leave no virtual machine and no disk, if there was no testbed before."""
-    existed = (ROOT / ".testbed").exists()
-    yield
-    if not existed:
-        down = run("ansible-playbook", "playbooks/testbed-down.yml", "-i", "inventory/virtual.yml")
-        assert down.returncode == 0, evidence(down)
 
 
 def test_a_boot_measures_case_2_and_its_seed_repeats_it_to_the_instruction() -> None:
