@@ -37,8 +37,8 @@ options:
     type: dict
     suboptions:
       disk: {type: path, required: true, description: Image of the root file system.}
-      kernel: {type: path, required: true, description: Image of the kernel.}
-      initramfs: {type: path, required: true, description: Archive with the first program.}
+      kernel: {type: str, default: "", description: Image of the kernel; empty is what the disk boots by itself.}
+      initramfs: {type: str, default: "", description: Archive with the first program.}
       modules: {type: str, default: "", description: Image of a file system with the kernel's modules.}
       accelerator: {type: str, default: auto, choices: [auto, kvm, tcg], description: What runs the guest's code.}
       arguments: {type: str, default: "", description: More arguments of the kernel.}
@@ -90,8 +90,8 @@ def main():
                 "type": "dict",
                 "options": {
                     "disk": {"type": "path", "required": True},
-                    "kernel": {"type": "path", "required": True},
-                    "initramfs": {"type": "path", "required": True},
+                    "kernel": {"type": "str", "default": ""},
+                    "initramfs": {"type": "str", "default": ""},
                     "modules": {"type": "str", "default": ""},
                     "accelerator": {"type": "str", "default": "auto", "choices": ["auto", "kvm", "tcg"]},
                     "arguments": {"type": "str", "default": ""},

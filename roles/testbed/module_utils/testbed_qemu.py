@@ -63,7 +63,7 @@ class VirtualMachine(Host):
 
     Made of:
         disk: image of the root file system.
-        kernel: the kernel's image.
+        kernel: the kernel's image, or empty: the boot loader on the disk has the word.
         initramfs: archive with the first program and its modules.
         modules: image of a file system with the folder RELEASE, or empty.
         accelerator: auto, kvm or tcg.
@@ -79,6 +79,8 @@ class VirtualMachine(Host):
     def make_files(self):
         """Make the disk, unless there is one, and the initramfs with this host's name, address and keys."""
         self.make_disk()
+        if not self.made_of["kernel"]:
+            return  # its disk has them from an earlier boot
         with tempfile.TemporaryDirectory(dir=str(self.folder)) as folder:
             root = Path(folder)
             own = root / "own"
@@ -113,8 +115,10 @@ class VirtualMachine(Host):
             devices += ["-drive", f"file={self.made_of['modules']},if=virtio,format=raw,readonly=on"]
         console = self.folder / "console.log"
         console.unlink(missing_ok=True)
-        arguments = f"{KERNEL_ARGUMENTS} {self.made_of['arguments']}".strip()
-        command = self.command(self.accelerator(), self.folder / "initramfs", arguments, console)
+        command = self.command(self.accelerator(), console)
+        if self.made_of["kernel"]:
+            arguments = f"{KERNEL_ARGUMENTS} {self.made_of['arguments']}".strip()
+            command += self.direct_boot(self.folder / "initramfs", arguments)
         with (self.folder / "qemu.log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, *devices, "-serial", "stdio"],
@@ -123,7 +127,7 @@ class VirtualMachine(Host):
         with process.stdout:
             self.wait_until_ready(process.stdout.fileno(), process, timeout_s)
 
-    def command(self, accelerator, initramfs, arguments, console):
+    def command(self, accelerator, console):
         """Return the start of a command line of QEMU."""
         # TCG walks page tables in software: a fifth level of them would cost at every miss.
         cpu = "host" if accelerator == "kvm" else "max,la57=off"
@@ -133,10 +137,13 @@ class VirtualMachine(Host):
             *("qemu-system-x86_64", "-name", f"guest={self.machine}"),
             *("-machine", "q35", "-accel", options, "-cpu", cpu),
             *("-smp", "1", "-m", str(self.made_of["memory_mb"])),
-            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-            *("-kernel", self.made_of["kernel"], "-initrd", str(initramfs), "-append", arguments),
+            *("-nodefaults", "-no-user-config", "-display", "none"),
             *("-serial", f"file:{console}"),
         ]
+
+    def direct_boot(self, initramfs, arguments):
+        """Return the options of QEMU that start a kernel without a boot loader; it cannot start it a second time."""
+        return ["-no-reboot", "-kernel", self.made_of["kernel"], "-initrd", str(initramfs), "-append", arguments]
 
     def accelerator(self):
         """Return kvm where a kernel really runs under it, else tcg, or what was asked for."""
@@ -150,6 +157,8 @@ class VirtualMachine(Host):
         record = self.testbed.folder / "kvm"
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         if not record.exists() or record.read_text(encoding="ascii").split()[0] != boot_id:
+            if not self.made_of["kernel"]:
+                return False  # there is nothing to try it with
             works = self.boots_and_powers_off("kvm")
             record.write_text(f"{boot_id} {'works' if works else 'fails'}\n", encoding="ascii")
         return record.read_text(encoding="ascii").split()[1] == "works"
@@ -157,7 +166,8 @@ class VirtualMachine(Host):
     def boots_and_powers_off(self, accelerator):
         """Tell whether the kernel runs its first program in time."""
         arguments = f"{KERNEL_ARGUMENTS} rdinit=/power-off"
-        command = self.command(accelerator, self.made_of["initramfs"], arguments, self.folder / "trial.log")
+        command = self.command(accelerator, self.folder / "trial.log")
+        command += self.direct_boot(self.made_of["initramfs"], arguments)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return subprocess.run(command, capture_output=True, timeout=KVM_TRIAL_S, check=False).returncode == 0
         return False
