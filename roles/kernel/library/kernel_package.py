@@ -206,7 +206,7 @@ def main():
     given = module.params
     try:
         if given["file"]:
-            found = {"path": str(Path(given["file"]).resolve()), **read_file(given["file"])}
+            found = {"path": given["file"], **read_file(given["file"])}
         else:
             found = read_named(given["name"], given["target_release"], keep=not module.check_mode)
     except (PackageError, OSError) as error:
