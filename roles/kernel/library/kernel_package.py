@@ -67,6 +67,7 @@ ARCHIVES = Path("/var/cache/apt/archives")
 IMAGE = re.compile(r"\.?/boot/vmlinuz-(.+)")
 # What names of other packages than kernels hold that begin the same is found out by reading them.
 NAME = re.compile(r"linux-image-[a-z0-9.+~-]+")
+LONGEST_VERSION = 512
 
 
 class PackageError(Exception):
@@ -93,22 +94,23 @@ def build_of(image):
         return ""
     start = int.from_bytes(image[0x20E:0x210], "little") + 0x200
     # 6.1.0-56-cloud-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-14)
-    text = image[start : image.index(b"\0", start)].decode("ascii", errors="replace")
-    return text.partition(") ")[2]
+    text = image[start : start + LONGEST_VERSION].partition(b"\0")[0]
+    return text.decode("ascii", errors="replace").partition(") ")[2]
 
 
 def kernel_of(file):
     """Return the release and the image of the kernel in a .deb, or None."""
-    with (
-        subprocess.Popen(
-            ["dpkg-deb", "--fsys-tarfile", file], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as unpack,
-        tarfile.open(fileobj=unpack.stdout, mode="r|") as members,
-    ):
-        for member in members:
-            found = IMAGE.fullmatch(member.name)
-            if found and member.isfile():
-                return found.group(1), members.extractfile(member).read()
+    command = ["dpkg-deb", "--fsys-tarfile", file]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unpack:
+        try:
+            with tarfile.open(fileobj=unpack.stdout, mode="r|") as members:
+                for member in members:
+                    found = IMAGE.fullmatch(member.name)
+                    if found and member.isfile():
+                        return found.group(1), members.extractfile(member).read()
+        except tarfile.TarError as error:
+            unpack.stdout.close()  # whoever still writes there would not end
+            raise PackageError(unpack.stderr.read().decode(errors="replace").strip() or str(error)) from None
     return None
 
 
@@ -123,7 +125,7 @@ def read_file(file):
         control = output("dpkg-deb", "--show", "--showformat=${Package}|${Version}|${Architecture}|${Depends}", file)
         name, version, architecture, depends = control.split("|", 3)
         kernel = kernel_of(file)
-    except (PackageError, tarfile.TarError) as error:
+    except PackageError as error:
         raise PackageError(f"{file} cannot be read as a package: {error}") from None
     if kernel is None:
         # Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)
