@@ -35,7 +35,7 @@ testbed-down: $(VENV)/run.stamp ## stop the testbed and remove all that it left 
 	@ansible-playbook playbooks/testbed-down.yml $(ARGS)
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## everything: lint, unit tests, all cases on the testbed
+test: $(VENV)/dev.stamp ## lint, unit tests, all cases on the testbed
 	@scripts/need testbed
 	@$(MAKE) -j2 --output-sync=target lint test-fast
 	@$(MAKE) test-testbed
@@ -47,7 +47,12 @@ test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
 .PHONY: test-testbed
 test-testbed: $(VENV)/dev.stamp ## the real runs on the testbed alone
 	@scripts/need testbed
-	@pytest -m testbed $(ARGS)
+	@pytest -m 'testbed and not slow' $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(VENV)/dev.stamp ## a kernel is installed on hosts that boot from their own disk: a quarter of an hour
+	@scripts/need qemu
+	@pytest -m slow $(ARGS)
 
 .PHONY: bench-collector
 bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, beside other ways to look

@@ -220,6 +220,7 @@ def test_a_package_without_a_kernel_is_refused(nobody: list[str], tmp_path: Path
 # --- on the host ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_container_and_a_kernel_for_another_machine_are_refused_and_nothing_changes(
     hosts: list[str], real1: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_container_and_a_kernel_for_another_machine_are_refused_and_nothing_ch
     assert real1("grub-editenv list; ls /etc/default/grub.d /boot; cat /proc/sys/kernel/random/boot_id") == before
 
 
+@pytest.mark.slow
 def test_a_package_from_the_control_node_is_installed_booted_and_kept(
     hosts: list[str], real1: Callable[[str], str], newer: Kernel
 ) -> None:
@@ -261,6 +263,7 @@ def test_a_package_from_the_control_node_is_installed_booted_and_kept(
     assert "changed=0" in again.stdout, evidence(again)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_panics_costs_one_boot_and_the_host_comes_back_with_the_one_before(
     hosts: list[str], real1: Callable[[str], str], newer: Kernel, tmp_path: Path
 ) -> None:
