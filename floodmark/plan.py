@@ -215,6 +215,11 @@ def _check_virtual_host(host: str, variables: Mapping[str, Any], *, of_testbed: 
             f"host {host}: testbed_clock=virtual counts the instructions of an emulated processor, and "
             "testbed_accelerator=kvm runs them on the real one: leave it out, or take testbed_clock: host."
         )
+    if variables.get("testbed_kernel") == "disk":
+        raise FloodmarkError(
+            f"host {host}: testbed_clock=virtual boots the same disk with each kernel, and testbed_kernel=disk is the "
+            "kernel on the disk: name a version (testbed_kernel: '6.1') or an image (testbed_kernel_image)."
+        )
 
 
 def _check_virtual(case: Case, parameters: Parameters) -> None:
