@@ -50,7 +50,7 @@ test-testbed: $(VENV)/dev.stamp ## the real runs on the testbed alone
 	@pytest -m 'testbed and not slow' $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(VENV)/dev.stamp ## a kernel is installed on hosts that boot from their own disk: a quarter of an hour
+test-slow: $(VENV)/dev.stamp ## traces on other kernels, and a kernel is installed and booted: half an hour
 	@scripts/need qemu
 	@pytest -m slow $(ARGS)
 

@@ -27,14 +27,14 @@ def on_host(host: str, line: str) -> str:
     return done.stdout
 
 
-def play_on_all(*arguments: str, unseen: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Run a case on all kernels at a time, with the trace; return host -> verdict.
+def play_on_all(*arguments: str, trace: bool = True, unseen: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Run a case on all kernels at a time; return host -> verdict.
 
     Every verdict is valid, and all expectations hold but those that cannot be seen.
     """
     done = run(
-        "ansible-playbook", "run-case.yml", *INVENTORY, *SHORT, "-e", "trace=true", "-e", "run_serial=2", *arguments,
-        timeout_s=900,
+        "ansible-playbook", "run-case.yml", *INVENTORY, *SHORT, "-e", f"trace={str(trace).lower()}", "-e", "run_serial=2",
+        *arguments, timeout_s=900,
     )  # fmt: skip
     shown = run("floodmark", "show", "--json")
     verdicts = {verdict["host"]: verdict for verdict in json.loads(shown.stdout)}
@@ -55,6 +55,20 @@ def assert_trace_and_samples_agree(metrics: dict[str, Any]) -> None:
     assert metrics["waits_area_conn_s"] == pytest.approx(metrics["queue_area_conn_s"], abs=tolerance), metrics
 
 
+def test_each_kernel_fills_its_queue_to_one_more_than_the_limit() -> None:
+    for verdict in play_on_all("-e", "case=2", trace=False).values():
+        metrics = verdict["metrics"]
+        assert (metrics["accept_queue_max"], metrics["queue_limit"]) == (9, 8)
+        assert metrics["dead_in_queue_last"] == 9, "nginx has given up, and the slots remain used"
+
+
+def test_the_configuration_of_each_kernel_is_recorded() -> None:
+    done = run("floodmark", "diff", "latest:linux61", "latest:linux612", "--json")
+    options = {name for name in json.loads(done.stdout) if name.startswith("kernel_config.CONFIG_")}
+    assert 10 < len(options) < 1000, evidence(done)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["unix", "tcp"])
 def test_what_nobody_accepts_is_seen_waiting_and_then_dead(transport: str) -> None:
     for verdict in play_on_all("-e", "case=2", "-e", f"transport={transport}").values():
@@ -65,6 +79,7 @@ def test_what_nobody_accepts_is_seen_waiting_and_then_dead(transport: str) -> No
         assert_trace_and_samples_agree(metrics)
 
 
+@pytest.mark.slow
 def test_every_connection_that_is_accepted_is_traced() -> None:
     sustained = ["-e", "load_shape=sustained", "-e", "duration_s=3", "-e", "users=6"]
     for verdict in play_on_all("-e", "case=1", *sustained).values():
@@ -75,6 +90,7 @@ def test_every_connection_that_is_accepted_is_traced() -> None:
         assert_trace_and_samples_agree(metrics)
 
 
+@pytest.mark.slow
 def test_a_kernel_without_unix_diag_is_counted_in_proc_and_the_verdict_says_so() -> None:
     for host in KERNELS:
         on_host(host, "echo install unix_diag /bin/false >/etc/modprobe.d/without.conf; rmmod unix_diag || true")
@@ -87,12 +103,6 @@ def test_a_kernel_without_unix_diag_is_counted_in_proc_and_the_verdict_says_so()
     finally:
         for host in KERNELS:
             on_host(host, "rm /etc/modprobe.d/without.conf")
-
-
-def test_the_configuration_of_each_kernel_is_recorded() -> None:
-    done = run("floodmark", "diff", "latest:linux61", "latest:linux612", "--json")
-    options = {name for name in json.loads(done.stdout) if name.startswith("kernel_config.CONFIG_")}
-    assert 10 < len(options) < 1000, evidence(done)
 
 
 def test_a_kernel_of_ones_own_boots_by_its_path_and_one_that_finds_no_disk_says_so(tmp_path: Path) -> None:
