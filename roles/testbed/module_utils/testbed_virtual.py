@@ -131,6 +131,8 @@ class VirtualTime(VirtualMachine):
         disks = [(self.start_state.disk, "off"), (scratch / "results", "on")]
         if self.made_of["modules"]:
             disks.append((Path(self.made_of["modules"]), "off"))
+        # A boot whose control process was killed is of no use to anybody.
+        yield from ("setpriv", "--pdeathsig", "KILL")
         yield from ("qemu-system-x86_64", "-name", f"guest={self.machine}")
         yield from ("-machine", FIXED["machine"], "-accel", "tcg,tb-size=128", "-cpu", FIXED["cpu"])
         yield from ("-smp", str(FIXED["cpus"]), "-m", f"{self.made_of['memory_mb']}M,{MEMORY_SLOTS}")
