@@ -33,7 +33,7 @@ def play_on_all(*arguments: str, trace: bool = True, unseen: Sequence[str] = ())
     Every verdict is valid, and all expectations hold but those that cannot be seen.
     """
     done = run(
-        "ansible-playbook", "run-case.yml", *INVENTORY, *SHORT, "-e", f"trace={str(trace).lower()}", "-e", "run_serial=2",
+        "ansible-playbook", "run-case.yml", *INVENTORY, *SHORT, "-e", "run_serial=2", "-e", f"trace={trace}",
         *arguments, timeout_s=900,
     )  # fmt: skip
     shown = run("floodmark", "show", "--json")
