@@ -24,16 +24,17 @@ from ansible.module_utils.testbed_qemu import KERNEL_ARGUMENTS, VirtualMachine, 
 # What must be the same wherever and whenever a guest boots, so that it does the same.
 FIXED = {
     "machine": "q35,nvdimm=on",
-    # Its random numbers would be the control node's.
-    "cpu": "max,la57=off,rdrand=off,rdseed=off",
+    # Its random numbers would be the control node's. A string instruction counts once for each repetition, so that of
+    # two kernels the one that clears memory by it would have the longer path: both use loops here (erms, fsrm, rep_good).
+    "cpu": "max,la57=off,rdrand=off,rdseed=off,erms=off,fsrm=off",
     "cpus": 1,
     "icount": "shift=0,sleep=off,align=off",
     "rtc": "base=2026-01-01T00:00:00,clock=vm",
     # hpet: 10 ns a step, and nothing to calibrate. No layout and no hash of Python's is left to chance, no timer
     # of systemd's goes off.
     "kernel_arguments": (
-        "clocksource=hpet nokaslr norandmaps random.trust_cpu=off systemd.unit=floodmark-virtual.target "
-        "systemd.mask=timers.target systemd.setenv=PYTHONHASHSEED=0"
+        "clocksource=hpet clearcpuid=rep_good nokaslr norandmaps random.trust_cpu=off "
+        "systemd.unit=floodmark-virtual.target systemd.mask=timers.target systemd.setenv=PYTHONHASHSEED=0"
     ),
 }
 # Room for the results; what is not written takes none.
