@@ -24,8 +24,8 @@ from ansible.module_utils.testbed_qemu import KERNEL_ARGUMENTS, VirtualMachine, 
 # What must be the same wherever and whenever a guest boots, so that it does the same.
 FIXED = {
     "machine": "q35,nvdimm=on",
-    # Its random numbers would be the control node's. A string instruction counts once for each repetition, so that of
-    # two kernels the one that clears memory by it would have the longer path: both use loops here (erms, fsrm, rep_good).
+    # Its random numbers would be the control node's. A string instruction counts once for each repetition, so a kernel
+    # that clears memory by it would have the longer path: here all use loops (erms, fsrm, and rep_good below).
     "cpu": "max,la57=off,rdrand=off,rdseed=off,erms=off,fsrm=off",
     "cpus": 1,
     "icount": "shift=0,sleep=off,align=off",
