@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import resource
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -67,6 +68,20 @@ def test_what_was_not_refused_is_no_refusal(made: Make, upstream: Path) -> None:
     upstream.unlink()
     with pytest.raises(workloads.WorkloadError, match="gave ENOENT, not EAGAIN"):
         operation()
+
+
+def test_of_a_crowd_some_sockets_stay_open() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    stay = workloads.crowd()
+    try:
+        of_each = [sum(one.family == family for one in stay) for family in (socket.AF_UNIX, socket.AF_INET)]
+        assert of_each == [2 * 250, 2 * 63]
+        assert len([*Path("/proc/self/fd").iterdir()]) == before + len(stay)
+    finally:
+        for one in stay:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_window_begins_and_ends_at_a_tick() -> None:
