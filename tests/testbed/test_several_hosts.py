@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.conftest import environment
-from tests.testbed.conftest import ROOT, SHORT, run
+from tests.testbed.conftest import ROOT, SHORT, evidence, run
 from tests.testbed.test_promises import pid_of_the_container
 
 # In the order of their turns; nobody listens on that port.
@@ -57,7 +57,7 @@ def test_a_host_that_is_lost_costs_its_own_results_alone(tmp_path: Path) -> None
     table = said.rpartition("verdict")[2]
     assert table.count("INVALID") == 2, said
     up = run("ansible-playbook", "playbooks/testbed-up.yml", "-i", "inventory/testbed.yml", "-i", str(inventory))
-    assert up.returncode == 0, "both are there for the next test"
+    assert up.returncode == 0, f"both are there for the next test: {evidence(up)}"
 
 
 def _new_run(before: set[Path], file: str) -> list[Path]:

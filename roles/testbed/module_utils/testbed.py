@@ -22,6 +22,7 @@ from pathlib import Path
 BENCHMARK_NETWORK = ipaddress.ip_network("198.18.0.0/15")
 PREFIX_LENGTH = 24
 STOP_TIMEOUT_S = 10
+ASK_AGAIN_S = 0.2
 # The machine name on the command line of a container and of a virtual machine.
 MACHINE_OPTIONS = ("--machine=", "guest=")
 LAST_OF_CONSOLE = 2000
@@ -212,6 +213,11 @@ class Host:
         """The name of its end on the bridge."""
         return "fm{}-{}".format(self.testbed.id, self.address.rpartition(".")[2])
 
+    @property
+    def mac_address(self):
+        """The hardware address of its interface: the same at every boot, or who remembers another asks it in vain."""
+        return "52:54:00:" + ":".join(f"{part:02x}" for part in ipaddress.ip_address(self.address).packed[1:])
+
     def pid(self):
         """Return the process of the host, whoever started it, or None."""
         return running_machines().get(self.machine)
@@ -298,14 +304,16 @@ class Host:
         said = b""
         ended = os.pidfd_open(process.pid)
         try:
-            while time.monotonic() < deadline:
-                readable, _, _ = select.select([ready_fd, ended], [], [], deadline - time.monotonic())
+            while (left_s := deadline - time.monotonic()) > 0:
+                is_up = b"READY=1" in said
+                if is_up and self.answers():
+                    return
+                # Its systemd says one time that it is up; the network may take longer, and does not say so.
+                readable, _, _ = select.select([ready_fd, ended], [], [], ASK_AGAIN_S if is_up else left_s)
                 if ended in readable:
                     raise HostError(f"host {self.name} did not boot; its console says:\n{self.console()}")
                 if ready_fd in readable:
                     said += os.read(ready_fd, 4096)
-                    if b"READY=1" in said and self.answers():
-                        return
         finally:
             os.close(ended)
         self.stop()

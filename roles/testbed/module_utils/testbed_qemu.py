@@ -6,7 +6,6 @@ for disk and network, sets the address, mounts the root and lays this host's own
 
 import contextlib
 import gzip
-import ipaddress
 import os
 import stat
 import subprocess
@@ -104,11 +103,10 @@ class VirtualMachine(Host):
 
     def boot(self, timeout_s):
         """Start the machine and wait until its systemd says that it is up."""
-        mac = "52:54:00:" + ":".join(f"{part:02x}" for part in ipaddress.ip_address(self.address).packed[1:])
         devices = [
             *("-drive", f"file={self.folder}/disk.qcow2,if=virtio,format=qcow2,cache=unsafe"),
             *("-netdev", f"tap,id=net,ifname={self.interface},script=no,downscript=no"),
-            *("-device", f"virtio-net-pci,netdev=net,mac={mac}"),
+            *("-device", f"virtio-net-pci,netdev=net,mac={self.mac_address}"),
             *("-device", "virtio-rng-pci"),
         ]
         if self.made_of["modules"]:
