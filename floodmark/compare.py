@@ -53,6 +53,21 @@ FOLLOWS = {
 # --- what is compared ---------------------------------------------------------------------------
 
 
+class Verdict(StrEnum):
+    """What a comparison of one metric says."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    LESS = "less"
+    MORE = "more"
+    EQUIVALENT = "equivalent"
+    NOT_ENOUGH = "not enough runs"
+
+
+# Of these a shift is a matter of speed; of another unit, instructions say, it is only less or more.
+UNITS_OF_SPEED = ("s", "ms", "1/s")
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number of a run that is compared.
@@ -69,6 +84,11 @@ class Metric:
     meaning: str
     better: Literal["lower", "higher"] = "lower"
 
+    @property
+    def words(self) -> tuple[Verdict, Verdict]:
+        """What the better and the worse of two values are called."""
+        return (Verdict.FASTER, Verdict.SLOWER) if self.unit in UNITS_OF_SPEED else (Verdict.LESS, Verdict.MORE)
+
 
 # Declared before anything is measured: every one of them that was measured is tested, and p is corrected for all.
 METRICS = (
@@ -83,15 +103,6 @@ METRICS = (
     *(Metric(one.metric, one.unit, one.meaning) for one in WORKLOADS.values()),
     Metric("requests_per_s", "1/s", "requests of a sustained flood", "higher"),
 )
-
-
-class Verdict(StrEnum):
-    """What a comparison of one metric says."""
-
-    FASTER = "faster"
-    SLOWER = "slower"
-    EQUIVALENT = "equivalent"
-    NOT_ENOUGH = "not enough runs"
 
 
 class Sameness(StrEnum):
@@ -682,7 +693,8 @@ def _verdict(
         return Verdict.EQUIVALENT
     if p_holm > ALPHA:
         return Verdict.NOT_ENOUGH
-    return Verdict.FASTER if (shift < 0) == (metric.better == "lower") else Verdict.SLOWER
+    better, worse = metric.words
+    return better if (shift < 0) == (metric.better == "lower") else worse
 
 
 def _pooled_spread(a: stats.Numbers, b: stats.Numbers) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -38,12 +39,15 @@ from floodmark.show import BAD, GOOD, UNCLEAR, table_of
 COLOURS = {
     Verdict.FASTER: GOOD,
     Verdict.SLOWER: BAD,
+    Verdict.LESS: GOOD,
+    Verdict.MORE: BAD,
     Verdict.EQUIVALENT: "cyan",
     Verdict.NOT_ENOUGH: UNCLEAR,
     Sameness.SAME: GOOD,
     Sameness.DIFFERENT: BAD,
     Sameness.VARIES: UNCLEAR,
 }
+MOST_DECIMALS = 3
 # A table row: its cells as text, and the colour of the last one.
 Row = tuple[list[str], str]
 
@@ -83,12 +87,16 @@ def summary_text(summary: Summary) -> str:
 
 def shift_text(effect: Effect, baseline_median: float) -> str:
     """Return the shift with its interval: in per cent of the baseline, or in the metric's unit where that is 0."""
+    bounds = [] if effect.low is None or effect.high is None else [effect.low, effect.high]
+    # So many decimals that the interval is seen to have a width.
+    width = (bounds[1] - bounds[0]) / abs(baseline_median) * 100 if bounds and baseline_median else 0
+    decimals = min(max(1, -math.floor(math.log10(width))), MOST_DECIMALS) if width else 1
 
     def relative(value: float) -> str:
-        return f"{value / baseline_median * 100:+.1f}" if baseline_median else f"{value:+.4g}"
+        return f"{value / baseline_median * 100:+z.{decimals}f}" if baseline_median else f"{value:+.4g}"
 
     unit = " %" if baseline_median else ""
-    interval = "" if effect.low is None or effect.high is None else f" ({relative(effect.low)}…{relative(effect.high)})"
+    interval = f" ({'…'.join(map(relative, bounds))})" if bounds else ""
     return f"{relative(effect.shift)}{unit}{interval}"
 
 
@@ -160,7 +168,7 @@ def _behaviour_rows(behaviour: Behaviour, baseline: str) -> Iterator[Row]:
 
 def _metric_rows(result: MetricResult, comparison: Comparison) -> Iterator[Row]:
     metric = result.metric
-    yield [f"**{metric.name}**", "", f"in {metric.unit}", "", f"{metric.better} is faster"], "dim"
+    yield [f"**{metric.name}**", "", f"in {metric.unit}", "", f"{metric.better} is better"], "dim"
     for value in comparison.arms:
         summary = result.summaries.get(value)
         if summary is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,11 @@ def table_of(*columns: str | tuple[str, str]) -> Table:
         name, justify = column if isinstance(column, tuple) else (column, "left")
         table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     return table
+
+
+def at_underscores(name: str, width: int) -> str:
+    """Break a long name into lines; a table would break it anywhere."""
+    return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), width))
 
 
 def _number(value: Any) -> str:

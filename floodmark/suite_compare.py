@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from textwrap import indent
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
@@ -27,7 +29,7 @@ from floodmark.compare_formats import (
 from floodmark.errors import CompareError
 from floodmark.journal import Journal
 from floodmark.records import NOT_SETTINGS, Record, read_records
-from floodmark.show import BAD, GOOD, table_of
+from floodmark.show import BAD, GOOD, at_underscores, table_of
 from floodmark.suites import Suite, SuiteRun
 
 # The axis of an A/A comparison, which no host records: the suite has drawn it.
@@ -180,8 +182,13 @@ def print_suite_comparison(console: Console, done: SuiteComparison) -> None:
         table = table_of(*columns)
         for cells, colour in _all_rows(done, rows, len(columns)):
             title = cells[0].startswith("**")
-            first = Text(cells[0].strip("*"), "bold") if title else Text(f"  {cells[0]}")
+            name = at_underscores(cells[0].strip("*"), console.width // 4)
+            first = Text(name, "bold") if title else Text(indent(name, "  "))
             table.add_row(first, *map(escape, cells[1:-1]), Text(cells[-1], colour))
+        # Names have no blanks to break at, so they get their width first.
+        table.columns[0].width = max(
+            cell_len(line) for cell in table.columns[0].cells for line in str(cell).splitlines()
+        )
         console.print(table)
     console.print(f"[dim]{escape(legend(next(iter(done.groups.values()))))}[/]", highlight=False)
 

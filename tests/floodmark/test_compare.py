@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from floodmark.cli import main
-from floodmark.compare import METRICS, Metric, Question, Sameness, Verdict, compare_runs, effect_of
-from floodmark.compare_formats import FORMATS, print_comparison
+from floodmark.compare import METRICS, Effect, Metric, Question, Sameness, Verdict, compare_runs, effect_of
+from floodmark.compare_formats import FORMATS, print_comparison, shift_text
 from floodmark.errors import CompareError
 from tests.floodmark.made_up_runs import MadeUpRuns
 
@@ -74,6 +74,29 @@ def test_more_is_faster_where_more_is_better() -> None:
     metric = Metric("x", "1/s", "", "higher")
     assert effect_of(fewer, more, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.FASTER
     assert effect_of(more, fewer, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.SLOWER
+
+
+def test_fewer_instructions_are_less_and_not_faster() -> None:
+    fewer, more = np.array(FAST), np.array(SLOW)
+    metric = Metric("x", "instructions", "")
+    assert effect_of(more, fewer, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.LESS
+    assert effect_of(fewer, more, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.MORE
+
+
+@pytest.mark.parametrize(
+    ("shift", "low", "high", "said"),
+    [
+        (-2.48, -2.494, -2.46, "-2.48 % (-2.49…-2.46)"),
+        (-0.004, -0.02, 0.3, "+0.0 % (+0.0…+0.3)"),
+        (0.01, -0.0002, 0.0101, "+0.01 % (+0.00…+0.01)"),
+        (5.0, 5.0, 5.0, "+5.0 % (+5.0…+5.0)"),
+        (5.0, None, None, "+5.0 %"),
+    ],
+)
+def test_a_shift_has_so_many_decimals_that_its_interval_has_a_width(
+    shift: float, low: float | None, high: float | None, said: str
+) -> None:
+    assert shift_text(Effect(shift, low, high, 1, 0.5, 0.5, Verdict.NOT_ENOUGH), 100) == said
 
 
 def test_three_against_three_is_never_enough_however_far_apart(made: MadeUpRuns) -> None:
