@@ -31,6 +31,7 @@ from floodmark.cases import (
 from floodmark.errors import FloodmarkError, SuiteError, did_you_mean
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
 from floodmark.plan import hosts_of_a_run, inventory_parameters
+from floodmark.records import NOT_SETTINGS
 
 SUITES = ROOT / "suites"
 # Halves of the repetitions, alike in everything: what differs between them is what chance does (A/A).
@@ -76,7 +77,15 @@ class Combination:
     @property
     def name(self) -> str:
         """What it is called: `case2-transport=tcp`."""
-        return "-".join([f"case{self.case.number}", *(f"{name}={_text(value)}" for name, value in self.varied.items())])
+        return self._named(self.varied)
+
+    @property
+    def settings(self) -> str:
+        """The same without a seed: combinations that differ in nothing else are repetitions of each other."""
+        return self._named({name: value for name, value in self.varied.items() if name not in NOT_SETTINGS})
+
+    def _named(self, varied: Mapping[str, Any]) -> str:
+        return "-".join([f"case{self.case.number}", *(f"{name}={_text(value)}" for name, value in varied.items())])
 
 
 @dataclass(frozen=True)
@@ -140,9 +149,10 @@ class Suite:
                 )
 
     def _alternate(self, two: tuple[str, str], block: int, combination: Combination) -> str:
-        """Give each of two consecutive blocks one of two values; a coin says which comes first."""
-        pair, second = divmod(block - 1, 2)
-        coin = self._random(*two, pair, combination.name).randrange(2)
+        """Give each of two repetitions that follow each other one of two values; a coin says which comes first."""
+        repeated = [one.name for one in self.combinations if one.settings == combination.settings]
+        pair, second = divmod((block - 1) * len(repeated) + repeated.index(combination.name), 2)
+        coin = self._random(*two, pair, combination.settings).randrange(2)
         return two[coin ^ second]
 
     def _random(self, *purpose: object) -> random.Random:

@@ -72,6 +72,12 @@ def test_of_two_consecutive_blocks_a_combination_is_once_in_each_half_and_once_i
     assert {what for _, _, what in pairs} == {"a1", "a2", "inventory", "reverse_inventory"}
 
 
+def test_of_ten_seeds_in_one_block_each_half_has_five(make: Any) -> None:
+    suite = make(cases=[1, 2], vary={"virtual_seed": list(range(1, 11))}, repetitions=1)
+    halves = Counter((run.combination.case.number, run.half) for run in suite.runs())
+    assert halves == {(1, "a1"): 5, (1, "a2"): 5, (2, "a1"): 5, (2, "a2"): 5}
+
+
 def test_half_and_order_of_hosts_are_drawn_apart(make: Any) -> None:
     together = Counter((run.half, run.host_order) for run in make().runs())
     assert len(together) == 4
