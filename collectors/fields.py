@@ -9,13 +9,14 @@ History of FORMAT_VERSION, raised when a column changes its meaning, name or uni
     2  accept_queue.via; unix_states.all_*; upstream_conns.waiting_*; process.sockets; agent has a row for each reading
     3  queue_waits
     4  virtual_windows, of runs in virtual time
+    5  requests.generator, intended_ns, connected_ns, first_byte_ns; a file of requests for each process
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -315,8 +316,18 @@ REQUESTS = Table(
     "requests",
     "Every request of the flood as the client saw it. Times are on the proxy host's monotonic clock.",
     (
+        Field("generator", "integer", "", "Which process of the flood sent it, from 0.", "floodmark/loadgen"),
         Field("id", "text", "", "Sent as X-Floodmark-Id, so that nginx logs it too.", "floodmark/loadgen"),
+        Field("intended_ns", "integer", "ns", "When the load shape wanted it to start.", "floodmark/loadgen"),
         Field("start_ns", "integer", "ns", "Just before the client connects.", "floodmark/loadgen"),
+        Field(
+            "connected_ns",
+            "integer",
+            "ns",
+            "The connection stood; empty when it never did, or was there from an earlier request.",
+            "floodmark/loadgen",
+        ),
+        Field("first_byte_ns", "integer", "ns", "The first byte of the answer was read.", "floodmark/loadgen"),
         Field("end_ns", "integer", "ns", "The last byte was read, or the error came.", "floodmark/loadgen"),
         Field("status", "integer", "", "HTTP status; empty when no status line came.", "floodmark/loadgen"),
         Field(

@@ -23,7 +23,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/<host>/verdict.json      validity, expectations, claims and key figures
 <run>/<host>/raw/host.tar.gz   what the host wrote, untouched
 <run>/<host>/raw/console.log   in virtual time: the serial log; virtual.json beside it says what was fixed
-<run>/load/<host>/             requests.csv, load.json, and Locust's own statistics, report and log
+<run>/load/<host>/             requests.N.csv, load.N.json of process N, and Locust's own statistics, report and log
 ```
 
 `suites/` has the journals of suites (docs/suites.md).

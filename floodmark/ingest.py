@@ -50,15 +50,15 @@ class Ingested:
     Attributes:
         database: holds the tables under their names.
         host: content of host.json.
-        load: content of load.json.
+        generators: what each process of the flood wrote about itself.
         phases: when the flood was.
-        clock: the offset that the requests were moved by.
+        clock: the offset that the requests were moved by; of several generators the least certain one.
         losses: sentences about what could not be read.
     """
 
     database: duckdb.DuckDBPyConnection
     host: dict[str, Any]
-    load: dict[str, Any]
+    generators: list[dict[str, Any]]
     phases: Phases
     clock: ClockOffset
     losses: list[str]
@@ -89,24 +89,22 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
         raw = Path(name)
         extract_archive(folder.archive, raw)
         host = read_object(raw / "host.json", folder.archive)
-        load_folder = run.load(folder.name)
-        load = read_object(load_folder / "load.json", load_folder)
         for table in SOURCES:
             losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
         if (raw / f"{QUEUE_WAITS.name}.csv").exists():  # only with trace=true
             losses.extend(_load_csv(database, QUEUE_WAITS, raw / f"{QUEUE_WAITS.name}.csv"))
-        losses.extend(_load_csv(database, REQUESTS, load_folder / "requests.csv"))
+        generators = _load_flood(database, run.load(folder.name), losses)
         wall_ns = host["clocks"]["wall_minus_monotonic_ns"]
         losses.extend(_load_access_log(database, raw / "nginx-access.log", wall_ns))
         _load_error_log(database, raw / "nginx-error.log", wall_ns, host["clocks"].get("utc_offset_s", 0))
-    clock = _place_requests(database, wall_ns, load["wall_minus_monotonic_ns"])
+    clock = max((_place_requests(database, wall_ns, one) for one in generators), key=lambda one: one.error_ns or 0)
     phases = _divide(database)
     for table in TABLES.values():
         database.execute(
             f"COPY {table.name} TO '{_quoted(folder.table(table.name))}' (FORMAT parquet, COMPRESSION zstd)"
         )
     folder.description.write_text(json.dumps(host, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return Ingested(database, host, load, phases, clock, losses)
+    return Ingested(database, host, generators, phases, clock, losses)
 
 
 def _quoted(path: Path) -> str:
@@ -171,6 +169,27 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
         f"quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
     )
     return losses
+
+
+def _load_flood(database: duckdb.DuckDBPyConnection, folder: Path, losses: list[str]) -> list[dict[str, Any]]:
+    """Load the requests of all processes of a flood, and return what each has written about itself.
+
+    Raises:
+        RunError: none of them came to an end.
+    """
+    generators = [read_object(path, folder) for path in sorted(folder.glob("load.*.json"))]
+    if not generators:
+        raise RunError(f"{folder} has no load.*.json: the flood was ended before it could say what it had done.")
+    there = {one["generator"] for one in generators}
+    missing = sorted(set(range(max(one["generators"] for one in generators))) - there)
+    if missing:
+        losses.append(
+            f"{len(missing)} of {len(missing) + len(there)} processes of the flood were lost, number "
+            f"{', '.join(map(str, missing))}: what they sent is not known; {folder}/locust.log may say why"
+        )
+    for number in sorted(there):
+        losses.extend(_load_csv(database, REQUESTS, folder / f"requests.{number}.csv"))
+    return generators
 
 
 def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int) -> list[str]:
@@ -272,8 +291,8 @@ def _insert(database: duckdb.DuckDBPyConnection, table: Table, rows: list[tuple[
     _load_csv(database, table, path)
 
 
-def _place_requests(database: duckdb.DuckDBPyConnection, host_wall_ns: int, generator_wall_ns: int) -> ClockOffset:
-    """Move the requests to the host's monotonic clock; return by how much the two wall clocks differ.
+def _place_requests(database: duckdb.DuckDBPyConnection, host_wall_ns: int, generator: dict[str, Any]) -> ClockOffset:
+    """Move one generator's requests to the host's monotonic clock; return by how much the two wall clocks differ.
 
     Each request that nginx logged gives four times, as in NTP: sent and ended by the generator's clock, begun
     and logged by the host's. nginx cannot begin before the client has sent, nor log long after the client has
@@ -282,22 +301,25 @@ def _place_requests(database: duckdb.DuckDBPyConnection, host_wall_ns: int, gene
 
     Source: RFC 5905 section 8
     """
+    number, generator_wall_ns = generator["generator"], generator["wall_minus_monotonic_ns"]
     row = database.execute(
         """
         WITH enclosed AS (
             SELECT access.end_ns + $host AS logged, access.end_ns + $host - CAST(request_s * 1e9 AS BIGINT) AS begun,
                    start_ns + $generator AS sent, requests.end_ns + $generator AS ended
             FROM requests JOIN nginx_access access USING (id)
+            WHERE generator = $number
         )
         SELECT CAST(((begun - sent) + (logged - ended)) / 2 AS BIGINT),
                CAST(greatest((ended - sent) - (logged - begun), 0) / 2 + 2000000 AS BIGINT) AS error
         FROM enclosed ORDER BY error LIMIT 1
         """,
-        {"host": host_wall_ns, "generator": generator_wall_ns},
+        {"host": host_wall_ns, "generator": generator_wall_ns, "number": number},
     ).fetchone()
     clock = ClockOffset(0, None) if row is None else ClockOffset(0 if abs(row[0]) <= row[1] else row[0], row[1])
     shift = generator_wall_ns + clock.offset_ns - host_wall_ns
-    database.execute("UPDATE requests SET start_ns = start_ns + ?, end_ns = end_ns + ?", [shift, shift])
+    moved = ", ".join(f"{field.name} = {field.name} + $shift" for field in REQUESTS.fields if field.unit == "ns")
+    database.execute(f"UPDATE requests SET {moved} WHERE generator = $number", {"shift": shift, "number": number})
     return clock
 
 

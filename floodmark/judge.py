@@ -14,16 +14,18 @@ Values and conditions are SQL from the case files. They see the tables of the re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
+from pydantic import ValidationError
 
 from collectors.fields import LOGS, QUEUE_WAITS, SOURCES, TABLES
 from collectors.trace import STILL_WAITING
 from floodmark.cases import Case, Claim, Expectation, Observation
 from floodmark.errors import CaseError, RunError
 from floodmark.ingest import PHASES, Ingested, create_tables, ingest
+from floodmark.loadgen.arrivals import planned
 from floodmark.metrics import key_figures, plain, scalar
 from floodmark.parameters import Parameters
 from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
@@ -35,7 +37,9 @@ SLOTS_NOT_FOR_CLIENTS = 2
 SATURATED_SHARE = 0.9
 SATURATED_AFTER_S = 5.0
 # The study's loop of curls is no more regular than this.
-GENERATOR_LATE_S = 0.1
+GENERATOR_LATE_MS = 100
+# An open flood is its times: with so much lateness it is another one.
+OPEN_LATE_P99_MS = 10
 # Where an agent stops being a bystander, and where its record gets holes.
 AGENT_CPU_SHARE = 0.15
 AGENT_LOST_SHARE = 0.001
@@ -45,14 +49,24 @@ AGENT_LOST_SHARE = 0.001
 
 
 def create_views(
-    database: duckdb.DuckDBPyConnection, parameters: Parameters, listeners: list[dict[str, Any] | None]
+    database: duckdb.DuckDBPyConnection,
+    parameters: Parameters,
+    listeners: list[dict[str, Any] | None],
+    generators: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Create the views that case files may use beside the tables."""
+    """Create the views that case files may use beside the tables.
+
+    Args:
+        database: where.
+        parameters: of the run.
+        listeners: what the kernel says of the accept queues.
+        generators: what each process of the flood wrote about itself.
+    """
     database.execute("CREATE TABLE listeners (name VARCHAR, owner VARCHAR, limit_conns BIGINT)")
     for one in listeners:
         if one is not None:
             database.execute("INSERT INTO listeners VALUES (?, ?, ?)", [one["name"], one["owner"], one["limit_conns"]])
-    values = parameters.model_dump()
+    values = {**parameters.model_dump(), **_plan_of_the_flood(parameters, generators)}
     columns = ", ".join(f"${name} AS {name}" for name in values)
     database.execute(
         f"""
@@ -70,6 +84,21 @@ def create_views(
         database.execute(
             f"CREATE VIEW {name}_queue AS SELECT * FROM accept_queue WHERE listener = '{name}' AND reason IS NULL"
         )
+
+
+def _plan_of_the_flood(parameters: Parameters, generators: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how many requests an open flood was to send, and in what time; None of one that depends on answers."""
+    dropped = sum(one["dropped"] for one in generators)
+    if parameters.load_shape != "open":
+        return {"planned": None, "planned_s": None, "dropped": dropped}
+    seed = parameters.arrival_seed if parameters.arrivals == "poisson" else None
+    of = max((one["generators"] for one in generators), default=1)
+    shares = (planned(parameters.steps, seed=seed, share=share, of=of) for share in range(of))
+    return {
+        "planned": sum(sum(1 for _ in share) for share in shares),
+        "planned_s": sum(step.seconds for step in parameters.steps),
+        "dropped": dropped,
+    }
 
 
 def check_sql(case: Case) -> None:
@@ -140,7 +169,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
         raise RunError(folder.failure.read_text(encoding="utf-8", errors="replace").strip())
     tables = ingest(run, folder)
     database = tables.database
-    create_views(database, case.parameters, tables.host["listeners"])
+    create_views(database, case.parameters, tables.host["listeners"], tables.generators)
     transport = case.parameters.transport
     faults = _expectations(database, case.fault, transport)
     phases = list(_phases(tables))
@@ -148,7 +177,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     reasons = [
         *_unobserved(faults),
         *_incomplete(tables, phases, transport),
-        *_disturbed(database, tables, metrics, run.run_id),
+        *_disturbed(database, tables, metrics, run.run_id, case.parameters),
     ]
     verdict = {
         "run_id": run.run_id,
@@ -225,8 +254,9 @@ def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) 
     elif not phases:
         yield "the phases are not known: the agent wrote nothing about the accept queue"
     yield from tables.losses
-    if tables.load["unfinished"]:
-        yield f"{tables.load['unfinished']} requests were sent and never ended: the flood was cut off"
+    unfinished = sum(one["unfinished"] for one in tables.generators)
+    if unfinished:
+        yield f"{unfinished} requests were sent and never ended: the flood was cut off"
     for table in SOURCES:
         if table.name == "unix_states" and transport == "tcp":
             continue  # there is nothing to see, and its rows say so
@@ -237,16 +267,27 @@ def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) 
 
 
 def _disturbed(
-    database: duckdb.DuckDBPyConnection, tables: Ingested, metrics: dict[str, Any], run_id: str
+    database: duckdb.DuckDBPyConnection,
+    tables: Ingested,
+    metrics: dict[str, Any],
+    run_id: str,
+    parameters: Parameters,
 ) -> Iterator[str]:
     """Yield what makes the numbers mean something else than they say."""
     share = metrics["generator_cpu_share"]
     flood_s = metrics["flood_s"] or 0
-    if tables.load["cpu_warning"] or ((share or 0) > SATURATED_SHARE and flood_s >= SATURATED_AFTER_S):
+    warned = any(one["cpu_warning"] for one in tables.generators)
+    if warned or ((share or 0) > SATURATED_SHARE and flood_s >= SATURATED_AFTER_S):
         used = "Locust warned" if share is None else f"it used {share:.0%} of a core over {flood_s:.1f} s"
         yield (
             f"the load generator was saturated ({used}): "
             "what it could not send in time looks as if the proxy had been slow"
+        )
+    late_ms = metrics["generator_late_p99_ms"]
+    if parameters.load_shape == "open" and late_ms is not None and late_ms > OPEN_LATE_P99_MS:
+        yield (
+            f"the load generator was late: one request of a hundred started more than {late_ms:.1f} ms after its time, "
+            f"and {OPEN_LATE_P99_MS} ms are allowed; ask for a lower rate, or for more processes or machines"
         )
     foreign = scalar(database, "SELECT count(*) FROM nginx_access WHERE id NOT LIKE $prefix", {"prefix": f"{run_id}/%"})
     if foreign:
@@ -261,11 +302,16 @@ def _disturbed(
 
 def _doubts(metrics: dict[str, Any], tables: Ingested, parameters: Parameters) -> Iterator[str]:
     """Yield what a reader should know although the run is valid."""
-    late_s = metrics["generator_late_max_s"]
-    if late_s is not None and late_s > GENERATOR_LATE_S:
+    late_ms = metrics["generator_late_max_ms"]
+    if parameters.load_shape != "open" and late_ms is not None and late_ms > GENERATOR_LATE_MS:
         yield (
-            f"the load generator sent its first requests up to {late_s:.3f} s late: it was not as fast as the flood "
-            "that was asked for; start_spread_ms gives it time"
+            f"the load generator sent requests up to {late_ms:.0f} ms late: it was not as fast as the flood that was "
+            "asked for; start_spread_ms gives it time"
+        )
+    if metrics["dropped"]:
+        yield (
+            f"{metrics['dropped']} requests that were due were not sent, because {parameters.users} were in flight "
+            "already: users=N allows more"
         )
     share, lost = metrics["agent_cpu_share"], metrics["agent_lost_share"]
     if share is not None and share > AGENT_CPU_SHARE:
@@ -309,10 +355,19 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
         The content of run.json.
 
     Raises:
-        RunError: the plan is missing or damaged.
+        RunError: the plan is missing or damaged, or of another version; then nothing was changed.
     """
     plan = run.read_plan() if run.plan.exists() else run.read_run()
-    case = Case.model_validate({**plan["case"], "parameters": plan["parameters"]})
+    try:
+        case = Case.model_validate({**plan["case"], "parameters": plan["parameters"]})
+    except ValidationError as error:
+        made_by = plan.get("control_node", {})
+        differing = ", ".join(str(one["loc"][-1]) for one in error.errors())
+        raise RunError(
+            f"run {run.run_id} was made by another version of Floodmark ({made_by.get('floodmark', 'unknown')}, commit "
+            f"{made_by.get('git_commit', 'unknown')}), whose runs have another {differing}: that version can judge it "
+            "anew. Its verdict stands as it is."
+        ) from None
     judge = judge_virtual_host if plan.get("clock") == "virtual" else judge_host  # older runs do not say
     verdicts = [_judge_or_explain(judge, run, run.host(name), case) for name in plan["hosts"]["proxies"]]
     content = {

@@ -21,7 +21,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 6)
+        return round(value, 6) if math.isfinite(value) else None
     return value
 
 
@@ -29,6 +29,13 @@ def scalar(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, An
     """Return the one value of a query, None when it has no row."""
     row = database.execute(query, values).fetchone()
     return plain(row[0]) if row else None
+
+
+def _first_row(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the one row of a query by its columns' names."""
+    result = database.execute(query, values)
+    names = [column[0] for column in result.description or []]
+    return dict(zip(names, map(plain, result.fetchone() or ()), strict=True))
 
 
 def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]], tables: Ingested) -> dict[str, Any]:
@@ -47,10 +54,10 @@ def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]
         **_nginx(database),
         "states": _states(database),
         **_clients(database),
+        **_generator(database),
         **_tcp(database),
         "flood_s": flood_s,
-        "generator_cpu_share": round(tables.load["cpu_s"] / flood_s, 4) if flood_s else None,
-        "generator_late_max_s": tables.load.get("late_max_s"),
+        "generator_cpu_share": round(max(one["cpu_s"] for one in tables.generators) / flood_s, 4) if flood_s else None,
         **_agent(database, sum(length_s.values())),
         "clock_offset_ms": round(tables.clock.offset_ns / 1e6, 3),
         "clock_error_ms": None if tables.clock.error_ns is None else round(tables.clock.error_ns / 1e6, 3),
@@ -67,7 +74,8 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, A
     one of the flood's greatest depth on. The area under the queue holds each reading until the next.
     """
     edges = {"flood_start": tables.phases.flood_start_ns, "flood_end": tables.phases.flood_end_ns}
-    row = database.execute(
+    values = _first_row(
+        database,
         """
         WITH flood AS (SELECT * FROM upstream_queue WHERE phase = 'flood'),
         plateau AS (
@@ -93,7 +101,6 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, A
         """,
         {"flood_start": edges["flood_start"]},
     )
-    values = dict(zip((column[0] for column in row.description or []), map(plain, row.fetchone() or ()), strict=True))
     return {
         **values,
         "drain_s": _settled_s(
@@ -226,10 +233,38 @@ def _clients(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "errors": _counts(
             database, "SELECT error, count(*) FROM requests WHERE error IS NOT NULL GROUP BY 1 ORDER BY 1"
         ),
-        "sent": scalar(database, "SELECT sent FROM params"),
-        "request_median_s": scalar(database, "SELECT median(end_ns - start_ns) / 1e9 FROM requests"),
-        "request_max_s": scalar(database, "SELECT max(end_ns - start_ns) / 1e9 FROM requests"),
+        **_first_row(
+            database,
+            """
+            WITH latency AS (
+                -- What was given up is only known to take longer: it is beyond every other one, and no number.
+                SELECT CASE WHEN error = 'timeout' THEN 'infinity'::DOUBLE ELSE (end_ns - intended_ns) / 1e9 END AS s
+                FROM requests
+            )
+            SELECT (SELECT sent FROM params) AS sent, count(*) FILTER (isinf(s)) AS given_up,
+                quantile_disc(s, 0.5) AS request_median_s, quantile_disc(s, 0.99) AS request_p99_s,
+                max(s) AS request_max_s
+            FROM latency
+            """,
+        ),
     }
+
+
+def _generator(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Return how well the load generator kept to its plan; rates only of an open flood, which has one."""
+    return _first_row(
+        database,
+        """
+        SELECT
+            any_value(dropped) AS dropped,
+            any_value(planned / planned_s) AS requested_per_s,
+            any_value(sent) / greatest(any_value(planned_s), (max(start_ns) - min(intended_ns)) / 1e9)
+                AS achieved_per_s,
+            quantile_disc((start_ns - intended_ns) / 1e6, 0.99) AS generator_late_p99_ms,
+            max(start_ns - intended_ns) / 1e6 AS generator_late_max_ms
+        FROM requests CROSS JOIN params
+        """,
+    )
 
 
 def _tcp(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:

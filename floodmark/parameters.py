@@ -10,12 +10,21 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from floodmark.errors import ParameterError, did_you_mean
+from floodmark.loadgen.arrivals import Step, parse_steps
 
 Transport = Literal["unix", "tcp"]
-LoadShape = Literal["burst", "sustained"]
+LoadShape = Literal["burst", "sustained", "open"]
+Arrivals = Literal["constant", "poisson"]
+# One process sends no more than this, and one connection takes a port for a minute.
+MOST_PER_S = 50_000
+# What the load generator has to know: options of locustfiles/flood.py, by the same names.
+OF_THE_FLOOD = (
+    "users", "load_shape", "start_spread_ms", "duration_s", "think_time_ms", "rate", "arrivals", "arrival_seed",
+    "payload_bytes", "keepalive",
+)  # fmt: skip
 
 
 def _number(unit: str, minimum: int, maximum: int, meaning: str) -> Any:
@@ -24,6 +33,14 @@ def _number(unit: str, minimum: int, maximum: int, meaning: str) -> Any:
 
 def _rate(table: str) -> Any:
     return _number("readings/s", 1, 5000, f"How often the agent reads the source {table}.")
+
+
+def _rates(text: str) -> str:
+    """Refuse what the load generator could not read."""
+    for step in parse_steps(text, duration_s=1):
+        if max(step.first_rate, step.last_rate) > MOST_PER_S:
+            raise ValueError
+    return text
 
 
 class Parameters(BaseModel):
@@ -51,17 +68,44 @@ class Parameters(BaseModel):
     ]
     load_shape: Annotated[
         LoadShape,
-        Field(description="burst: each user sends one request. sustained: users send again when answered."),
+        Field(
+            description="burst: each user sends one request. sustained: users send again when answered. open: requests "
+            "start at their times, answered or not."
+        ),
     ]
-    users: Annotated[int, _number("users", 1, 10000, "Clients of the flood, each with one request at a time.")]
+    users: Annotated[
+        int,
+        _number(
+            "users",
+            1,
+            10000,
+            "Clients of the flood, each with one request at a time; an open flood drops what is due when all wait.",
+        ),
+    ]
     start_spread_ms: Annotated[
         int, _number("ms", 0, 60000, "Time over which the users send their first requests, evenly; 0 is all at once.")
     ]
     duration_s: Annotated[
-        int, _number("s", 1, 3600, "How long a sustained flood sends new requests; a burst sends once.")
+        int, _number("s", 1, 3600, "How long a sustained or open flood sends new requests; a burst sends once.")
     ]
+    rate: Annotated[
+        str,
+        Field(
+            description="Requests per second of an open flood, for duration_s; or steps and ramps, each with its "
+            "seconds: 100:10 100-500:20.",
+            coerce_numbers_to_str=True,
+        ),
+        AfterValidator(_rates),
+    ]
+    arrivals: Annotated[
+        Arrivals, Field(description="How requests of an open flood come: evenly spaced, or at random like people.")
+    ]
+    arrival_seed: Annotated[int, _number("", 0, 2**31 - 1, "Of arrivals at random; the same seed is the same flood.")]
     think_time_ms: Annotated[
         int, _number("ms", 0, 60000, "Pause of a sustained user between an answer and its next request.")
+    ]
+    locust_processes: Annotated[
+        int, _number("processes", 1, 64, "Processes of each load generator, which share the flood; one takes one core.")
     ]
     payload_bytes: Annotated[int, _number("bytes", 0, 10485760, "Body of each POST request; 0 sends GET instead.")]
     keepalive: Annotated[bool, Field(description="Reuse client connections to nginx instead of one for each request.")]
@@ -103,12 +147,27 @@ class Parameters(BaseModel):
         return {name.removesuffix("_hz"): value for name, value in self if name.endswith("_hz")}
 
     @property
+    def steps(self) -> list[Step]:
+        """The rates of an open flood."""
+        return parse_steps(self.rate, self.duration_s)
+
+    @property
+    def flood(self) -> dict[str, Any]:
+        """Option -> value, for the load generator."""
+        return {name: getattr(self, name) for name in OF_THE_FLOOD}
+
+    @property
+    def sending_s(self) -> float:
+        """For how long new requests are sent, if each is answered in no time."""
+        if self.load_shape == "open":
+            return sum(step.seconds for step in self.steps)
+        spread_s = self.start_spread_ms / 1000
+        return spread_s if self.load_shape == "burst" else max(spread_s, self.duration_s)
+
+    @property
     def flood_at_most_s(self) -> int:
         """Upper bound of the flood phase; the run ends a flood that takes longer."""
-        sending_s = self.start_spread_ms / 1000
-        if self.load_shape == "sustained":
-            sending_s = max(sending_s, self.duration_s) + self.think_time_ms / 1000
-        return math.ceil(sending_s) + self.answer_timeout_s
+        return math.ceil(self.sending_s + self.think_time_ms / 1000) + self.answer_timeout_s
 
 
 def range_of(name: str) -> str:
@@ -118,6 +177,8 @@ def range_of(name: str) -> str:
         return " or ".join(schema["enum"])
     if schema["type"] == "boolean":
         return "true or false"
+    if schema["type"] == "string":
+        return f"RATE, RATE:SECONDS or RATE-RATE:SECONDS, with rates above 0 and up to {MOST_PER_S}"
     return f"{schema['minimum']} to {schema['maximum']} {schema['unit']}".rstrip()
 
 

@@ -94,6 +94,7 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
         "parameters": parameters.model_dump(),
+        "flood": parameters.flood,
         "longest_s": longest_s,
         "flood_at_most_s": parameters.flood_at_most_s,
         "answer_timeout_s": parameters.answer_timeout_s,

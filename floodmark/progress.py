@@ -30,6 +30,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from collectors.fields import REQUESTS
+
+STATUS, ERROR = REQUESTS.columns.index("status"), REQUESTS.columns.index("error")
 REFRESH_S = 0.1
 WIDTH = 10
 
@@ -74,6 +77,7 @@ class Step:
     begun: float = field(default_factory=time.monotonic)
     expect_s: float = 0.0
     watch: Path | None = None
+    _folder: Path | None = None
     _read: dict[Path, int] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
 
@@ -89,16 +93,19 @@ class Step:
 
     def _answers(self) -> str:
         """Count the answers in the newest log of requests, when the flood runs on this machine."""
-        logs = list(self.watch.glob("*/requests.csv")) if self.watch else []
+        logs = list(self.watch.glob("*/requests.*.csv")) if self.watch else []
         if not logs:
             return ""
-        self._count_new_lines(max(logs, key=lambda path: path.stat().st_mtime))
+        folder = max(logs, key=lambda path: path.stat().st_mtime).parent
+        if folder != self._folder:
+            self._folder = folder  # the next host
+            self._counts.clear()
+        for log in folder.glob("requests.*.csv"):
+            self._count_new_lines(log)
         return "answered: " + (", ".join(f"{count} × {what}" for what, count in sorted(self._counts.items())) or "none")
 
     def _count_new_lines(self, log: Path) -> None:
         """Read only what was added since the last time: the log may grow long, and this machine measures."""
-        if log not in self._read:
-            self._counts.clear()
         with log.open("rb") as opened:
             opened.seek(self._read.get(log, 0))
             added, newline, _rest = opened.read().rpartition(b"\n")
@@ -107,7 +114,8 @@ class Step:
             lines = lines[1:]  # the header
         if newline:
             self._read[log] = self._read.get(log, 0) + len(added) + 1
-        self._counts.update(row[3] or row[4] for row in (line.split(",") for line in lines) if len(row) >= 5)
+        rows = (line.split(",") for line in lines)
+        self._counts.update(row[STATUS] or row[ERROR] for row in rows if len(row) > ERROR)
 
 
 class Painter:

@@ -32,7 +32,7 @@ SHORT_NAMES = {
 NOT_FIELDS = ("listeners", "unread", "clocks.wall_minus_monotonic_ns", "clocks.wall_error_ns")
 # Fields that may differ between runs that are compared: names, and what was before. The
 # machine stands for the host, and the fingerprint of what was installed on it for the commit.
-NOT_SETTINGS = ("host", "virtual_seed", "boot_id", "git", "sysctls_before", "clocks", "format_version")
+NOT_SETTINGS = ("host", "virtual_seed", "arrival_seed", "boot_id", "git", "sysctls_before", "clocks", "format_version")
 MACHINE_OF_THE_TESTBED = "the control node"
 
 

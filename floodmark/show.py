@@ -105,10 +105,14 @@ def draw_run(run: RunFolder) -> str:
 
 
 def _settings(params: dict[str, Any]) -> str:
-    shape = "" if params["load_shape"] == "burst" else f" for {params['duration_s']} s"
+    flood = {
+        "burst": f"a burst of {params['users']} users",
+        "sustained": f"{params['users']} users for {params['duration_s']} s",
+        "open": f"{params.get('rate')} requests a second, at most {params['users']} at once",
+    }[params["load_shape"]]
     return (
         f"{params['transport']}, somaxconn {params['somaxconn']}, backlog {params['upstream_backlog']}, "
-        f"{params['users']} users {params['load_shape']}{shape}, "
+        f"{flood}, "
         f"nginx with {params['nginx_workers']} × {params['worker_connections']} worker_connections"
     )
 
@@ -262,9 +266,18 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
     table.add_row("clients got", ", ".join(answers) or "-", f"Locust, n = {metrics['sent']}")
     table.add_row(
         "a request took",
-        f"median {_number(metrics['request_median_s'])} s, max {_number(metrics['request_max_s'])} s",
-        f"Locust, n = {metrics['sent']}",
+        f"median {_number(metrics['request_median_s'])} s, p99 {_number(metrics.get('request_p99_s'))} s, "
+        f"max {_number(metrics['request_max_s'])} s"
+        + (f"; {metrics['given_up']} given up" if metrics.get("given_up") else ""),
+        f"from its intended start, n = {metrics['sent']}",
     )
+    if metrics.get("requested_per_s") is not None:
+        table.add_row(
+            "the flood",
+            f"{_number(metrics['requested_per_s'])} requests a second asked for, {_number(metrics['achieved_per_s'])} "
+            f"sent, {metrics['dropped']} dropped; late p99 {_number(metrics['generator_late_p99_ms'])} ms",
+            "the load generator",
+        )
     phases = ", ".join(f"{phase['name']} {phase['duration_s']:.3f} s" for phase in verdict["phases"])
     table.add_row("phases", phases or "-", "first and last request")
     table.add_row(

@@ -9,76 +9,75 @@ import csv
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from collectors.fields import REQUESTS
+from floodmark.loadgen.client import Exchange
 
-
-class Answer(NamedTuple):
-    """How one request ended.
-
-    Attributes:
-        status: HTTP status, or None when no status line came.
-        error: class of the error, or an empty text for a complete answer.
-        detail: the client's own words for the error.
-        body_bytes: bytes of the body that came, or None when no status line came.
-    """
-
-    status: int | None
-    error: str
-    detail: str
-    body_bytes: int | None
+MOST_UNWRITTEN = 1000
 
 
 class RequestLog:
-    """Writes requests.csv, in the columns of the registry; a line is on disk when its request has ended.
+    """Writes requests.N.csv, in the columns of the registry.
 
     Args:
         path: the file; it is replaced.
+        generator: number of the process that sends.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
+    def __init__(self, path: Path, generator: int) -> None:
+        self.generator = generator
+        self._file = path.open("w", encoding="utf-8", newline="")
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._csv.writerow(REQUESTS.columns)
+        self._file.flush()
+        self._unwritten: list[Exchange] = []
+        self._flushed_ns = 0
         self.count = 0
         self.first_start_ns = 0
         self.last_end_ns = 0
 
-    def write(self, request_id: str, start_ns: int, end_ns: int, answer: Answer) -> None:
-        """Add one request; the times are on the generator's monotonic clock."""
-        self._csv.writerow((request_id, start_ns, end_ns, *answer))  # csv writes None as an empty field
-        self.count += 1
-        self.first_start_ns = min(self.first_start_ns or start_ns, start_ns)
-        self.last_end_ns = max(self.last_end_ns, end_ns)
+    def add(self, exchange: Exchange) -> None:
+        """Take one request that has ended."""
+        self._unwritten.append(exchange)
+        if len(self._unwritten) >= MOST_UNWRITTEN:
+            self.flush(exchange.end_ns)
+
+    def flush(self, now_ns: int, older_than_ns: int = 0) -> None:
+        """Write what was taken, if the last time was so long ago."""
+        if not self._unwritten or now_ns - self._flushed_ns < older_than_ns:
+            return
+        generator = (self.generator,)
+        self._csv.writerows(generator + one for one in self._unwritten)  # csv writes None as an empty field
+        self._file.flush()
+        self.count += len(self._unwritten)
+        first = min(one.start_ns for one in self._unwritten)
+        self.first_start_ns = min(self.first_start_ns or first, first)
+        self.last_end_ns = self._unwritten[-1].end_ns
+        self._flushed_ns = now_ns
+        self._unwritten.clear()
 
     def close(self) -> None:
         """Finish the file."""
+        self.flush(time.monotonic_ns())
         self._file.close()
 
 
-def write_summary(
-    path: Path, log: RequestLog, *, unfinished: int, late_max_s: float, cpu_s: float, cpu_warning: bool
-) -> None:
-    """Write load.json: what ingest needs beside the requests.
+def write_summary(path: Path, log: RequestLog, **more: Any) -> None:
+    """Write load.N.json: what ingest needs beside the requests.
 
     Args:
         path: the file.
         log: the finished log.
-        unfinished: requests that were started and never ended.
-        late_max_s: how long after its place in the spread a user has sent for the first time, at most.
-        cpu_s: processor time of the generator between its first and its last request.
-        cpu_warning: whether Locust warned that it was saturated.
+        more: what else the generator knows about itself.
     """
     wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
-    summary: dict[str, Any] = {
+    summary = {
+        "generator": log.generator,
         "requests": log.count,
-        "unfinished": unfinished,
         "first_start_ns": log.first_start_ns or None,
         "last_end_ns": log.last_end_ns or None,
-        "late_max_s": round(late_max_s, 6),
-        "cpu_s": round(cpu_s, 6),
-        "cpu_warning": cpu_warning,
         "wall_minus_monotonic_ns": wall_ns - monotonic_ns,
+        **more,
     }
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

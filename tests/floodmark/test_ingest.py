@@ -33,14 +33,25 @@ class FakeRun:
         self.files["host.json"] = json.dumps({"clocks": clocks, "listeners": [], "kernel": {"release": "x"}})
         self.files["nginx-access.log"] = ""
         self.files["nginx-error.log"] = ""
-        self.load = {"wall_minus_monotonic_ns": WALL, "unfinished": 0, "cpu_s": 0.1, "cpu_warning": False}
+        self.load = {
+            "wall_minus_monotonic_ns": WALL,
+            "unfinished": 0,
+            "dropped": 0,
+            "generator": 0,
+            "generators": 1,
+            "cpu_s": 0.1,
+            "cpu_warning": False,
+        }
         self.requests = [",".join(REQUESTS.columns)]
 
     def depth(self, t_s: float, depth: int, limit: int = 8, listener: str = "upstream") -> None:
         self.files["accept_queue.csv"] += f"{int(t_s * S)},{listener},{depth},{limit},unix_diag,\n"
 
-    def request(self, number: int, start_s: float, end_s: float, status: int | str = 200, error: str = "") -> None:
-        self.requests.append(f"{self.run.run_id}/{number},{int(start_s * S)},{int(end_s * S)},{status},{error},,5")
+    def request(
+        self, number: int, start_s: float, end_s: float, status: int | str = 200, error: str = "", late_s: float = 0
+    ) -> None:
+        times = f"{int((start_s - late_s) * S)},{int(start_s * S)},,,{int(end_s * S)}"
+        self.requests.append(f"0,{self.run.run_id}/{number},{times},{status},{error},,5")
 
     def logged(self, number: int, end_s: float, request_s: float, status: int = 200) -> None:
         entry = {
@@ -56,8 +67,8 @@ class FakeRun:
         host.archive.parent.mkdir(parents=True)
         load = self.run.load("proxy1")
         load.mkdir(parents=True)
-        (load / "load.json").write_text(json.dumps(self.load))
-        (load / "requests.csv").write_text("\n".join(self.requests) + "\n")
+        (load / "load.0.json").write_text(json.dumps(self.load))
+        (load / "requests.0.csv").write_text("\n".join(self.requests) + "\n")
         with tarfile.open(host.archive, "w:gz") as archive:
             for name, text in self.files.items():
                 path = self.run.path / name
@@ -188,3 +199,38 @@ def test_the_error_log_gives_errno_and_message() -> None:
     assert parsed[0][4].endswith("while connecting to upstream")
     assert parsed[1][4] == "16 worker_connections are not enough"
     assert parsed[1][0] - parsed[0][0] == S
+
+
+# --- several generators ---------------------------------------------------------------------------
+
+
+def test_each_generator_has_a_clock_of_its_own(fake: FakeRun) -> None:
+    fake.request(1, 2, 3)
+    fake.logged(1, 3, 1)
+    fake.write()
+    load = fake.run.load("proxy1")
+    second = {**fake.load, "generator": 1, "generators": 2, "wall_minus_monotonic_ns": WALL + 7 * S}
+    (load / "load.0.json").write_text(json.dumps({**fake.load, "generators": 2}))
+    (load / "load.1.json").write_text(json.dumps(second))
+    row = f"1,{fake.run.run_id}/2," + ",".join(str(int((t_s - 7) * S)) for t_s in (2, 2)) + f",,,{-4 * S},200,,,5"
+    (load / "requests.1.csv").write_text("\n".join([fake.requests[0], row]) + "\n")
+    tables = ingest(fake.run, fake.run.host("proxy1"))
+    assert rows(tables, "SELECT generator, start_ns, end_ns FROM requests ORDER BY 1") == [
+        (0, 2 * S, 3 * S),
+        (1, 2 * S, 3 * S),
+    ]
+    assert tables.losses == []
+
+
+def test_a_generator_that_was_lost_is_named(fake: FakeRun) -> None:
+    fake.request(1, 2, 3)
+    fake.load["generators"] = 3
+    (loss,) = fake.ingest().losses
+    assert "2 of 3 processes of the flood were lost, number 1, 2" in loss
+
+
+def test_a_flood_that_has_written_nothing_is_said(fake: FakeRun) -> None:
+    fake.write()
+    (fake.run.load("proxy1") / "load.0.json").unlink()
+    with pytest.raises(RunError, match=r"no load\.\*\.json: the flood was ended before"):
+        ingest(fake.run, fake.run.host("proxy1"))

@@ -259,7 +259,74 @@ def test_why_a_run_failed_on_a_host_is_its_reason(fake: NoAccept) -> None:
 
 
 def test_a_generator_that_was_late_is_noted(fake: NoAccept) -> None:
-    fake.load["late_max_s"] = 0.25
+    fake.requests.pop()
+    fake.request(12, 2, 2.01, 502, late_s=0.25)
     verdict = fake.judge()
     assert verdict["valid"]
-    assert any("up to 0.250 s late" in doubt for doubt in verdict["doubts"])
+    assert any("up to 250 ms late" in doubt for doubt in verdict["doubts"])
+
+
+def test_a_run_of_another_version_keeps_its_verdict(fake: NoAccept) -> None:
+    fake.write()
+    fake.write_plan("proxy1")
+    judge_run(fake.run)
+    verdict = fake.run.host("proxy1").verdict.read_text()
+    run = json.loads(fake.run.run.read_text())
+    del run["parameters"]["rate"]
+    fake.run.run.write_text(json.dumps(run))
+    with pytest.raises(RunError, match=r"was made by another version of Floodmark .*, whose runs have another rate"):
+        judge_run(fake.run)
+    assert fake.run.host("proxy1").verdict.read_text() == verdict
+
+
+# --- open floods ----------------------------------------------------------------------------------
+
+OPEN = {"load_shape": "open", "arrivals": "constant", "rate": "4:3"}
+
+
+def test_an_open_flood_says_what_was_asked_for_and_what_was_sent(fake: NoAccept) -> None:
+    verdict = fake.judge(**OPEN)
+    assert verdict["valid"], verdict["reasons"]
+    metrics = verdict["metrics"]
+    assert (metrics["requested_per_s"], metrics["achieved_per_s"], metrics["dropped"]) == (4, 4, 0)
+    (sent,) = [one for one in verdict["expectations"] if one["name"] == "every_user_sent"]
+    assert (sent["value"], sent["holds"]) == (12, True)
+
+
+def test_what_was_dropped_is_counted_and_no_request_is_missing(fake: NoAccept) -> None:
+    fake.load["dropped"] = 8
+    verdict = fake.judge(**{**OPEN, "rate": "4:5"})
+    (sent,) = [one for one in verdict["expectations"] if one["name"] == "every_user_sent"]
+    assert sent["holds"]
+    assert any(doubt.startswith("8 requests that were due were not sent") for doubt in verdict["doubts"])
+    assert verdict["metrics"]["achieved_per_s"] == pytest.approx(12 / 5)
+
+
+def test_requests_of_an_open_flood_that_are_missing_are_seen(fake: NoAccept) -> None:
+    verdict = fake.judge(**{**OPEN, "rate": "4:5"})
+    (sent,) = [one for one in verdict["expectations"] if one["name"] == "every_user_sent"]
+    assert not sent["holds"]
+
+
+def test_an_open_flood_from_a_late_generator_is_invalid(fake: NoAccept) -> None:
+    fake.requests.pop()
+    fake.request(12, 2, 2.01, 502, late_s=0.025)
+    (reason,) = fake.judge(**OPEN)["reasons"]
+    assert "more than 25.0 ms after its time, and 10 ms are allowed" in reason
+
+
+def test_a_request_takes_its_time_from_when_it_should_have_started(fake: NoAccept) -> None:
+    fake.requests = [fake.requests[0]]
+    for number in range(1, 13):
+        fake.request(number, 2, 3, 504, late_s=0.5)
+    assert fake.judge()["metrics"]["request_median_s"] == 1.5
+
+
+def test_what_was_given_up_is_longer_than_any_number(fake: NoAccept) -> None:
+    fake.requests = [fake.requests[0]]
+    for number in range(1, 13):
+        late = number > 9
+        fake.request(number, 2, 4 if late else 3, "" if late else 200, "timeout" if late else "")
+    metrics = fake.judge()["metrics"]
+    assert (metrics["request_median_s"], metrics["request_p99_s"], metrics["request_max_s"]) == (1, None, None)
+    assert metrics["given_up"] == 3

@@ -11,11 +11,12 @@ from tests.conftest import ROOT
 
 
 def flood(folder: Path, port: int, *options: str) -> list[dict[str, str]]:
-    """Run Locust without its web page and return what it logged of each request."""
+    """Run Locust without its web page and return what its processes logged of each request."""
     done = subprocess.run(
         [sys.executable, "-m", "locust", "-f", "locustfiles/flood.py", "--headless", "--exit-code-on-error=0",
          f"--host=http://127.0.0.1:{port}", f"--output={folder}", "--answer-timeout-s=1", *options],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return list(csv.DictReader((folder / "requests.csv").read_text().splitlines()))
+    logs = sorted(folder.glob("requests.*.csv"))
+    return [row for log in logs for row in csv.DictReader(log.read_text().splitlines())]

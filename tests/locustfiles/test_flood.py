@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,8 +20,11 @@ from tests.locustfiles.conftest import flood
 
 
 class Quiet(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
         self.send_response(200)
+        self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_arguments: object) -> None:
@@ -47,3 +56,114 @@ def test_a_sustained_flood_sends_again_until_its_time_is_over(tmp_path: Path, po
     starts = sorted(int(row["start_ns"]) for row in rows)
     assert 2 < len(rows) <= 22
     assert starts[-1] - starts[0] < 1_000_000_000
+
+
+# --- open floods ----------------------------------------------------------------------------------
+
+
+def test_an_open_flood_starts_its_requests_when_they_were_planned(tmp_path: Path, port: int) -> None:
+    rows = flood(
+        tmp_path,
+        port,
+        "--users=50",
+        "--spawn-rate=50",
+        "--load-shape=open",
+        "--arrivals=constant",
+        "--rate=100:1 200:1",
+    )
+    assert [row["status"] for row in rows] == ["200"] * 300
+    intended = sorted(int(row["intended_ns"]) for row in rows)
+    gaps_ns = [later - earlier for earlier, later in itertools.pairwise(intended)]
+    assert gaps_ns == [10_000_000] * 100 + [5_000_000] * 199
+    assert all(int(row["start_ns"]) >= int(row["intended_ns"]) for row in rows)
+
+
+def test_arrivals_beyond_those_that_may_be_in_flight_are_dropped_and_counted(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody_accepts:
+        rows = flood(
+            tmp_path, nobody_accepts.getsockname()[1], "--users=3", "--spawn-rate=3", "--load-shape=open",
+            "--arrivals=constant", "--rate=20:0.5",
+        )  # fmt: skip
+    assert [row["error"] for row in rows] == ["timeout"] * 3
+    summary = json.loads((tmp_path / "load.0.json").read_text())
+    assert (summary["requests"], summary["dropped"], summary["unfinished"]) == (3, 7, 0)
+
+
+STALLING = """
+import http.server, signal
+class Quiet(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *arguments): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "sees_it"),
+    [(["--load-shape=open", "--rate=100"], True), (["--load-shape=sustained", "--think-time-ms=10"], False)],
+    ids=["open loop", "closed loop"],
+)
+def test_a_stall_of_one_second_is_in_p95_of_an_open_loop_alone(tmp_path: Path, shape: list[str], sees_it: bool) -> None:
+    """One of six seconds is lost: everybody who arrives in it waits, but in a closed loop nobody arrives."""
+    with subprocess.Popen([sys.executable, "-c", STALLING], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        port = int(server.stdout.readline())
+        stall = threading.Thread(target=_stall, args=(server, tmp_path / "requests.0.csv"))
+        stall.start()
+        rows = flood(
+            tmp_path, port, "--users=200" if sees_it else "--users=1", "--spawn-rate=200", "--duration-s=6",
+            "--answer-timeout-s=10", *shape,
+        )  # fmt: skip
+        stall.join()
+        server.kill()
+    latencies_s = sorted((int(row["end_ns"]) - int(row["intended_ns"])) / 1e9 for row in rows)
+    p95 = latencies_s[int(len(latencies_s) * 0.95)]
+    assert latencies_s[-1] > 0.9, "somebody has waited for nearly all of it"
+    assert (p95 > 0.5) is sees_it, f"p95 is {p95} s of {len(rows)} requests"
+
+
+def _stall(server: subprocess.Popen[str], log: Path) -> None:
+    """Stop a server for a second in the middle of a flood."""
+    deadline = time.monotonic() + 30
+    while not (log.exists() and log.read_bytes().count(b"\n") > 100):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    server.send_signal(signal.SIGSTOP)
+    time.sleep(1)
+    server.send_signal(signal.SIGCONT)
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "requests"),
+    [
+        (["--users=7", "--spawn-rate=7"], 7),
+        (["--users=40", "--spawn-rate=40", "--load-shape=open", "--arrivals=constant", "--rate=50:1"], 50),
+    ],
+)
+def test_processes_share_a_flood(tmp_path: Path, port: int, options: list[str], requests: int) -> None:
+    rows = flood(tmp_path, port, *options, *processes(2))
+    assert [row["status"] for row in rows] == ["200"] * requests
+    assert sorted(int(row["id"]) for row in rows) == list(range(1, requests + 1))
+    assert {row["generator"] for row in rows} == {"0", "1"}
+    for number in range(2):
+        assert json.loads((tmp_path / f"load.{number}.json").read_text())["generators"] == 2
+
+
+def processes(count: int) -> list[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return [
+        f"--processes={count}",
+        "--master-bind-host=127.0.0.1",
+        f"--master-bind-port={port}",
+        f"--master-port={port}",
+    ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import duckdb
 import pytest
 
-from tests.testbed.conftest import evidence, newest_verdict, play
+from tests.testbed.conftest import ROOT, evidence, newest_verdict, play
 
 pytestmark = pytest.mark.usefixtures("testbed")
 
@@ -73,9 +74,12 @@ def test_a_full_worker_proxies_half_of_its_slots() -> None:
     assert metrics["errors"], "the others were closed without a status line"
 
 
-def test_a_load_generator_of_its_own_floods_as_well() -> None:
-    done = play("-e", "case=2", "-i", "inventory/testbed-two-hosts.yml")
+def test_two_load_generators_flood_together() -> None:
+    done = play("-e", "case=2", "-i", "inventory/testbed-load-generators.yml", "-e", "locust_processes=2")
     assert done.returncode == 0, evidence(done)
     verdict = newest_verdict()
     assert verdict["metrics"]["status"] == {"502": 23, "504": 9}
+    requests = ROOT / f"results/{verdict['run_id']}/proxy1/requests.parquet"
+    sent = duckdb.sql(f"SELECT generator, count(*) FROM '{requests}' GROUP BY 1 ORDER BY 1").fetchall()
+    assert sent == [(0, 8), (1, 8), (2, 8), (3, 8)]
     assert abs(verdict["metrics"]["clock_offset_ms"]) <= verdict["metrics"]["clock_error_ms"]

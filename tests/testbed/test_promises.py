@@ -85,9 +85,9 @@ def start_case_3() -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     runs = ROOT / "results"
-    known = set(runs.glob("*/load/*/requests.csv"))
+    known = set(runs.glob("*/load/*/requests.0.csv"))
     wait_until(
-        lambda: bool(set(runs.glob("*/load/*/requests.csv")) - known) or process.poll() is not None, 60, "a flood"
+        lambda: bool(set(runs.glob("*/load/*/requests.0.csv")) - known) or process.poll() is not None, 60, "a flood"
     )
     wait_until(lambda: process.poll() is not None or accepted_some(), 20, "connections")
     assert process.poll() is None, "the run ended before it could be killed"

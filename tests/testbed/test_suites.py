@@ -62,7 +62,7 @@ def wait_for_requests(known: set[Path], process: subprocess.Popen[str]) -> Path:
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         for plan in set(ROOT.glob("results/*/plan.json")) - known:
-            for log in plan.parent.glob("load/*/requests.csv"):
+            for log in plan.parent.glob("load/*/requests.0.csv"):
                 if log.read_bytes().count(b"\n") > 1:
                     return log
         time.sleep(0.1)

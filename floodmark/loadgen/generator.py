@@ -1,0 +1,107 @@
+"""The loop of a flood: sends what is due and hears what has come, in one greenlet for all connections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gevent.hub import get_hub
+
+from floodmark.loadgen.arrivals import Load
+from floodmark.loadgen.client import Client, Exchange, Target
+from floodmark.loadgen.request_log import RequestLog
+from floodmark.loadgen.timer import Timer
+
+READABLE = 1
+# How often requests that have taken too long are looked for.
+EXPIRY_NS = 10_000_000
+# What is lost when a generator is killed: lines of at most so long.
+FLUSH_NS = 100_000_000
+# After so many requests answers have their turn.
+MOST_SENT = 64
+
+
+class Generator:
+    """Sends the requests of a load and tells of each that has ended.
+
+    Args:
+        target: where to.
+        compose: makes a whole request of its number.
+        timeout_s: for a whole request, from connecting to the last byte.
+        reuse: keep connections for later requests.
+        most_in_flight: a request that would be one more at a time is dropped; None is no limit.
+        log: where each request is written that has ended.
+        on_end: is given it then.
+
+    Attributes:
+        issued: requests that were sent.
+        dropped: requests that were due and not sent, because as many as allowed were in flight.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        compose: Callable[[int], tuple[str, bytes]],
+        *,
+        timeout_s: float,
+        reuse: bool,
+        most_in_flight: int | None,
+        log: RequestLog,
+        on_end: Callable[[Exchange], None],
+    ) -> None:
+        self.client = Client(target, timeout_s, reuse=reuse, on_end=self._ended)
+        self.issued = 0
+        self.dropped = 0
+        self._compose = compose
+        self._most_in_flight = most_in_flight
+        self._log = log
+        self._on_end = on_end
+        self._load: Load | None = None
+
+    def run(self, load: Load) -> None:
+        """Send what a load plans, until it is over and every request has ended.
+
+        Args:
+            load: when to send.
+        """
+        self._load = load
+        client, timer = self.client, Timer()
+        client.watch(timer.fileno())
+        hub = get_hub()
+        ready = hub.loop.io(client.fileno(), READABLE)
+        expiry_ns = 0
+        try:
+            while client.in_flight or not load.is_over:
+                due_ns = load.due_ns()
+                timer.wake_at(expiry_ns if due_ns is None else min(due_ns, expiry_ns))
+                hub.wait(ready)
+                client.handle()
+                now_ns = time.monotonic_ns()
+                if now_ns >= expiry_ns:
+                    client.expire(now_ns)
+                    self._log.flush(now_ns, FLUSH_NS)
+                    expiry_ns = now_ns + EXPIRY_NS
+                self._send_due(load)
+        finally:
+            ready.close()
+            client.close()
+            timer.close()
+
+    def _send_due(self, load: Load) -> None:
+        for _ in range(MOST_SENT):
+            due_ns = load.due_ns()
+            if due_ns is None or due_ns > time.monotonic_ns():
+                return
+            load.take()
+            if self._most_in_flight is not None and self.client.in_flight >= self._most_in_flight:
+                self.dropped += 1
+                continue
+            self.issued += 1
+            number, request = self._compose(self.issued)
+            self.client.send(number, request, due_ns)
+
+    def _ended(self, exchange: Exchange) -> None:
+        assert self._load is not None
+        self._load.ended(exchange.end_ns)
+        self._log.add(exchange)
+        self._on_end(exchange)
