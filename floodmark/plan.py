@@ -20,6 +20,7 @@ import yaml
 
 from collectors.exporter import parse_address
 from floodmark import __version__
+from floodmark.caps import check_caps, check_ownership
 from floodmark.cases import ROOT, Case, find_case, load_cases
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.judge import check_sql
@@ -76,8 +77,10 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
     layers = [case.parameters.model_dump(), inventory_parameters(inventory)]
     resolve_parameters(*layers, origin="floodmark_parameters of the inventory")
     parameters = resolve_parameters(*layers, given, origin="-e")
+    check_caps(parameters, inventory)
     hosts = hosts_of_a_run(inventory["groups"])
     clock = clock_of_a_run(hosts, inventory.get("hostvars", {}))
+    check_ownership(hosts, inventory.get("hostvars", {}))
     if clock == "virtual":
         _check_virtual(case, parameters)
         if "testbed_virtual_timeout_s" in inventory:

@@ -44,11 +44,11 @@ def test_make_without_a_case_says_how_to_give_one() -> None:
     complains(run("make", "case"), "no case was given: allowed are 1, 2, 3, 4, 5")
 
 
-def inventory(folder: Path, proxies: str) -> str:
+def inventory(folder: Path, proxies: str, variables: str = "floodmark_i_own_these_hosts: true") -> str:
     path = folder / "hosts.yml"
     path.write_text(
-        "all:\n  children:\n    load_generators:\n      hosts:\n        localhost: {ansible_connection: local}\n"
-        + proxies
+        f"all:\n  vars: {{{variables}}}\n"
+        "  children:\n    load_generators:\n      hosts:\n        localhost: {ansible_connection: local}\n" + proxies
     )
     return str(path)
 
@@ -69,6 +69,24 @@ def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     hosts = "    proxies:\n      hosts:\n        gone: {ansible_host: 127.0.0.1, ansible_port: 1}\n"
     complains(
         play("-e", "case=2", "-i", inventory(tmp_path, hosts)), "host gone cannot be reached", "Connection refused"
+    )
+
+
+def test_a_host_that_nobody_has_said_to_own_is_not_touched(tmp_path: Path) -> None:
+    hosts = "    proxies:\n      hosts:\n        theirs: {ansible_host: 127.0.0.1, ansible_port: 1}\n"
+    complains(
+        play("-e", "case=2", "-i", inventory(tmp_path, hosts, "floodmark_i_own_these_hosts: false")),
+        "host theirs is not of the testbed",
+        "Set floodmark_i_own_these_hosts: true",
+    )
+
+
+def test_a_flood_above_the_caps_of_the_inventory_is_refused(tmp_path: Path) -> None:
+    hosts = "    proxies:\n      hosts:\n        mine: {ansible_host: 127.0.0.1, ansible_port: 1}\n"
+    capped = inventory(tmp_path, hosts, "floodmark_i_own_these_hosts: true, floodmark_caps: {rate: 500}")
+    complains(
+        play("-e", "case=2", "-e", "load_shape=open", "-e", "rate=501", "-i", capped),
+        "this flood would have 501 requests per second of an open flood, and the inventory allows 500",
     )
 
 

@@ -18,7 +18,7 @@ from tests.testbed.test_promises import pid_of_the_container
 INVENTORY = """
 proxies:
   hosts:
-    away: {ansible_host: 127.0.0.1, ansible_port: 9, ansible_user: root}
+    away: {ansible_host: 127.0.0.1, ansible_port: 9, ansible_user: root, floodmark_i_own_these_hosts: true}
     proxy1:
     proxy2:
 testbed:
@@ -37,7 +37,7 @@ def test_a_host_that_is_lost_costs_its_own_results_alone(tmp_path: Path) -> None
         ["ansible-playbook", "run-case.yml", *SHORT, "-e", "case=2", "-i", "inventory/testbed.yml", "-i", inventory],
         cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
-        while process.poll() is None and not _new_run(before, "load/proxy1/requests.csv"):
+        while process.poll() is None and not _new_run(before, "load/proxy1/requests.0.csv"):
             time.sleep(0.1)
         (init,) = psutil.Process(pid_of_the_container()).children()
         init.kill()
