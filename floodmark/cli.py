@@ -224,9 +224,10 @@ def suite(file: Path, dry_run: bool) -> None:
     Example:  floodmark suite suites/kernels.yml --dry-run
               floodmark suite suites/kernels.yml
     """
+    from floodmark.case_player import Interrupted
     from floodmark.journal import read_journal
     from floodmark.runs import RESULTS
-    from floodmark.suite_runner import Interrupted, load_suite, run_suite
+    from floodmark.suite_runner import load_suite, run_suite
     from floodmark.suite_show import print_plan
 
     loaded = load_suite(file)
@@ -239,6 +240,52 @@ def suite(file: Path, dry_run: bool) -> None:
         click.echo(f"floodmark: {sentence}", err=True)
         sys.exit(130)
     sys.exit(0 if good else 1)
+
+
+@main.command()
+@click.option("--case", "number", required=True, help="Number of the case.")
+@click.option(
+    "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."
+)
+@click.option("--host", help="The proxy host; the first one otherwise.")
+@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help="A parameter of the runs; may be repeated.")
+@click.option("--p99-ms", default=100.0, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--start", default=50.0, show_default=True, type=click.FloatRange(1), help="First rate (1/s).")
+@click.option("--most", default=5000.0, show_default=True, type=click.FloatRange(1), help="Highest rate to try (1/s).")
+@click.option(
+    "--precision", default=5.0, show_default=True, type=click.FloatRange(0.5, 100), help="Width of the bracket (%)."
+)
+def edge(
+    number: str, inventory: Path, host: str | None, extra: tuple[str, ...], p99_ms: float, start: float, most: float,
+    precision: float,
+) -> None:  # fmt: skip
+    """Find the highest rate at which a case holds.
+
+    A rate breaks when one request of a hundred takes longer than --p99-ms, when a client gets a 502, when the accept
+    queue is more than half full, or when more than `users` requests would be in flight.
+
+    \b
+    Example:  floodmark edge --case 1
+              floodmark edge --case 1 -e transport=tcp -e users=2000 -e duration_s=20 --p99-ms 20
+    """
+    from floodmark.case_player import Interrupted, Stop
+    from floodmark.edge import Prober, Search, run_edge
+    from floodmark.suite_runner import proxies_of
+
+    console = Console()
+    hosts = proxies_of(inventory)
+    if host is not None and host not in hosts:
+        raise FloodmarkError(f"--host: there is no proxy host '{host}' in {inventory}: it has {', '.join(hosts)}.")
+    given = dict(one.partition("=")[::2] for one in extra)
+    fixed = sorted(given.keys() & {"case", "rate", "load_shape", "arrival_seed"})
+    if fixed:
+        raise FloodmarkError(f"-e: {', '.join(fixed)} is for the search to choose: leave it out.")
+    prober = Prober(console, inventory, host or hosts[0], {"case": number, "users": "1000", **given}, p99_ms, Stop())
+    try:
+        run_edge(console, Search(start, most, precision / 100), prober)
+    except Interrupted as sentence:
+        click.echo(f"floodmark: {sentence}", err=True)
+        sys.exit(130)
 
 
 @main.command()
