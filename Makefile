@@ -63,6 +63,10 @@ bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, bes
 bench-compare: $(VENV)/dev.stamp ## what a comparison of 200 runs takes
 	@python -m bench.compare $(ARGS)
 
+.PHONY: bench-load
+bench-load: $(VENV)/dev.stamp ## how many requests one process sends, beside wrk, hey and Locust's own users
+	@python -m bench.load $(ARGS)
+
 .PHONY: bench-kernels
 bench-kernels: $(VENV)/dev.stamp ## hosts with other kernels, virtual time, and the long suite: hours, goes on where it was ended
 	@scripts/need qemu
