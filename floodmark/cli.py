@@ -243,6 +243,26 @@ def suite(file: Path, dry_run: bool) -> None:
 
 
 @main.command()
+@click.argument("run", required=False)
+def watch(run: str | None) -> None:
+    """Look on while a run goes on: the queue, the states, nginx's answers.
+
+    Without RUN it is the newest one that is under way. The run knows nothing of it; Ctrl-C ends the looking alone.
+
+    \b
+    Example:  floodmark watch
+    """
+    from floodmark.watch import find, watch
+
+    found, plan = find(run)
+    try:
+        watch(Console(), found, plan)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    click.echo(f"The run is over: floodmark show {found.run_id}")
+
+
+@main.command()
 @click.option("--case", "number", required=True, help="Number of the case.")
 @click.option(
     "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."

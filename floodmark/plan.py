@@ -105,6 +105,7 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
         "free_mb": LEAST_FREE_MB + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6),
         "rates_hz": parameters.rates_hz,
         "hosts": hosts,
+        "inventory": list(inventory.get("ansible_inventory_sources", [])),
         "clock": clock,
         "start_state": start_state(case, parameters, inventory) if clock == "virtual" else "",
         "owner": owner(ansible_pid),

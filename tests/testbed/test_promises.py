@@ -76,6 +76,14 @@ def test_a_host_that_another_run_holds_is_left_alone(testbed: Callable[[str], st
     assert done.returncode == 0, evidence(done)
 
 
+def test_a_run_can_be_looked_at_from_another_terminal_and_does_not_notice() -> None:
+    process = start_case_3()
+    done = run("script", "--quiet", "--return", "--command", "timeout -s INT 6 floodmark watch", "/dev/null")
+    for said in ("Case 3", "limit 8", "Q + A + 1"):
+        assert said in done.stdout, evidence(done)
+    assert process.wait(90) == 0
+
+
 def start_case_3() -> subprocess.Popen[bytes]:
     """Start a long run and wait until its flood is on."""
     process = subprocess.Popen(
