@@ -156,7 +156,7 @@ def closed_loop(url: str, output: Path, *, close: bool) -> dict[str, tuple[list[
     """Return name -> command and environment of everybody who waits for answers, with a connection kept or not."""
     users = f"--users={USERS}", f"--spawn-rate={USERS}"
     locust = [sys.executable, "-m", "locust", "-f", "bench/locustfiles.py", "--headless", "--only-summary",
-              *users, f"--run-time={TURN_S:.0f}s", f"--host={url}"]  # fmt: skip
+              *users, f"--run-time={TURN_S:.0f}s", f"--host={url.rstrip('/')}"]  # fmt: skip
     variables = {"BENCH_CLOSE": "1"} if close else {}
     ours = flood_command(url, output, *users, "--load-shape=sustained", "--think-time-ms=0", f"--keepalive={not close}")
     found = {
@@ -235,6 +235,47 @@ def read_log(folder: Path) -> tuple[float, int, float]:
     return max(TURN_S, (end - begin) / 1e9), len(times), late[int(len(late) * 0.99)] / 1e6
 
 
+# --- two processes --------------------------------------------------------------------------------
+
+
+def time_two_processes(folder: Path, rounds: int, console: Console) -> Iterator[Figure]:
+    """Yield by how much two processes send more than one.
+
+    Nobody listens where they send to: a target would need one of the two processors, and a refusal needs none of it.
+    """
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for round_ in range(rounds):
+        for processes, values in rates.items():
+            console.print(f"{processes} processes, round {round_ + 1} of {rounds}" + " " * 30, end="\r")
+            values.append(refused_per_s(folder, processes))
+    for processes, values in rates.items():
+        yield quartiles(f"refused connections, {processes} processes", values, "requests/s", better="higher")
+    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+    yield quartiles("two processes / one", ratios, "×", better="higher", target=1.7)
+
+
+def refused_per_s(folder: Path, processes: int) -> float:
+    """Return how many refused connections a second so many processes make together."""
+    for log in folder.glob("requests.*.csv"):
+        log.unlink()
+    port = _free_port()
+    shared = [f"--processes={processes}", "--master-bind-host=127.0.0.1", f"--master-bind-port={port}",
+              f"--master-port={port}"] if processes > 1 else []  # fmt: skip
+    subprocess.run(
+        flood_command(
+            f"http://127.0.0.1:{_free_port()}", folder, f"--users={USERS}", f"--spawn-rate={USERS}",
+            "--load-shape=sustained", "--think-time-ms=0", *shared,
+        ),
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    per_s = 0.0
+    for log in folder.glob("requests.*.csv"):
+        with log.open(encoding="utf-8", newline="") as opened:
+            ends = [int(row["end_ns"]) for row in csv.DictReader(opened)]
+        per_s += (len(ends) - 1) / (max(ends) - min(ends)) * 1e9
+    return per_s
+
+
 # --- connections that hang ------------------------------------------------------------------------
 
 
@@ -253,7 +294,7 @@ def time_hanging(folder: Path, console: Console) -> Iterator[Figure]:
 
 
 def hang(url: str, folder: Path, users: int) -> tuple[int, float]:
-    """Hold so many connections open at once; return the most memory (bytes), and the time to open them.
+    """Hold so many connections open at once; return the memory meanwhile (bytes), and the time to open them.
 
     Raises:
         FloodmarkError: not all of them were open at once.
@@ -265,17 +306,18 @@ def hang(url: str, folder: Path, users: int) -> tuple[int, float]:
         )],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    most = 0
+    memory: list[tuple[int, int]] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         while process.poll() is None:
-            most = max(most, process.memory_info().rss)
+            memory.append((time.monotonic_ns(), process.memory_info().rss))
             time.sleep(SAMPLE_S)
     with (folder / "requests.0.csv").open(encoding="utf-8", newline="") as opened:
         rows = [row for row in csv.DictReader(opened) if row["error"] == "timeout" and row["connected_ns"]]
     if len(rows) != users:
         raise FloodmarkError(f"of {users} connections {len(rows)} were open until the end")
-    opened_ns = max(int(row["connected_ns"]) for row in rows) - min(int(row["start_ns"]) for row in rows)
-    return most, opened_ns / 1e9
+    all_open_ns, first_end_ns = max(int(row["connected_ns"]) for row in rows), min(int(row["end_ns"]) for row in rows)
+    held = [rss for t_ns, rss in memory if all_open_ns < t_ns < first_end_ns]
+    return max(held), (all_open_ns - min(int(row["start_ns"]) for row in rows)) / 1e9
 
 
 def _free_port() -> int:
@@ -312,9 +354,13 @@ def main() -> None:
             figures += time_open_loop(nginx, folder, most or 0, rounds, console)
         finally:
             nginx.stop()
+        figures += time_two_processes(folder, rounds, console)
         figures += time_hanging(folder, console)
     publish("load", figures, console)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FloodmarkError as error:
+        raise SystemExit(f"floodmark: {error}") from None

@@ -18,7 +18,7 @@ EXPIRY_NS = 10_000_000
 # What is lost when a generator is killed: lines of at most so long.
 FLUSH_NS = 100_000_000
 # After so many requests answers have their turn.
-MOST_SENT = 64
+MOST_SENT = 32
 
 
 class Generator:

@@ -14,7 +14,8 @@ from typing import Any
 from collectors.fields import REQUESTS
 from floodmark.loadgen.client import Exchange
 
-MOST_UNWRITTEN = 1000
+# More at a time would hold up requests that are due.
+MOST_UNWRITTEN = 100
 
 
 class RequestLog:
