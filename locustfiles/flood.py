@@ -22,14 +22,11 @@ from __future__ import annotations
 import gc
 import math
 import resource
-import socket
 import sys
 import time
 from argparse import Namespace
-from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gevent
 import psutil
@@ -40,12 +37,11 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from floodmark.loadgen.arrivals import ClosedLoop, Load, OpenLoop, parse_steps, planned, spread
-from floodmark.loadgen.client import Exchange, Target
 from floodmark.loadgen.generator import Generator
 from floodmark.loadgen.request_log import RequestLog, write_summary
+from floodmark.loadgen.requests import composer, look_up, method_of, teller
 
 MS = 1_000_000
-NAME = "flood"
 # What a worker tells the master.
 ENDED = "floodmark_ended"
 
@@ -84,7 +80,6 @@ class Flood:
         options: Namespace = environment.parsed_options
         self.options = options
         self.environment = environment
-        self.method = "POST" if options.payload_bytes else "GET"
         self.over = Event()
         self.cpu_warning = False
         self._cpu_s = 0.0
@@ -136,18 +131,16 @@ class Flood:
 
     def _make_generator(self, log: RequestLog) -> Generator:
         options = self.options
-        target, host = _look_up(self.environment.host)
-        body = b"x" * options.payload_bytes
-        connection = "keep-alive" if options.keepalive else "close"
-        before_id = f"{self.method} / HTTP/1.1\r\nHost: {host}\r\nX-Floodmark-Id: ".encode()
-        after_id = f"\r\nConnection: {connection}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-        # Processes number their requests by turns, so nobody has to be asked for the next number.
+        target, host = look_up(self.environment.host)
         share, of = self._share()
-
-        def compose(turn: int) -> tuple[str, bytes]:
-            number = f"{options.id_prefix}{(turn - 1) * of + share + 1}"
-            return number, before_id + number.encode() + after_id
-
+        compose = composer(
+            host,
+            payload_bytes=options.payload_bytes,
+            keepalive=options.keepalive,
+            id_prefix=options.id_prefix,
+            share=share,
+            of=of,
+        )
         return Generator(
             target,
             compose,
@@ -155,7 +148,7 @@ class Flood:
             reuse=options.keepalive,
             most_in_flight=math.ceil(options.num_users / of) if options.load_shape == "open" else None,
             log=log,
-            on_end=self._tell_locust,
+            on_end=teller(self.environment, method_of(options.payload_bytes)),
         )
 
     def _share(self) -> tuple[int, int]:
@@ -175,38 +168,6 @@ class Flood:
         if options.load_shape == "burst":
             return OpenLoop(first, begin_ns)
         return ClosedLoop(first, begin_ns, options.think_time_ms * MS, begin_ns + options.duration_s * 1000 * MS)
-
-    def _tell_locust(self, exchange: Exchange) -> None:
-        good = exchange.status == 200 and not exchange.error
-        self.environment.events.request.fire(
-            request_type=self.method,
-            name=NAME,
-            response_time=(exchange.end_ns - exchange.intended_ns) / 1e6,
-            response_length=exchange.body_bytes or 0,
-            exception=None if good else _failure(exchange.error or f"status {exchange.status}"),
-            context={},
-        )
-
-
-def _look_up(url: str) -> tuple[Target, str]:
-    """Return where requests go, and what their Host header says.
-
-    Looked up once: a look-up for each request would load modules and start threads in the first of them.
-    """
-    target = urlsplit(url)
-    if target.scheme == "unix":
-        return Target(socket.AF_UNIX, target.path), "localhost"
-    family, _, _, _, address = socket.getaddrinfo(target.hostname, target.port, type=socket.SOCK_STREAM)[0]
-    return Target(family, (str(address[0]), int(address[1]))), target.netloc
-
-
-class FloodError(Exception):
-    """What Locust counts as a failure: an answer other than a complete 200."""
-
-
-@cache
-def _failure(what: str) -> FloodError:
-    return FloodError(what)
 
 
 class Workers:
