@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import gc
 import math
-import resource
 import sys
 import time
 from argparse import Namespace
@@ -37,6 +36,7 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from floodmark.loadgen.arrivals import ClosedLoop, Load, OpenLoop, parse_steps, planned, spread
+from floodmark.loadgen.client import raise_descriptor_limit
 from floodmark.loadgen.generator import Generator
 from floodmark.loadgen.request_log import RequestLog, write_summary
 from floodmark.loadgen.requests import composer, look_up, method_of, teller
@@ -207,8 +207,7 @@ def prepare(environment: Environment, **_more: Any) -> None:
     if isinstance(environment.runner, MasterRunner):
         Workers(environment.runner)
         return
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # Locust itself is content with 10,000
+    raise_descriptor_limit()
     global flood  # noqa: PLW0603 - Locust makes the users itself, so they have to find it here
     flood = Flood(environment)
     environment.events.spawning_complete.add_listener(lambda **_: gevent.spawn(flood.run))

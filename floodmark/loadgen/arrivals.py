@@ -166,6 +166,11 @@ class OpenLoop:
     def ended(self, _end_ns: int) -> None:
         """Nothing follows from an answer."""
 
+    def change(self, offsets: Iterator[int], begin_ns: int) -> None:
+        """Go on with other times, and forget the ones that were left."""
+        self._offsets, self._begin_ns = offsets, begin_ns
+        self._go_on()
+
     @property
     def is_over(self) -> bool:
         """Whether the last request was taken."""

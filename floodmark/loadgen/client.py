@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import resource
 import select
 import socket
 import time
@@ -40,6 +41,12 @@ _BY_ERRNO = {
     errno.EADDRNOTAVAIL: "no free port",
     errno.EMFILE: "no free descriptor",
 }
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many connections as the system allows; Locust itself is content with 10,000."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Target(NamedTuple):

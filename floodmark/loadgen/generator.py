@@ -29,7 +29,7 @@ class Generator:
         compose: makes a whole request of its number.
         timeout_s: for a whole request, from connecting to the last byte.
         reuse: keep connections for later requests.
-        most_in_flight: a request that would be one more at a time is dropped; None is no limit.
+        most_in_flight: a request that would be one more at a time is dropped; None is no limit. It may be changed.
         log: where each request is written that has ended.
         on_end: is given it then.
 
@@ -53,13 +53,18 @@ class Generator:
         self.issued = 0
         self.dropped = 0
         self._compose = compose
-        self._most_in_flight = most_in_flight
+        self.most_in_flight = most_in_flight
+        self._stopped = False
         self._log = log
         self._on_end = on_end
         self._load: Load | None = None
 
+    def stop(self) -> None:
+        """Let `run` end soon, whatever is in flight; what is cut off is not logged."""
+        self._stopped = True
+
     def run(self, load: Load) -> None:
-        """Send what a load plans, until it is over and every request has ended.
+        """Send what a load plans, until it is over and every request has ended, or until it is stopped.
 
         Args:
             load: when to send.
@@ -71,7 +76,7 @@ class Generator:
         ready = hub.loop.io(client.fileno(), READABLE)
         expiry_ns = 0
         try:
-            while client.in_flight or not load.is_over:
+            while not self._stopped and (client.in_flight or not load.is_over):
                 due_ns = load.due_ns()
                 timer.wake_at(expiry_ns if due_ns is None else min(due_ns, expiry_ns))
                 hub.wait(ready)
@@ -93,7 +98,7 @@ class Generator:
             if due_ns is None or due_ns > time.monotonic_ns():
                 return
             load.take()
-            if self._most_in_flight is not None and self.client.in_flight >= self._most_in_flight:
+            if self.most_in_flight is not None and self.client.in_flight >= self.most_in_flight:
                 self.dropped += 1
                 continue
             self.issued += 1
