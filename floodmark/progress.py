@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
 import time
 from collections import Counter
@@ -175,6 +176,7 @@ class Painter:
 def main() -> None:
     """Draw until standard input ends."""
     # Ansible's children inherit the terminal; Ctrl-C is for Ansible, and we see the end of its events.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     painter = Painter(Console())
     descriptor = sys.stdin.fileno()
     pending = b""
@@ -189,8 +191,6 @@ def main() -> None:
                 for line in lines:
                     painter.handle(json.loads(line))
             painter.draw()
-    except KeyboardInterrupt:
-        pass
     finally:
         painter.close()
 
