@@ -25,6 +25,11 @@ case: $(VENV)/run.stamp ## run one case on the built-in testbed: make case CASE=
 	@$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed)
 	@ansible-playbook run-case.yml -e 'case=$(CASE)' $(ARGS)
 
+.PHONY: web
+web: $(VENV)/run.stamp ## hold a case up for Locust's web page, with the accept queue in it: make web CASE=3
+	@$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed)
+	@ansible-playbook web-ui.yml -e 'case=$(CASE)' $(ARGS)
+
 .PHONY: testbed-up
 testbed-up: $(VENV)/run.stamp ## start the hosts of the built-in testbed
 	@scripts/need testbed
@@ -37,6 +42,7 @@ testbed-down: $(VENV)/run.stamp ## stop the testbed and remove all that it left 
 .PHONY: test
 test: $(VENV)/dev.stamp ## lint, unit tests, all cases on the testbed
 	@scripts/need testbed
+	@scripts/need browser
 	@$(MAKE) -j2 --output-sync=target lint test-fast
 	@$(MAKE) test-testbed
 
@@ -47,6 +53,7 @@ test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
 .PHONY: test-testbed
 test-testbed: $(VENV)/dev.stamp ## the real runs on the testbed alone
 	@scripts/need testbed
+	@scripts/need browser
 	@pytest -m 'testbed and not slow' $(ARGS)
 
 .PHONY: test-slow

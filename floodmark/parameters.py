@@ -211,6 +211,21 @@ def resolve_parameters(*layers: dict[str, Any], origin: str) -> Parameters:
         ) from None
 
 
+def whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
+    """Return the number that was given with `-e` for something that is no parameter of what is measured.
+
+    Raises:
+        ParameterError: it is none, or out of range.
+    """
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = minimum - 1
+    if not minimum <= number <= maximum:
+        raise ParameterError(f"-e: {name}={value} is not allowed: it must be {minimum} to {maximum}.")
+    return number
+
+
 def unknown_parameter(name: str, origin: str, also_known: frozenset[str] = frozenset()) -> str:
     """Return the sentence for a parameter that does not exist."""
     known = sorted(Parameters.model_fields)

@@ -24,8 +24,10 @@ from floodmark.caps import check_caps, check_ownership
 from floodmark.cases import ROOT, Case, find_case, load_cases
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.judge import check_sql
-from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
+from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
 from floodmark.runs import new_run, write_json
+from floodmark.web.feed import HEARTBEAT_PATIENCE_S
+from floodmark.web.options import RANGES, WebOptions, check_hosts
 
 # What `-e` may set besides parameters: how a run goes, where on a host, and what the testbed is made of. Other
 # variables of the roles follow from the parameters; set by hand they would make the record of a run untrue.
@@ -55,7 +57,9 @@ BYTES_A_READING = 300
 DEFAULT_GUARD_MARGIN_S = 45
 
 
-def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pid: int) -> dict[str, Any]:
+def make_plan(
+    extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pid: int, *, web: bool = False, case: Any = None
+) -> dict[str, Any]:
     """Resolve and check a run, and write its plan.
 
     Args:
@@ -63,6 +67,8 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
         inventory: variables of the inventory: `groups` (name -> hosts), `floodmark_parameters` (what its hosts need
             other than the cases have), `guard_margin_s`.
         ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
+        web: the case is held up for Locust's web page instead of being measured.
+        case: its number, when it is not the one that was given with `-e`.
 
     Returns:
         The plan as it is in `plan.json`, with the run's folder as `folder`.
@@ -71,8 +77,8 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
         FloodmarkError: something is not as it must be; nothing was written then.
     """
     cases = load_cases()
-    case = find_case(extra.get("case"), cases)
-    _check_names(extra)
+    case = find_case(extra.get("case") if case is None else case, cases)
+    _check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
     given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
     layers = [case.parameters.model_dump(), inventory_parameters(inventory)]
     resolve_parameters(*layers, origin="floodmark_parameters of the inventory")
@@ -84,10 +90,14 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
     if clock == "virtual":
         _check_virtual(case, parameters)
         if "testbed_virtual_timeout_s" in inventory:
-            _whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
+            whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
     check_sql(case)
-    margin_s = _whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
+    margin_s = whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
+    guard_timeout_s = longest_s + margin_s
+    if web:
+        check_hosts(hosts, inventory.get("hostvars", {}), clock)
+        longest_s, guard_timeout_s = WebOptions.read(extra).hold_s, HEARTBEAT_PATIENCE_S
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
     run = new_run(case.number, parameters.transport + ("-virtual" if clock == "virtual" else ""))
@@ -101,12 +111,13 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
         "longest_s": longest_s,
         "flood_at_most_s": parameters.flood_at_most_s,
         "answer_timeout_s": parameters.answer_timeout_s,
-        "guard_timeout_s": longest_s + margin_s,
+        "guard_timeout_s": guard_timeout_s,
         "free_mb": LEAST_FREE_MB + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6),
         "rates_hz": parameters.rates_hz,
         "hosts": hosts,
         "inventory": list(inventory.get("ansible_inventory_sources", [])),
         "clock": clock,
+        "web": web,
         "start_state": start_state(case, parameters, inventory) if clock == "virtual" else "",
         "owner": owner(ansible_pid),
         "fingerprint": provisioning_fingerprint(),
@@ -125,9 +136,9 @@ def make_plan(extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pi
     return {**plan, "folder": str(run.path)}
 
 
-def _check_names(extra: Mapping[str, Any]) -> None:
+def _check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
     """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
-    allowed = RUN_OPTIONS | role_variables("testbed") - FROM_THE_PLAN
+    allowed = role_variables("testbed") - FROM_THE_PLAN | options
     for name in extra:
         if name in Parameters.model_fields or name in allowed or name.startswith("ansible_"):
             continue
@@ -265,16 +276,6 @@ def _check_metrics(address: str) -> None:
 def _check_host_order(order: object) -> None:
     if order not in HOST_ORDERS:
         raise ParameterError(f"-e: run_order={order} is not allowed: it must be {', '.join(HOST_ORDERS)}.")
-
-
-def _whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = minimum - 1
-    if not minimum <= number <= maximum:
-        raise ParameterError(f"-e: {name}={value} is not allowed: it must be {minimum} to {maximum}.")
-    return number
 
 
 def owner(pid: int) -> str:

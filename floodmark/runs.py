@@ -66,6 +66,11 @@ class RunFolder:
             RunError: the run is not complete, or its file is damaged.
         """
         if not self.run.exists():
+            if self.plan.exists() and self.read_plan().get("web"):
+                raise RunError(
+                    f"{self.run_id} was held up for the web page, which has no verdict; what its floods logged is in "
+                    f"{self.path}/load."
+                )
             raise RunError(
                 f"run {self.run_id} is not complete: it has no run.json. What it left is in {self.path}; "
                 "run the case again."

@@ -207,7 +207,9 @@ def watch(console: Console, run: RunFolder, plan: Mapping[str, Any]) -> None:
     """
     hosts = plan["hosts"]["proxies"]
     ways = ways_to(hosts, plan["inventory"])
-    line = LOOK.format(at_most_s=plan["guard_timeout_s"] * len(hosts), folder=f"{RUNS_ON_A_HOST}/{run.run_id}")
+    line = LOOK.format(
+        at_most_s=(plan["longest_s"] + plan["guard_timeout_s"]) * len(hosts), folder=f"{RUNS_ON_A_HOST}/{run.run_id}"
+    )
     views = {host: View() for host in ways}
     begun = time.monotonic()
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:

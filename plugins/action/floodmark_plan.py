@@ -11,17 +11,26 @@ from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
 from floodmark.plan import make_plan
+from floodmark.web.options import WebOptions, check_port
 
 
 class ActionModule(ActionBase):
-    """Takes the extra variables as they were given; returns the plan as `plan`."""
+    """Takes the extra variables as they were given; returns the plan as `plan`.
+
+    `web` plans a case that is held up for Locust's web page, and `case` another one than was given.
+    """
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         try:
             extra = load_extra_vars(self._loader)
             # This is a forked worker of the process that runs the playbook.
-            result["plan"] = make_plan(extra, self._within_limit(task_vars or {}), ansible_pid=os.getppid())
+            web, case = bool(self._task.args.get("web")), self._task.args.get("case")
+            if web and case is None:
+                check_port(WebOptions.read(extra).port)
+            result["plan"] = make_plan(
+                extra, self._within_limit(task_vars or {}), ansible_pid=os.getppid(), web=web, case=case
+            )
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from floodmark.errors import FloodmarkError
 from floodmark.progress import is_rescued, message_of, step_of
 from floodmark.runs import RunFolder
 from floodmark.show import print_run
+from floodmark.web.control import ask
 
 DOCUMENTATION = r"""
 name: floodmark
@@ -81,6 +84,20 @@ class CallbackModule(DefaultCallback):
         self._send(**event)
         self._step = step
 
+    @staticmethod
+    def _end_gently(control):
+        """Let the first Ctrl-C end what is held up, and the playbook go on to restore the host."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def end(_number, _frame):
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            with contextlib.suppress(FloodmarkError):  # then it has ended already
+                ask(control, {"end": True})
+
+        for number in before:
+            signal.signal(number, end)
+
     # --- Ansible's events -----------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook):
@@ -113,9 +130,13 @@ class CallbackModule(DefaultCallback):
     def v2_runner_on_ok(self, result):
         if "plan" in result.result and result.task.action == "floodmark_plan":
             self._plan = result.result["plan"]
+        if result.task.action == "floodmark_web_ui" and "control" in result.result:
+            self._end_gently(result.result["control"])
         if self._verbose:
             super().v2_runner_on_ok(result)
             return
+        if "say" in result.result:
+            self._send(say=result.result["say"])
         if self._rescued:  # what was tried at first failed, and another way was found
             self._failed = self._rescued = False
         if result.result.get("changed"):
@@ -189,7 +210,9 @@ class CallbackModule(DefaultCallback):
             return
         run = RunFolder(Path(self._plan["folder"]))
         try:
-            if run.run.exists():
+            if self._plan["web"]:
+                print(f"What the floods of the web page logged is in {run.path.parent}/*/load.")
+            elif run.run.exists():
                 print_run(Console(), run)
             else:
                 print(

@@ -1,0 +1,156 @@
+"""What the agent sees of a case that is held up, as it comes from the host.
+
+The ssh session that it comes through also keeps the host in this state: it puts the host's own timer off again and
+again. When the control node is gone, so is the session, and the timer undoes everything.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+# The host undoes everything so long after it last heard of us.
+HEARTBEAT_PATIENCE_S = 60
+# How often it hears: three may be lost.
+HEARTBEAT_S = 15
+# Nobody needs to keep what a session of hours has seen four times a second.
+MOST_SAMPLES = 4 * 3600
+STATUSES = ("200", "500", "502", "504")
+
+LOOK = """
+root=; [ "$(id -u)" = 0 ] || root="sudo -n"
+cd /usr/lib/floodmark || exit
+while sleep {heartbeat_s}; do $root systemctl restart floodmark-guard.timer || exit; done </dev/null >/dev/null 2>&1 &
+trap "kill $!" EXIT
+python3 -B -m collectors.live {folder}
+"""
+
+
+class Sample(NamedTuple):
+    """One look at the host; what could not be read is None.
+
+    Attributes:
+        time_s: when it came here, since the epoch.
+        phase: what was going on.
+        t_ns: the host's monotonic clock at the newest reading of the queue.
+        depth_conns: the accept queue then.
+        most_conns: its deepest since the look before.
+        limit_conns: its limit.
+        unconnected_socks: rows of /proc/net/unix on the socket's path in state 01.
+        connecting_socks: the same, 02.
+        connected_socks: the same, 03.
+        active_conns: Active of nginx's status page, our own poll included.
+        accepted_conns: connections that the upstream has accepted and not closed.
+        worker_rss_bytes: resident memory of all workers of nginx.
+        status_200: answers with this status since the case was applied, and so on.
+        status_500: as above.
+        status_502: as above.
+        status_504: as above.
+        status_other: as above.
+    """
+
+    time_s: float
+    phase: str
+    t_ns: int | None = None
+    depth_conns: int | None = None
+    most_conns: int | None = None
+    limit_conns: int | None = None
+    unconnected_socks: int | None = None
+    connecting_socks: int | None = None
+    connected_socks: int | None = None
+    active_conns: int | None = None
+    accepted_conns: int | None = None
+    worker_rss_bytes: int | None = None
+    status_200: int | None = None
+    status_500: int | None = None
+    status_502: int | None = None
+    status_504: int | None = None
+    status_other: int | None = None
+
+
+class Reader:
+    """Makes samples of the lines of `collectors.live`; sources that are read seldom keep their newest row."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._workers: dict[int, int] = {}
+
+    def read(self, line: str, phase: str, now_s: float) -> Sample:
+        """Return what one line says.
+
+            {"accept_queue": {"upstream": {"depth_conns": 9, "most_conns": 9, …}}, "unix_states": {…}, "statuses": {…}}
+
+        Args:
+            line: as it came.
+            phase: what is going on.
+            now_s: since the epoch.
+        """
+        seen = json.loads(line)
+        queue = seen.get("accept_queue", {}).get("upstream", {})
+        for name in ("unix_states", "upstream_conns", "stub_status"):
+            self._rows[name] = seen.get(name) or self._rows.get(name, {})
+        for row in seen.get("process", []):
+            if row["role"] == "nginx-worker" and "rss_bytes" in row:
+                self._workers[row["pid"]] = row["rss_bytes"]
+        states, accepted, status = (self._rows[name] for name in ("unix_states", "upstream_conns", "stub_status"))
+        statuses = seen["statuses"]
+        return Sample(
+            now_s,
+            phase,
+            t_ns=queue.get("t_ns"),
+            depth_conns=queue.get("depth_conns"),
+            most_conns=queue.get("most_conns"),
+            limit_conns=queue.get("limit_conns"),
+            unconnected_socks=states.get("unconnected_socks"),
+            connecting_socks=states.get("connecting_socks"),
+            connected_socks=states.get("connected_socks"),
+            active_conns=status.get("active_conns"),
+            accepted_conns=accepted.get("accepted_conns"),
+            worker_rss_bytes=sum(self._workers.values()) if self._workers else None,
+            status_other=sum(count for name, count in statuses.items() if name not in STATUSES),
+            **{f"status_{name}": statuses.get(name, 0) for name in STATUSES},
+        )
+
+
+class Feed:
+    """The session with the host.
+
+    Args:
+        way: the command that runs a shell line there.
+        folder: where agent and nginx write on the host.
+    """
+
+    def __init__(self, way: Sequence[str], folder: str) -> None:
+        self._process = subprocess.Popen(
+            [*way, LOOK.format(heartbeat_s=HEARTBEAT_S, folder=folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def follow(self, phase: Callable[[], str], take: Callable[[Sample], None]) -> str:
+        """Take samples until the host has nothing to say any more.
+
+        Args:
+            phase: says what is going on.
+            take: is given each sample.
+
+        Returns:
+            What the session said on its standard error, the last line of it.
+        """
+        reader = Reader()
+        assert self._process.stdout
+        assert self._process.stderr
+        for line in self._process.stdout:
+            take(reader.read(line, phase(), time.time()))
+        said = self._process.stderr.read().strip()
+        self._process.wait()
+        return (said.splitlines() or ["it said nothing"])[-1]
+
+    def close(self) -> None:
+        """End the session."""
+        self._process.terminate()

@@ -1,0 +1,209 @@
+"""What is held up at the moment, what was seen of it, and what is wished for next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.server import StreamServer
+from gevent.socket import socket as gevent_socket
+from gevent.socket import wait_read
+
+from floodmark.caps import CAPS, check_caps
+from floodmark.cases import Case, find_case, load_cases
+from floodmark.errors import FloodmarkError
+from floodmark.parameters import Parameters, resolve_parameters
+from floodmark.web.control import Settings
+from floodmark.web.feed import MOST_SAMPLES, Feed, Sample
+
+APPLYING, HELD, RESTORING, FAILED = "applying", "held", "restoring", "failed"
+NO_FLOOD = "no flood"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A case that a host has.
+
+    Attributes:
+        host: its name in the inventory.
+        run_id: names it there.
+        case: its number.
+        title: its title.
+        parameters: all of them.
+        answer_timeout_s: how long a client waits.
+        target: URL of its nginx.
+        way: the command that runs a shell line on the host.
+        folder: where agent and nginx write on the host.
+        load: where floods write here.
+        at_most_s: for so long.
+    """
+
+    host: str
+    run_id: str
+    case: int
+    title: str
+    parameters: Mapping[str, Any]
+    answer_timeout_s: float
+    target: str
+    way: list[str]
+    folder: str
+    load: str
+    at_most_s: float
+
+
+class Session:
+    """One session of the page, over all the cases that it holds up in turn.
+
+    Args:
+        settings: of it.
+
+    Attributes:
+        state: of the host: applying, held, restoring or failed.
+        hold: what it has, or had last.
+        failure: why a case could not be held up.
+        phase: what is going on.
+        marks: when that changed (s since the epoch), and to what.
+        samples: what was seen.
+        on_hold: is told of each case that is held up.
+        on_leave: is called before it is left.
+        on_end: is called when the session is over.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.state = APPLYING
+        self.hold: Hold | None = None
+        self.failure = ""
+        self.phase = NO_FLOOD
+        self.marks: list[tuple[float, str]] = []
+        self.samples: deque[Sample] = deque(maxlen=MOST_SAMPLES)
+        self.on_hold: Callable[[Hold], None] = lambda _: None
+        self.on_leave: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._wish: AsyncResult = AsyncResult()
+
+    # --- what people wish -----------------------------------------------------------------------
+
+    def cases(self) -> dict[int, Case]:
+        """Return all cases, by number."""
+        return load_cases()
+
+    def resolve(self, case: object, **given: Any) -> tuple[Case, Parameters]:
+        """Return a case and its parameters in this session, checked.
+
+        Args:
+            case: its number.
+            given: parameters that are to be other than they were given at the start.
+
+        Raises:
+            FloodmarkError: there is no such case, or a parameter is not allowed.
+        """
+        found = find_case(case, self.cases())
+        layers = [found.parameters.model_dump(), *self._settings.layers, given]
+        parameters = resolve_parameters(*layers, origin="the web page")
+        check_caps(parameters, {CAPS: self._settings.caps})
+        return found, parameters
+
+    def wish_for(self, case: object) -> None:
+        """Leave what is held up, and hold up another case.
+
+        Raises:
+            FloodmarkError: there is no such case, or something else is under way.
+        """
+        found, _ = self.resolve(case)
+        if self._wish.ready() or self.state not in (HELD, FAILED):
+            raise FloodmarkError(f"the host is {self.state}: wait until that is done.")
+        self._wish.set(found.number)
+
+    def end(self) -> None:
+        """Leave what is held up, and end."""
+        self._wish = AsyncResult() if self._wish.ready() else self._wish
+        self._wish.set(None)
+
+    def mark(self, phase: str) -> None:
+        """Note that something has begun."""
+        self.phase = phase
+        self.marks.append((time.time(), phase))
+
+    # --- what Ansible asks ----------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Let Ansible ask, and end when it is gone."""
+        listener = gevent_socket(socket.AF_UNIX)
+        listener.bind(self._settings.control)
+        listener.listen()
+        StreamServer(listener, self._answer).start()
+        gevent.spawn(self._end_with_ansible)
+
+    def say_ready(self) -> None:
+        """Tell whoever has started this process that the page is served."""
+        with gevent_socket(socket.AF_UNIX) as ready:
+            ready.connect(f"{self._settings.room}/ready")
+
+    def _answer(self, connection: Any, _address: Any) -> None:
+        with connection, connection.makefile("rw") as lines:
+            question = json.loads(lines.readline())
+            if "hold" in question:
+                self._hold_up(Hold(**question["hold"]))
+                lines.write("{}\n")
+            elif "failure" in question:
+                case = self._next(question["failure"])
+                lines.write(json.dumps({"case": case}) + "\n")
+            elif "end" in question:
+                self.end()
+                lines.write("{}\n")
+        if "failure" in question and case is None:
+            self._close()
+
+    def _hold_up(self, hold: Hold) -> None:
+        """Hold up a case until there is a wish."""
+        self.hold, self.state, self.failure = hold, HELD, ""
+        self.samples.append(Sample(time.time(), NO_FLOOD))  # so that no line goes from one case to another
+        self.mark(f"case {hold.case}")
+        self.phase = NO_FLOOD
+        self.on_hold(hold)
+        feed = Feed(hold.way, hold.folder)
+        following = gevent.spawn(feed.follow, lambda: self.phase, self.samples.append)
+        following.link_value(lambda ended: self._lose_sight(hold, ended.value))
+        gevent.spawn_later(hold.at_most_s, self._end_hold, hold)
+        self._wish.wait()
+        self.state = RESTORING
+        self.on_leave()
+        feed.close()
+
+    def _lose_sight(self, hold: Hold, said: str) -> None:
+        if self.hold is hold and self.state == HELD:
+            self.failure = f"the session with host {hold.host} has ended, so it undoes the case by itself: {said}"
+
+    def _end_hold(self, hold: Hold) -> None:
+        if self.hold is hold and self.state == HELD:
+            self.end()
+
+    def _next(self, failure: str) -> int | None:
+        """Return the case that is wished for, waiting for a wish where the last one came to nothing."""
+        self.failure = failure
+        if failure:
+            self.state = FAILED
+            self.mark("failed")
+        case: int | None = self._wish.get()
+        self._wish = AsyncResult()
+        self.state = APPLYING
+        return case
+
+    def _end_with_ansible(self) -> None:
+        descriptor = os.pidfd_open(self._settings.ansible_pid)
+        wait_read(descriptor)
+        self._close()
+
+    def _close(self) -> None:
+        shutil.rmtree(self._settings.room, ignore_errors=True)
+        self.on_end()

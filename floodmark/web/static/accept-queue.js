@@ -1,0 +1,227 @@
+"use strict";
+
+// What the accept queue does, four times a second. The server says what it has seen since the last time; lines break
+// where nothing was seen.
+
+const PERIOD_MS = 500;
+const RATE_S = 1; // answers per second are counted over the last second
+const CHARTS = [
+  { title: "accept queue (connections; its deepest between two looks)", height: 220, lines: [
+    { label: "deepest", column: "most_conns", color: "#1f77d0", fill: true, step: true },
+    { label: "limit", column: "limit_conns", color: "#d62728", dash: [6, 4], step: true }] },
+  { title: "sockets on the path, by state in /proc/net/unix", lines: [
+    { label: "01 unconnected", column: "unconnected_socks", color: "#8c8c8c", step: true },
+    { label: "02 connecting", column: "connecting_socks", color: "#ff7f0e", step: true },
+    { label: "03 connected", column: "connected_socks", color: "#2ca02c", step: true }] },
+  { title: "Active of stub_status, and Q + A + 1 (connections)", lines: [
+    { label: "Active", column: "active_conns", color: "#9467bd", step: true },
+    { label: "Q + A + 1", column: "expected_conns", color: "#17a2b8", dash: [4, 3], step: true }] },
+  { title: "nginx's answers (per second)", lines: [
+    { label: "200", column: "rate_200", color: "#2ca02c" },
+    { label: "502", column: "rate_502", color: "#d62728" },
+    { label: "504", column: "rate_504", color: "#ff7f0e" },
+    { label: "500", column: "rate_500", color: "#9467bd" },
+    { label: "other", column: "rate_other", color: "#8c8c8c" }] },
+  { title: "nginx's workers, resident memory (MB)", lines: [
+    { label: "workers", column: "worker_mb", color: "#1f77d0" }] },
+];
+
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000];
+
+const clock = (time_s) => new Date(time_s * 1000).toLocaleTimeString("en-GB");
+const element = (id) => document.getElementById(id);
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+let samples = []; // objects, oldest first
+let marks = [];
+let charts = [];
+let theme = "";
+
+// --- what is known --------------------------------------------------------------------------------
+
+function take(told) {
+  for (const row of told.samples) {
+    const sample = Object.fromEntries(told.columns.map((name, i) => [name, row[i]]));
+    const { depth_conns: queued, accepted_conns: accepted } = sample;
+    sample.expected_conns = queued === null || accepted === null ? null : queued + accepted + 1;
+    sample.worker_mb = sample.worker_rss_bytes === null ? null : sample.worker_rss_bytes / 1e6;
+    for (const status of ["200", "500", "502", "504", "other"]) sample["rate_" + status] = rate("status_" + status, sample);
+    samples.push(sample);
+  }
+  const oldest = Date.now() / 1000 - 3700;
+  if (samples.length && samples[0].time_s < oldest) samples = samples.filter((sample) => sample.time_s >= oldest);
+  marks = told.marks;
+}
+
+function rate(column, sample) {
+  if (sample[column] === null) return null;
+  for (let i = samples.length - 1; i >= 0; i--) {
+    const before = samples[i];
+    if (before[column] === null) return null;
+    const seconds = sample.time_s - before.time_s;
+    if (seconds >= RATE_S * 0.9) return Math.max(0, (sample[column] - before[column]) / seconds);
+  }
+  return null;
+}
+
+// --- the charts -----------------------------------------------------------------------------------
+
+function floods(from, to) {
+  return marks.flatMap(([begin, what], i) => {
+    const end = i + 1 < marks.length ? marks[i + 1][0] : to;
+    return what.startsWith("flood") && end > from ? [[Math.max(begin, from), end]] : [];
+  });
+}
+
+function shade(chart) {
+  const { ctx, bbox } = chart;
+  ctx.save();
+  ctx.fillStyle = style("--flood");
+  for (const [begin, end] of floods(chart.scales.x.min, chart.scales.x.max)) {
+    const left = chart.valToPos(begin, "x", true);
+    const right = Math.min(chart.valToPos(end, "x", true), bbox.left + bbox.width);
+    ctx.fillRect(left, bbox.top, right - left, bbox.height);
+  }
+  ctx.restore();
+}
+
+function drawMarks(chart, named) {
+  const { ctx, bbox } = chart;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = style("--faint");
+  ctx.setLineDash([2, 3]);
+  ctx.textBaseline = "top";
+  ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  let free = [-Infinity, -Infinity]; // where the text of each of two lines ends
+  for (const [time, what] of marks) {
+    const x = chart.valToPos(time, "x", true);
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    const line = free.findIndex((end) => end < x);
+    const width = ctx.measureText(what).width + 8 * devicePixelRatio;
+    if (!named || what === "no flood" || line < 0) continue;
+    const room = bbox.left + bbox.width - x - width; // below 0 the text goes to the left of its line
+    ctx.textAlign = room < 0 ? "right" : "left";
+    const gap = (room < 0 ? -4 : 4) * devicePixelRatio;
+    ctx.fillText(what, x + gap, bbox.top + (6 + 13 * line) * devicePixelRatio);
+    free[line] = x + width;
+  }
+  ctx.restore();
+}
+
+function build() {
+  charts.forEach((chart) => chart.plot.destroy());
+  element("charts").replaceChildren();
+  charts = CHARTS.map(({ title, lines, height = 170 }, i) => {
+    const section = document.createElement("section");
+    section.innerHTML = "<h2></h2><div></div>";
+    section.firstChild.textContent = title;
+    element("charts").append(section);
+    const axis = { stroke: style("--faint"), grid: { stroke: style("--grid"), width: 1 }, ticks: { show: false } };
+    const plot = new uPlot({
+      width: Math.max(240, section.clientWidth - 16), height,
+      cursor: { sync: { key: "floodmark" }, drag: { x: true, y: false } },
+      scales: { y: { range: (_, least, most) => [0, Math.max(1, most ?? 1) * (i ? 1.1 : 1.3)] } },
+      axes: [{ ...axis, size: 30, space: 80, values: (_, times) => times.map(clock) }, { ...axis, size: 52, incrs: WHOLE }],
+      series: [{ label: "time", value: (_, time) => time === null ? "–" : clock(time) }, ...lines.map(({ label, color, dash, fill, step }) => ({
+        label, stroke: color, width: 1.6, dash, points: { show: false },
+        fill: fill ? color + "26" : undefined,
+        paths: step ? uPlot.paths.stepped({ align: 1 }) : undefined,
+        value: (_, value) => value === null || value === undefined ? "–" : +value.toFixed(1),
+      }))],
+      hooks: { drawClear: [shade], draw: [(chart) => drawMarks(chart, i === 0)] },
+    }, [[], ...lines.map(() => [])], section.lastChild);
+    return { plot, lines, section };
+  });
+}
+
+function draw() {
+  const to = Date.now() / 1000;
+  const from = to - Number(element("window").value);
+  const shown = samples.filter((sample) => sample.time_s >= from);
+  const times = shown.map((sample) => sample.time_s);
+  for (const { plot, lines } of charts) {
+    plot.batch(() => {
+      plot.setData([times, ...lines.map(({ column }) => shown.map((sample) => sample[column]))], false);
+      plot.setScale("x", { min: from, max: to });
+    });
+  }
+}
+
+// --- the figures ----------------------------------------------------------------------------------
+
+const text = (value, digits = 0) => value === null || value === undefined ? "–" : value.toFixed(digits);
+
+function show(told) {
+  const { hold, state } = told;
+  const now = samples.length ? samples[samples.length - 1] : {};
+  if (hold) {
+    element("title").textContent = `Case ${hold.case}: ${hold.title}`;
+    element("where").textContent = `${hold.host}, ${hold.transport}, somaxconn ${hold.somaxconn}, ${hold.target}`;
+  }
+  const full = now.most_conns > now.limit_conns;
+  element("depth").textContent = `${text(now.most_conns)} / ${text(now.limit_conns)}${full ? " full" : ""}`;
+  element("depth").className = full ? "full" : "";
+  element("states").textContent =
+    [now.unconnected_socks, now.connecting_socks, now.connected_socks].map((one) => text(one)).join(" / ");
+  // After nginx has given up, a dead connection stays in the queue, and the two part.
+  const sign = now.active_conns === now.expected_conns ? "=" : "≠";
+  element("active").textContent = `${text(now.active_conns)} ${sign} ${text(now.depth_conns)} + ${text(now.accepted_conns)} + 1`;
+  element("rate502").textContent = text(now.rate_502, 1);
+  element("rate504").textContent = text(now.rate_504, 1);
+  element("memory").textContent = text(now.worker_mb, 1);
+  element("flood").textContent = told.phase;
+  const busy = { applying: "A case is being applied to the host …", restoring: "The host is being restored …" }[state];
+  const message = told.failure || busy || "";
+  element("message").textContent = message;
+  element("message").hidden = !message;
+  element("switch").querySelector("button").disabled = Boolean(busy);
+  fillCases(told);
+}
+
+function fillCases({ cases, hold }) {
+  const select = element("case");
+  if (select.options.length) return;
+  for (const [number, title] of Object.entries(cases)) select.add(new Option(`${number}: ${title}`, number));
+  if (hold) select.value = hold.case;
+}
+
+// --- the loop -------------------------------------------------------------------------------------
+
+async function look() {
+  const after = samples.length ? samples[samples.length - 1].time_s : 0;
+  try {
+    const answer = await fetch(`samples?after=${after}`);
+    if (answer.redirected) location.assign("/login");
+    const told = await answer.json();
+    take(told);
+    show(told);
+  } catch (error) {
+    element("message").textContent = "The page's server does not answer: it was ended, or the way to it is broken.";
+    element("message").hidden = false;
+  }
+  const wanted = document.documentElement.dataset.theme || String(matchMedia("(prefers-color-scheme: dark)").matches);
+  if (wanted !== theme) {
+    theme = wanted;
+    build();
+  }
+  draw();
+  setTimeout(look, PERIOD_MS);
+}
+
+element("switch").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const answer = await fetch("case", {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ case: element("case").value }),
+  });
+  if (!answer.ok) alert((await answer.json()).message);
+});
+if (frameElement) {
+  const fit = () => { frameElement.style.height = `${document.body.scrollHeight + 2}px`; };
+  new ResizeObserver(fit).observe(document.body);
+}
+addEventListener("resize", () => charts.forEach(({ plot, section }) =>
+  plot.setSize({ width: Math.max(240, section.clientWidth - 16), height: plot.height })));
+look();
