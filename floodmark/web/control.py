@@ -55,13 +55,16 @@ class Settings:
         return f"{self.room}/control"
 
 
-def start(settings: Settings, port: int, log: Path) -> None:
+def start(settings: Settings, port: int, log: Path) -> subprocess.Popen[bytes]:
     """Start the page's process, and wait until it serves.
 
     Args:
         settings: for it.
         port: of the page.
         log: what it says goes there.
+
+    Returns:
+        The process. It ends by itself, with the session or with Ansible.
 
     Raises:
         FloodmarkError: it has ended, or has not come up.
@@ -86,9 +89,15 @@ def start(settings: Settings, port: int, log: Path) -> None:
     if ended or not heard:
         if not ended:
             process.kill()
-        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
         what = f"ended with status {process.wait()}" if ended else f"was not ready after {START_TIMEOUT_S} s"
-        raise FloodmarkError(f"Locust's web page {what}: {last}. All that it said is in {log}.")
+        raise FloodmarkError(f"Locust's web page {what}: {_last_error(log)}. All that it said is in {log}.")
+    return process
+
+
+def _last_error(log: Path) -> str:
+    """Return what a process said that matters: Locust ends with its table of statistics, whatever was wrong."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
+    return ([line for line in lines if "Error" in line] or lines)[-1]
 
 
 def new_room() -> str:
@@ -118,7 +127,8 @@ def ask(control: str, question: Mapping[str, Any]) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(control)
             connection.sendall(json.dumps(question).encode() + b"\n")
-            answer = connection.makefile().readline()
+            with connection.makefile() as lines:
+                answer = lines.readline()
     except OSError as error:
         raise FloodmarkError(f"Locust's web page does not answer: {error.strerror}.") from None
     if not answer:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 # The host undoes everything so long after it last heard of us.
-HEARTBEAT_PATIENCE_S = 60
+HEARTBEAT_PATIENCE_S = 30
 # How often it hears: three may be lost.
-HEARTBEAT_S = 15
+HEARTBEAT_S = 7
 # Nobody needs to keep what a session of hours has seen four times a second.
 MOST_SAMPLES = 4 * 3600
 STATUSES = ("200", "500", "502", "504")
@@ -143,12 +143,12 @@ class Feed:
             What the session said on its standard error, the last line of it.
         """
         reader = Reader()
-        assert self._process.stdout
-        assert self._process.stderr
-        for line in self._process.stdout:
-            take(reader.read(line, phase(), time.time()))
-        said = self._process.stderr.read().strip()
-        self._process.wait()
+        with self._process as process:
+            assert process.stdout
+            assert process.stderr
+            for line in process.stdout:
+                take(reader.read(line, phase(), time.time()))
+            said = process.stderr.read().strip()
         return (said.splitlines() or ["it said nothing"])[-1]
 
     def close(self) -> None:

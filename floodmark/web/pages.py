@@ -54,6 +54,7 @@ def add_pages(web_ui: WebUI, state: Session, password: str) -> None:
     app.config.update(SESSION_COOKIE_SAMESITE="Strict", SESSION_COOKIE_HTTPONLY=True)
     _add_login(web_ui, app, password)
     app.before_request(_refuse_other_names)
+    app.before_request(lambda: _wait_for_form(state))
     app.before_request(lambda: _look_at_flood(state))
     app.after_request(_add_tab)
     web_ui.template_args["extended_tabs"] = [{"title": "Accept queue", "key": KEY}]
@@ -92,6 +93,12 @@ def _refuse_other_names() -> Response | None:
     return Response(
         f"This page is at 127.0.0.1 or localhost, and not at {request.host!r}.\n", 421, mimetype="text/plain"
     )
+
+
+def _wait_for_form(state: Session) -> None:
+    """Hold Locust's page back until its form can have the values of a case; they are in the page."""
+    if request.path == "/":
+        state.was_held.wait()
 
 
 # --- what may be sent -----------------------------------------------------------------------------
@@ -169,6 +176,7 @@ def _told(web_ui: WebUI, state: Session, after_s: float) -> dict[str, Any]:
         "phase": state.phase,
         "flood": web_ui.environment.runner.state if web_ui.environment.runner else "missing",
         "hold": hold and {
+            "run_id": hold.run_id,
             "case": hold.case,
             "title": hold.title,
             "host": hold.host,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from gevent.server import StreamServer
 from gevent.socket import socket as gevent_socket
 from gevent.socket import wait_read
@@ -73,6 +73,7 @@ class Session:
         phase: what is going on.
         marks: when that changed (s since the epoch), and to what.
         samples: what was seen.
+        was_held: set when the first case is held up, or could not be.
         on_hold: is told of each case that is held up.
         on_leave: is called before it is left.
         on_end: is called when the session is over.
@@ -88,6 +89,7 @@ class Session:
         self.on_hold: Callable[[Hold], None] = lambda _: None
         self.on_leave: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
+        self.was_held = Event()
         self._settings = settings
         self._wish: AsyncResult = AsyncResult()
 
@@ -171,6 +173,7 @@ class Session:
         self.mark(f"case {hold.case}")
         self.phase = NO_FLOOD
         self.on_hold(hold)
+        self.was_held.set()
         feed = Feed(hold.way, hold.folder)
         following = gevent.spawn(feed.follow, lambda: self.phase, self.samples.append)
         following.link_value(lambda ended: self._lose_sight(hold, ended.value))
@@ -194,6 +197,7 @@ class Session:
         if failure:
             self.state = FAILED
             self.mark("failed")
+            self.was_held.set()
         case: int | None = self._wish.get()
         self._wish = AsyncResult()
         self.state = APPLYING

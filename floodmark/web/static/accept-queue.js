@@ -35,6 +35,7 @@ let samples = []; // objects, oldest first
 let marks = [];
 let charts = [];
 let theme = "";
+let held = ""; // the run that is held up
 
 // --- what is known --------------------------------------------------------------------------------
 
@@ -156,6 +157,9 @@ const text = (value, digits = 0) => value === null || value === undefined ? "–
 
 function show(told) {
   const { hold, state } = told;
+  // The form around this page has the values of the case that it was loaded with.
+  if (frameElement && held && hold && hold.run_id !== held) parent.location.reload();
+  held = hold ? hold.run_id : "";
   const now = samples.length ? samples[samples.length - 1] : {};
   if (hold) {
     element("title").textContent = `Case ${hold.case}: ${hold.title}`;

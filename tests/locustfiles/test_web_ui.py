@@ -1,0 +1,231 @@
+"""Locust's web page with a case held up that is a server on loopback: what its buttons do."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from floodmark.cases import load_cases
+from floodmark.errors import FloodmarkError
+from floodmark.fleet import _free_port
+from floodmark.web import control
+
+PASSWORD = "only for this test"
+
+
+class Quiet(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@dataclass
+class Page:
+    """The page, as a browser and as Ansible see it."""
+
+    url: str
+    settings: control.Settings
+    folder: Path
+    target: str
+    ended: bool = False
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    http: requests.Session = field(default_factory=requests.Session)
+
+    def log_in(self, password: str = PASSWORD) -> requests.Response:
+        return self.http.post(f"{self.url}/password", data={"password": password})
+
+    def hold(self, case: int) -> threading.Thread:
+        """Hold up a case, as Ansible does in a task of its own."""
+        parameters = load_cases()[case].parameters.model_dump() | {"users": 4, "start_spread_ms": 20}
+        hold = {
+            "host": "proxy1", "run_id": f"run{case}", "case": case, "title": "", "parameters": parameters,
+            "answer_timeout_s": 5, "target": self.target, "way": ["sh", "-c"], "folder": "/nowhere",
+            "load": str(self.folder / f"load{case}"), "at_most_s": 60,
+        }  # fmt: skip
+        asking = threading.Thread(target=lambda: self.answers.append(self.ask({"hold": hold})), daemon=True)
+        asking.start()
+        self.log_in()
+        self.wait_for(lambda told: told["state"] == "held" and told["hold"]["case"] == case)
+        return asking
+
+    def end(self) -> None:
+        """End the session, as Ctrl-C does, and ask what comes next, as Ansible does then."""
+        self.ended = True
+        self.ask({"end": True})
+        assert self.ask({"failure": ""}) == {"case": None}
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        return control.ask(self.settings.control, question)
+
+    def told(self) -> dict[str, Any]:
+        return dict(self.http.get(f"{self.url}/accept-queue/samples").json())
+
+    def swarm(self, **form: object) -> dict[str, Any]:
+        return dict(self.http.post(f"{self.url}/swarm", data={"spawn_rate": 100, **form}).json())
+
+    def stop(self) -> None:
+        self.http.post(f"{self.url}/stop")
+
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask until something is so."""
+        deadline = time.monotonic() + 20
+        while not condition(told := self.told()):
+            assert time.monotonic() < deadline, told
+            time.sleep(0.05)
+        return told
+
+    def logged(self, case: int, flood: int) -> list[dict[str, str]]:
+        log = self.folder / f"load{case}/flood-{flood}/requests.0.csv"
+        return list(csv.DictReader(log.read_text().splitlines()))
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    settings = control.Settings(control.new_room(), PASSWORD, os.getpid(), [{}, {}], {"rate": 1000})
+    port = _free_port()
+    process = control.start(settings, port, tmp_path / control.LOG)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = Page(f"http://127.0.0.1:{port}", settings, tmp_path, f"http://127.0.0.1:{server.server_port}")
+        try:
+            yield page
+        finally:
+            if not page.ended:
+                page.end()
+            page.http.close()
+            server.shutdown()
+            assert process.wait(20) == 0, (tmp_path / control.LOG).read_text()
+
+
+def test_nobody_gets_in_without_the_password(page: Page) -> None:
+    assert page.http.get(f"{page.url}/accept-queue/samples").url.endswith("/login")
+    assert "This is not the password" in page.log_in("guessed").text
+    assert page.http.get(f"{page.url}/accept-queue/csv").url.endswith("/login")
+    page.log_in()
+    assert page.told()["state"] == "applying"
+
+
+def test_a_name_that_was_bent_to_this_machine_is_refused(page: Page) -> None:
+    answer = page.http.get(f"{page.url}/login", headers={"Host": "evil.example:80"})
+    assert (answer.status_code, "127.0.0.1 or localhost" in answer.text) == (421, True)
+
+
+def test_a_burst_is_one_request_of_each_user_and_ends_by_itself(page: Page) -> None:
+    page.hold(2)
+    assert page.swarm(user_count=4)["success"]
+    told = page.wait_for(lambda told: told["flood"] == "stopped")
+    assert [row["status"] for row in page.logged(2, 1)] == ["200"] * 4
+    assert [what for _, what in told["marks"]] == ["case 2", "flood 1: burst, 4 users", "no flood"]
+
+
+def test_users_and_rate_can_be_changed_while_a_flood_goes_on(page: Page) -> None:
+    page.hold(2)
+    page.swarm(user_count=2, load_shape="sustained", think_time_ms=1)
+    page.wait_for(lambda told: "2 users" in told["phase"] and told["flood"] == "running")
+    page.swarm(user_count=7)
+    page.wait_for(lambda told: "7 users" in told["phase"])
+    page.swarm(user_count=1)
+    page.wait_for(lambda told: "sustained, 1 users" in told["phase"])
+    page.stop()
+    assert page.logged(2, 1)
+    page.swarm(user_count=50, load_shape="open", rate="20", arrivals="constant")
+    page.wait_for(lambda told: "20 a second" in told["phase"])
+    page.swarm(user_count=50, rate="200")
+    page.wait_for(lambda told: "200 a second" in told["phase"])
+    page.wait_for(lambda _: len(page.logged(2, 2)) > 60)
+    page.stop()
+    # The last of them came after the change. Intended starts do not depend on how busy this machine is, but it may drop
+    # some that are due.
+    starts_s = sorted(int(row["intended_ns"]) / 1e9 for row in page.logged(2, 2))[-40:]
+    gaps_s = [later - earlier for earlier, later in itertools.pairwise(starts_s)]
+    assert min(gaps_s) == pytest.approx(1 / 200, abs=1e-4)
+
+
+def test_a_flood_that_is_not_allowed_does_not_begin(page: Page) -> None:
+    page.hold(2)
+    for form, sentence in (
+        ({"user_count": 0}, "users=0 is not allowed: it must be 1 to 10000 users"),
+        ({"user_count": "many"}, "users=many is not allowed"),
+        ({"user_count": 1, "load_shape": "open", "rate": "-1"}, "rate=-1 is not allowed"),
+        ({"user_count": 1, "load_shape": "open", "rate": "2000"}, "the inventory allows 1,000"),
+        ({"user_count": 1, "payload_bytes": "99999999"}, "payload_bytes=99999999 is not allowed"),
+        ({"user_count": 1, "host": "http://example.com"}, "host=http://example.com is not allowed: the flood goes to"),
+    ):
+        answer = page.swarm(**form)
+        assert (answer["success"], sentence in answer["message"]) == (False, True), answer
+    assert page.told()["flood"] == "ready"
+
+
+def test_a_page_that_cannot_be_served_is_explained(page: Page, tmp_path: Path) -> None:
+    settings = dataclasses.replace(page.settings, room=control.new_room())
+    with pytest.raises(FloodmarkError, match=r"Locust's web page ended with status .*already in use"):
+        control.start(settings, int(page.url.rpartition(":")[2]), tmp_path / "second.log")
+
+
+def test_nothing_is_flooded_before_a_case_is_held_up(page: Page) -> None:
+    page.log_in()
+    assert "no case is held up, the host is applying" in page.swarm(user_count=1)["message"]
+
+
+def test_another_case_can_be_wished_for(page: Page) -> None:
+    asking = page.hold(2)
+    page.swarm(user_count=1, load_shape="sustained")
+    page.wait_for(lambda told: told["flood"] == "running")
+    unknown = page.http.post(f"{page.url}/accept-queue/case", json={"case": "99"})
+    assert (unknown.status_code, "there is no case '99'" in unknown.json()["message"]) == (409, True)
+    assert page.http.post(f"{page.url}/accept-queue/case", json={"case": "4"}).ok
+    asking.join(20)
+    assert page.answers == [{}]
+    assert page.told()["flood"] == "stopped"
+    assert page.ask({"failure": ""}) == {"case": 4}
+    page.hold(4)
+    assert page.swarm(user_count=2)["success"]
+    page.wait_for(lambda told: told["flood"] == "stopped")
+    assert len(page.logged(4, 1)) == 2
+
+
+def test_a_case_that_came_to_nothing_is_explained_and_another_one_may_be_tried(page: Page) -> None:
+    page.log_in()
+    asking = threading.Thread(
+        target=lambda: page.answers.append(page.ask({"failure": "nginx did not start"})), daemon=True
+    )
+    asking.start()
+    told = page.wait_for(lambda told: told["state"] == "failed")
+    assert told["failure"] == "nginx did not start"
+    page.http.post(f"{page.url}/accept-queue/case", json={"case": 1})
+    asking.join(20)
+    assert page.answers == [{"case": 1}]
+
+
+def test_the_end_is_told_to_ansible(page: Page) -> None:
+    asking = page.hold(2)
+    page.end()  # the process ends as well: the fixture waits for it
+    asking.join(20)
+    assert page.answers == [{}]
+
+
+def test_what_was_seen_comes_as_csv(page: Page) -> None:
+    page.hold(2)
+    header, first = page.http.get(f"{page.url}/accept-queue/csv").text.splitlines()
+    assert header.startswith("time_s,phase,t_ns,depth_conns,most_conns,limit_conns")
+    assert first.count(",") == header.count(",")
+    assert first.endswith(",,,")  # nothing was seen
