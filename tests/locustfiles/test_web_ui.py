@@ -51,7 +51,9 @@ class Page:
     http: requests.Session = field(default_factory=requests.Session)
 
     def log_in(self, password: str = PASSWORD) -> requests.Response:
-        return self.http.post(f"{self.url}/password", data={"password": password})
+        # The page that follows a login waits until a case is held up.
+        follow = password != PASSWORD
+        return self.http.post(f"{self.url}/password", data={"password": password}, allow_redirects=follow)
 
     def hold(self, case: int) -> threading.Thread:
         """Hold up a case, as Ansible does in a task of its own."""

@@ -100,14 +100,15 @@ function drawMarks(chart, named) {
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
-    const line = free.findIndex((end) => end < x);
+    if (!named || what === "no flood") continue;
     const width = ctx.measureText(what).width + 8 * devicePixelRatio;
-    if (!named || what === "no flood" || line < 0) continue;
-    const room = bbox.left + bbox.width - x - width; // below 0 the text goes to the left of its line
-    ctx.textAlign = room < 0 ? "right" : "left";
-    const gap = (room < 0 ? -4 : 4) * devicePixelRatio;
-    ctx.fillText(what, x + gap, bbox.top + (6 + 13 * line) * devicePixelRatio);
-    free[line] = x + width;
+    const left = x + width > bbox.left + bbox.width; // of its line, where it has no room to the right
+    const begin = left ? x - width : x;
+    const line = free.findIndex((end) => end < begin);
+    if (line < 0) continue;
+    ctx.textAlign = left ? "right" : "left";
+    ctx.fillText(what, x + (left ? -4 : 4) * devicePixelRatio, bbox.top + (6 + 13 * line) * devicePixelRatio);
+    free[line] = begin + width;
   }
   ctx.restore();
 }
@@ -140,7 +141,8 @@ function build() {
 
 function draw() {
   const to = Date.now() / 1000;
-  const from = to - Number(element("window").value);
+  const begun = marks.length ? marks[0][0] - 5 : to;
+  const from = Math.max(to - Number(element("window").value), Math.min(begun, to - 30));
   const shown = samples.filter((sample) => sample.time_s >= from);
   const times = shown.map((sample) => sample.time_s);
   for (const { plot, lines } of charts) {
