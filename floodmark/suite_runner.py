@@ -101,13 +101,26 @@ def run_suite(console: Console, path: Path, suite: Suite) -> bool:
         bar.done = len(runs) - len(left)
         if bar.done:
             bar.say(f"{bar.done} of {len(runs)} runs are finished already, as {relative(journal.path)} says.")
+        booted: SuiteRun | None = None
         for index, run in enumerate(left):
             bar.begin(run, estimate_s(suite, journal.finished, left[index:]))
-            bar.end(run, _make_run(suite, run, journal, bar, stop, path))
+            bar.end(run, _make_run(suite, run, needs_boot(suite, run, booted), journal, bar, stop, path))
+            booted = run
     return print_summary(console, journal, runs)
 
 
-def _make_run(suite: Suite, run: SuiteRun, journal: Journal, bar: Bar, stop: Stop, path: Path) -> Finished:
+def needs_boot(suite: Suite, run: SuiteRun, before: SuiteRun | None) -> bool:
+    """Tell whether the hosts are to be booted anew for a run.
+
+    Args:
+        suite: the suite.
+        run: the run.
+        before: the run that this process has made before it, if there is one: nobody knows what became of other boots.
+    """
+    return suite.file.boot == "run" or (suite.file.boot == "block" and (before is None or before.block != run.block))
+
+
+def _make_run(suite: Suite, run: SuiteRun, boot: bool, journal: Journal, bar: Bar, stop: Stop, path: Path) -> Finished:
     """Make one run, if need be in a second attempt."""
     how_to_go_on = f"go on with: floodmark suite {path}"
     for _ in range(ATTEMPTS):
@@ -115,7 +128,7 @@ def _make_run(suite: Suite, run: SuiteRun, journal: Journal, bar: Bar, stop: Sto
         if stop.wanted_at is None:
             begun = time.monotonic()
             folder = play.make(
-                ROOT, suite.inventory, suite.hosts, extra_vars(suite, run), journal.folder / "ansible-runner",
+                ROOT, suite.inventory, suite.hosts, extra_vars(suite, run, boot), journal.folder / "ansible-runner",
                 journal.log(run),
             )  # fmt: skip
             if folder:
@@ -125,6 +138,7 @@ def _make_run(suite: Suite, run: SuiteRun, journal: Journal, bar: Bar, stop: Sto
                 f"interrupted after {bar.done} of {bar.total} runs; {run.name} is the next one: {how_to_go_on}"
             )
         journal.fail(run, play.why)
+        boot = suite.file.boot != "once"  # whatever was wrong with the last one
         bar.say(f"[bold red]no verdict[/]  {escape(run.name)}  [dim]{escape(play.why)}[/]")
     raise SuiteError(
         f"{run.name} ended without a verdict {ATTEMPTS} times: {play.why or 'Ansible did not say why'}. What it "
@@ -132,13 +146,12 @@ def _make_run(suite: Suite, run: SuiteRun, journal: Journal, bar: Bar, stop: Sto
     )
 
 
-def extra_vars(suite: Suite, run: SuiteRun) -> dict[str, Any]:
-    """Return what `-e` would give for one run."""
-    boot = {"testbed_boot": "fresh"} if suite.file.boot == "fresh" else {}
+def extra_vars(suite: Suite, run: SuiteRun, boot: bool) -> dict[str, Any]:
+    """Return what `-e` would give for one run, whose hosts are booted for it or not."""
     return {
         "case": run.combination.case.number,
         **suite.file.parameters,
         **run.combination.varied,
         "run_order": run.host_order,
-        **boot,
+        **({"testbed_boot": "fresh"} if boot else {}),
     }

@@ -18,7 +18,7 @@ from floodmark.progress import step_of
 from floodmark.suites import Suite, SuiteRun
 
 # What a run takes beside its phases, until the first ones have been timed (s); per host.
-ASSUMED_OVERHEAD_S = {"once": 10, "fresh": 40}
+ASSUMED_OVERHEAD_S = {"once": 10, "block": 30, "run": 40}
 
 
 # --- time -----------------------------------------------------------------------------------------

@@ -54,8 +54,10 @@ class SuiteFile(Model):
     hosts: list[str] = Field(
         default=[], description="The proxy hosts to measure; without it all of the inventory's group proxies."
     )
-    boot: Literal["once", "fresh"] = Field(
-        default="once", description="fresh: every run boots its hosts anew, so that runs are independent of each other."
+    boot: Literal["once", "block", "run"] = Field(
+        default="once",
+        description="What boots its hosts anew, so that repetitions are independent of each other: every block, every "
+        "run, or nothing (once).",
     )
     cases: list[int] = Field(min_length=1, description="Numbers of the cases.")
     vary: dict[str, list[Any]] = Field(
@@ -240,9 +242,9 @@ def _measured_hosts(name: str, file: SuiteFile, groups: Mapping[str, Sequence[st
             )
     hosts = tuple(file.hosts or known["proxies"])
     real = [host for host in hosts if host not in known["testbed"]]
-    if file.boot == "fresh" and real:
+    if file.boot != "once" and real:
         raise SuiteError(
-            f"{name}: boot: fresh is for hosts of the testbed, and {', '.join(real)} of {file.inventory} "
+            f"{name}: boot: {file.boot} is for hosts of the testbed, and {', '.join(real)} of {file.inventory} "
             f"{'is' if len(real) == 1 else 'are'} not in the group testbed: say boot: once, or take other hosts. "
             "Floodmark does not reboot your machines."
         )

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from floodmark.errors import FloodmarkError
+from floodmark.suite_runner import needs_boot
 from floodmark.suites import SUITES, Suite, read_suite, resolve_suite
 from tests.conftest import ROOT
 
@@ -19,7 +20,7 @@ SUITE = {
     "vary": {"transport": ["unix", "tcp"], "somaxconn": [8, 16]},
     "parameters": {"users": 16},
     "repetitions": 4,
-    "boot": "fresh",
+    "boot": "block",
 }
 
 
@@ -107,6 +108,23 @@ def test_whatever_changes_a_run_makes_it_another_suite(make: Any, change: dict[s
     assert make(**change).digest != make().digest
 
 
+@pytest.mark.parametrize(
+    ("boot", "booted"),
+    [("once", []), ("block", [1, 2, 3]), ("run", [1] * 12 + [2] * 12 + [3] * 12)],
+)
+def test_hosts_boot_for_each_block_or_for_each_run(make: Any, boot: str, booted: list[int]) -> None:
+    suite = make(boot=boot, repetitions=3)
+    runs = list(suite.runs())
+    before = [None, *runs]
+    assert len(runs) == 36
+    assert [run.block for run, last in zip(runs, before, strict=False) if needs_boot(suite, run, last)] == booted
+
+
+def test_a_suite_that_goes_on_within_a_block_boots_anew(make: Any) -> None:
+    suite = make(boot="block")
+    assert needs_boot(suite, list(suite.runs())[1], None)
+
+
 # --- what is wrong is said ------------------------------------------------------------------------
 
 
@@ -116,7 +134,7 @@ def test_whatever_changes_a_run_makes_it_another_suite(make: Any, change: dict[s
         ({"repetitions": 0}, "repetitions = 0 is not allowed: Input should be greater than or equal to 1"),
         ({"repetitions": None}, "the key 'repetitions' is missing"),
         ({"repetition": 3}, "unknown key 'repetition': did you mean 'repetitions'?"),
-        ({"boot": "often"}, "boot = 'often' is not allowed: Input should be 'once' or 'fresh'"),
+        ({"boot": "often"}, "boot = 'often' is not allowed: Input should be 'once', 'block' or 'run'"),
         ({"cases": []}, "cases = [] is not allowed"),
         ({"cases": [1, 2, 1]}, "cases has 1 twice"),
         ({"cases": [1, 7]}, "cases: there is no case '7': allowed are 1, 2, 3, 4, 5"),
@@ -182,7 +200,7 @@ def test_the_question_of_the_study_has_boots_enough() -> None:
         {"transport": ["unix", "tcp"]},
         ["linux61", "linux612"],
     )
-    assert file.boot == "fresh"
+    assert file.boot == "block"
     assert file.repetitions // 2 >= 5, "with five in each half the least possible p of an exact test is below 0.01"
 
 

@@ -17,7 +17,7 @@ from tests.testbed.conftest import ROOT, evidence, newest_verdict, run
 # A sustained flood: if it went on, its requests would be in the log of the next run, which would be invalid.
 SUITE = """
 title: Does it go on?
-boot: fresh
+boot: run
 cases: [1]
 parameters: {load_shape: sustained, duration_s: 8, users: 4, baseline_s: 1, drain_s: 1}
 repetitions: 1
