@@ -23,6 +23,7 @@ import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ class Fleet:
     def own_options(self) -> list[str]:
         """Return the options that every process has."""
         return [f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()] + [
-            f"--host={self.target}"
+            f"--host={self.target}",
+            f"--leader-version={version('locust')}",
         ]
 
     def is_alone(self) -> bool:

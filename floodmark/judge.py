@@ -292,6 +292,13 @@ def _disturbed(
     foreign = scalar(database, "SELECT count(*) FROM nginx_access WHERE id NOT LIKE $prefix", {"prefix": f"{run_id}/%"})
     if foreign:
         yield f"{foreign} requests in nginx's log are not of this flood: something else sends to the same port"
+    for one in tables.generators:
+        mine, leader = one.get("locust_version"), one.get("leader_version")
+        if mine != leader:
+            yield (
+                f"process {one['generator']} of the flood ran Locust {mine} and was led by {leader}: remove "
+                "/opt/floodmark-loadgen on its machine, and the next run installs it anew"
+            )
     lacking = scalar(database, "SELECT count(*) FROM requests WHERE error IN ('no free descriptor', 'no free port')")
     if lacking:
         yield f"the load generator could not send {lacking} requests: it had no free descriptor or port for them"

@@ -31,6 +31,7 @@ import gevent
 import psutil
 from gevent.event import Event
 from locust import User, constant, events, task
+from locust import __version__ as locust_version
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
@@ -62,6 +63,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     group.add_argument("--answer-timeout-s", type=float, default=60, help="how long a client waits for its answer")
     group.add_argument("--start-after-s", type=float, default=0.0, help="time without load before the flood")
     group.add_argument("--id-prefix", default="", help="what the numbers of the requests begin with")
+    group.add_argument("--leader-version", default=locust_version, help="of the Locust that leads several processes")
     group.add_argument("--output", default=".", help="folder for requests.N.csv and load.N.json of process N")
 
 
@@ -124,6 +126,8 @@ class Flood:
             # A flood that was cut off is still at it.
             cpu_s=round(self._cpu_s if self._cpu_s >= 0 else self._cpu_s + time.process_time(), 6),
             cpu_warning=self.cpu_warning,
+            locust_version=locust_version,
+            leader_version=self.options.leader_version,
         )
 
     def _path(self, name: str, kind: str) -> Path:

@@ -33,7 +33,7 @@ class FakeRun:
         self.files["host.json"] = json.dumps({"clocks": clocks, "listeners": [], "kernel": {"release": "x"}})
         self.files["nginx-access.log"] = ""
         self.files["nginx-error.log"] = ""
-        self.load = {
+        self.load: dict[str, Any] = {
             "wall_minus_monotonic_ns": WALL,
             "unfinished": 0,
             "dropped": 0,

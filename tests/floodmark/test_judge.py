@@ -182,6 +182,13 @@ def test_a_generator_that_used_a_whole_core_for_long_makes_a_run_invalid(fake: N
     assert any("the load generator was saturated" in reason for reason in fake.judge()["reasons"])
 
 
+def test_a_worker_of_another_version_makes_a_run_invalid(fake: NoAccept) -> None:
+    fake.load |= {"locust_version": "2.46.0", "leader_version": "2.47.0"}
+    assert any(
+        "process 0 of the flood ran Locust 2.46.0 and was led by 2.47.0" in reason for reason in fake.judge()["reasons"]
+    )
+
+
 def test_an_overflow_of_nginx_s_own_queue_makes_a_run_invalid(fake: NoAccept) -> None:
     fake.depth(3.05, 4097, 4096, "front")
     assert any("nginx's own accept queue overflowed" in reason for reason in fake.judge()["reasons"])

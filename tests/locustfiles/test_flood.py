@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
 
@@ -31,6 +33,10 @@ class Quiet(BaseHTTPRequestHandler):
         pass
 
 
+class UnixServer(ThreadingMixIn, UnixStreamServer):
+    pass
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
@@ -47,6 +53,20 @@ def test_a_burst_is_one_request_of_each_user_at_its_place_in_the_spread(tmp_path
     assert sum(gaps_ms) >= 399, gaps_ms
     # A busy machine makes a user late, and the next gap shorter; bunched they would all be near 0.
     assert sorted(gaps_ms)[1] > 50, gaps_ms
+
+
+def test_a_server_on_a_unix_socket_is_flooded_without_a_proxy(tmp_path: Path) -> None:
+    with UnixServer(str(tmp_path / "upstream.sock"), Quiet) as server:
+        threading.Thread(target=server.serve_forever).start()
+        rows = flood(tmp_path, 0, "--users=5", "--spawn-rate=5", f"--host=unix://{server.server_address}")
+        server.shutdown()
+    assert [(row["status"], row["error"]) for row in rows] == [("200", "")] * 5
+
+
+def test_the_versions_of_locust_are_written_down(tmp_path: Path, port: int) -> None:
+    flood(tmp_path, port, "--users=1", "--spawn-rate=1", "--leader-version=2.0.0")
+    load = json.loads((tmp_path / "load.0.json").read_text())
+    assert (load["locust_version"], load["leader_version"]) == (version("locust"), "2.0.0")
 
 
 def test_a_sustained_flood_sends_again_until_its_time_is_over(tmp_path: Path, port: int) -> None:
