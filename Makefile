@@ -41,20 +41,29 @@ testbed-down: $(VENV)/run.stamp ## stop the testbed and remove all that it left 
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## lint, unit tests, all cases on the testbed
-	@scripts/need testbed
+	@scripts/need qemu
 	@scripts/need browser
-	@$(MAKE) -j2 --output-sync=target lint test-fast
-	@$(MAKE) test-testbed
+	@$(MAKE) -j2 --output-sync=line test-containers test-beside
+
+# What is done while containers wait for their timeouts; it yields to them.
+.PHONY: test-beside
+test-beside:
+	@nice $(MAKE) lint test-fast test-machines
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
 	@pytest -m 'not testbed' $(ARGS)
 
-.PHONY: test-testbed
-test-testbed: $(VENV)/dev.stamp ## the real runs on the testbed alone
+.PHONY: test-containers
+test-containers: $(VENV)/dev.stamp ## the real runs on the testbed's containers alone
 	@scripts/need testbed
 	@scripts/need browser
-	@pytest -m 'testbed and not slow' $(ARGS)
+	@pytest -m 'testbed and not machines and not slow' $(ARGS)
+
+.PHONY: test-machines
+test-machines: $(VENV)/dev.stamp ## the real runs on its virtual machines alone
+	@scripts/need qemu
+	@pytest -m 'machines and not slow' $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/dev.stamp ## traces on other kernels, and a kernel is installed and booted: half an hour

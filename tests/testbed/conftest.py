@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,14 +16,20 @@ from tests.conftest import ROOT, evidence, run
 # The same as the study's but for the waiting.
 SHORT = ["-e", "proxy_read_timeout_s=1", "-e", "proxy_connect_timeout_s=1", "-e", "baseline_s=1", "-e", "drain_s=1"]
 
-KERNELS_INVENTORY = ["-i", "inventory/kernels.yml"]
+# Virtual machines have a testbed of their own, so that these tests and those with containers can go on side by side.
+MACHINES = ROOT / ".testbed-machines"
+KERNELS_INVENTORY = ["-i", "inventory/kernels.yml", "-e", f"testbed_state_dir={MACHINES}"]
+
+RUN_ID = re.compile(r"\d{8}T\d{6}Z-case\d+-[a-z]+(?:-\d+)?")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this folder."""
+    """Mark all tests of this folder, and those of them that boot virtual machines."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.testbed)
+            if virtual_machines.__name__ in item.fixturenames:  # type: ignore[attr-defined]
+                item.add_marker(pytest.mark.machines)
 
 
 def play(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,11 +37,29 @@ def play(*arguments: str) -> subprocess.CompletedProcess[str]:
     return run("ansible-playbook", "run-case.yml", *SHORT, *arguments)
 
 
-def newest_verdict() -> dict[str, Any]:
-    """Return the verdict of the newest complete run, as users get it."""
-    done = run("floodmark", "show", "--json")
-    assert done.returncode == 0, evidence(done)
-    return dict(json.loads(done.stdout)[0])
+def folder_of(done: subprocess.CompletedProcess[str]) -> Path:
+    """Return the folder of the run that a command has made; `latest` may be of another test by now."""
+    found = RUN_ID.findall(done.stdout)
+    assert found, evidence(done)
+    return ROOT / "results" / str(found[-1])
+
+
+def verdicts_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """Return the verdicts of that run, a host each."""
+    return shown_verdicts(folder_of(done))
+
+
+def shown_verdicts(folder: Path) -> list[dict[str, Any]]:
+    """Return the verdicts of a run, as users get them."""
+    shown = run("floodmark", "show", "--json", folder.name)
+    assert shown.returncode == 0, evidence(shown)
+    return list(json.loads(shown.stdout))
+
+
+def verdict_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the verdict of a run on one host."""
+    (verdict,) = verdicts_of(done)
+    return verdict
 
 
 @pytest.fixture
@@ -55,7 +80,7 @@ def snapshot(testbed: Callable[[str], str]) -> Callable[[], str]:
 
 @pytest.fixture(scope="session")
 def virtual_machines() -> Iterator[None]:
-    """Start hosts with kernels of their own; in the end stop the whole testbed, because they would disturb others."""
+    """Start hosts with kernels of their own; in the end stop them, because they would disturb others."""
     up = run("ansible-playbook", "playbooks/testbed-up.yml", *KERNELS_INVENTORY, timeout_s=600)
     assert up.returncode == 0, evidence(up)
     yield
@@ -63,4 +88,4 @@ def virtual_machines() -> Iterator[None]:
     assert down.returncode == 0, evidence(down)
 
 
-__all__ = ["ROOT", "SHORT", "evidence", "newest_verdict", "play", "run", "snapshot"]
+__all__ = ["ROOT", "SHORT", "evidence", "play", "run", "snapshot"]

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.testbed.conftest import ROOT, evidence, newest_verdict, play
+from tests.testbed.conftest import ROOT, evidence, play, verdict_of
 
 pytestmark = pytest.mark.usefixtures("testbed")
 
@@ -32,7 +32,7 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
     before = snapshot()
     done = play("-e", f"case={case}", "-e", f"transport={transport}")
     assert done.returncode == 0, evidence(done)
-    verdict = newest_verdict()
+    verdict = verdict_of(done)
     metrics, truth = verdict["metrics"], TRUTH[case, transport]
     assert verdict["valid"]
     assert metrics["queue_limit"] == 8
@@ -62,14 +62,14 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
 def test_the_model_predicts_other_numbers_as_well(arguments: str) -> None:
     done = play(*(part for one in arguments.split() for part in ("-e", one)))
     assert done.returncode == 0, evidence(done)
-    assert newest_verdict()["valid"]
+    assert verdict_of(done)["valid"]
 
 
 def test_a_full_worker_proxies_half_of_its_slots() -> None:
     """worker_connections 8, less a listener and a channel: three requests of two slots each."""
     done = play("-e", "case=3", "-e", "transport=tcp", "-e", "worker_connections=8", "-e", "nginx_workers=1")
     assert done.returncode == 0, evidence(done)
-    metrics = newest_verdict()["metrics"]
+    metrics = verdict_of(done)["metrics"]
     assert metrics["status"].get("504", 0) <= 3
     assert metrics["errors"], "the others were closed without a status line"
 
@@ -77,7 +77,7 @@ def test_a_full_worker_proxies_half_of_its_slots() -> None:
 def test_two_load_generators_flood_together() -> None:
     done = play("-e", "case=2", "-i", "inventory/testbed-load-generators.yml", "-e", "locust_processes=2")
     assert done.returncode == 0, evidence(done)
-    verdict = newest_verdict()
+    verdict = verdict_of(done)
     assert verdict["metrics"]["status"] == {"502": 23, "504": 9}
     requests = ROOT / f"results/{verdict['run_id']}/proxy1/requests.parquet"
     sent = duckdb.sql(f"SELECT generator, count(*) FROM '{requests}' GROUP BY 1 ORDER BY 1").fetchall()

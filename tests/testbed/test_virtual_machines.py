@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.testbed.conftest import KERNELS_INVENTORY as INVENTORY
-from tests.testbed.conftest import ROOT, SHORT, evidence, run
+from tests.testbed.conftest import MACHINES, SHORT, evidence, run, verdicts_of
 
 KERNELS = {"linux61": "6.1.", "linux612": "6.12."}
 
@@ -18,11 +18,9 @@ pytestmark = [pytest.mark.timeout(1200), pytest.mark.usefixtures("virtual_machin
 
 
 def on_host(host: str, line: str) -> str:
-    address = (ROOT / ".testbed/hosts" / host / "address").read_text()
-    done = run(
-        "ssh", "-i", ".testbed/ssh/id_ed25519", "-o", "UserKnownHostsFile=.testbed/ssh/known_hosts", f"root@{address}",
-        line,
-    )  # fmt: skip
+    address = (MACHINES / "hosts" / host / "address").read_text()
+    ssh = MACHINES / "ssh"
+    done = run("ssh", "-i", f"{ssh}/id_ed25519", "-o", f"UserKnownHostsFile={ssh}/known_hosts", f"root@{address}", line)
     assert done.returncode == 0, evidence(done)
     return done.stdout
 
@@ -36,8 +34,7 @@ def play_on_all(*arguments: str, trace: bool = True, unseen: Sequence[str] = ())
         "ansible-playbook", "run-case.yml", *INVENTORY, *SHORT, "-e", "run_serial=2", "-e", f"trace={trace}",
         *arguments, timeout_s=900,
     )  # fmt: skip
-    shown = run("floodmark", "show", "--json")
-    verdicts = {verdict["host"]: verdict for verdict in json.loads(shown.stdout)}
+    verdicts = {verdict["host"]: verdict for verdict in verdicts_of(done)}
     assert verdicts.keys() == KERNELS.keys(), evidence(done)
     for host, verdict in verdicts.items():
         missed = [one["name"] for one in verdict["expectations"] if not one["holds"]]
@@ -55,15 +52,22 @@ def assert_trace_and_samples_agree(metrics: dict[str, Any]) -> None:
     assert metrics["waits_area_conn_s"] == pytest.approx(metrics["queue_area_conn_s"], abs=tolerance), metrics
 
 
-def test_each_kernel_fills_its_queue_to_one_more_than_the_limit() -> None:
-    for verdict in play_on_all("-e", "case=2", trace=False).values():
+@pytest.fixture(scope="module")
+def case_2(virtual_machines: None) -> dict[str, dict[str, Any]]:  # noqa: ARG001 - they have to be there
+    """A run of case 2 on all kernels: host -> verdict."""
+    return play_on_all("-e", "case=2", trace=False)
+
+
+def test_each_kernel_fills_its_queue_to_one_more_than_the_limit(case_2: dict[str, dict[str, Any]]) -> None:
+    for verdict in case_2.values():
         metrics = verdict["metrics"]
         assert (metrics["accept_queue_max"], metrics["queue_limit"]) == (9, 8)
         assert metrics["dead_in_queue_last"] == 9, "nginx has given up, and the slots remain used"
 
 
-def test_the_configuration_of_each_kernel_is_recorded() -> None:
-    done = run("floodmark", "diff", "latest:linux61", "latest:linux612", "--json")
+def test_the_configuration_of_each_kernel_is_recorded(case_2: dict[str, dict[str, Any]]) -> None:
+    one, other = (f"{verdict['run_id']}:{host}" for host, verdict in case_2.items())
+    done = run("floodmark", "diff", one, other, "--json")
     options = {name for name in json.loads(done.stdout) if name.startswith("kernel_config.CONFIG_")}
     assert 10 < len(options) < 1000, evidence(done)
 
