@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import ansible.module_utils
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "roles/upstream/files"), str(ROOT / "roles/virtual/files")]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+# What modules share, which Ansible finds by its configuration and by their role.
+ansible.module_utils.__path__.extend(
+    str(ROOT / folder) for folder in ("plugins/module_utils", "roles/testbed/module_utils")
+)
 
 
 def load_file(path: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What the role kernel reads: GRUB's menu, and packages of kernels."""
+"""What is read of kernels: GRUB's menu, their packages, their images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.conftest import load_file
 
 kernel_boot = load_file("roles/kernel/library/kernel_boot.py")
 kernel_package = load_file("roles/kernel/library/kernel_package.py")
+testbed_kernel = load_file("roles/testbed/library/testbed_kernel.py")
 
 # As update-grub of Debian 12 writes it, shortened.
 MENU = """
@@ -118,3 +119,20 @@ def test_a_damaged_package_is_refused(tmp_path: Path) -> None:
 def test_a_name_of_another_kind_is_refused_before_anything_is_asked(name: str) -> None:
     with pytest.raises(kernel_package.PackageError, match="is not the name of a kernel's package"):
         kernel_package.read_named(name, "", keep=False)
+
+
+# --- images for the testbed -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image", [bzimage(), b"no image of x86"])
+def test_modules_of_the_release_are_taken(image: bytes, tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(image)
+    testbed_kernel.need_one_release(str(tmp_path / "vmlinuz"), "/lib/modules/6.12.1")
+
+
+def test_modules_of_another_release_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(bzimage())
+    with pytest.raises(
+        Exception, match=r"are of kernel 6\.2\.0, and testbed_kernel_image=.* is 6\.12\.1: name the folder"
+    ):
+        testbed_kernel.need_one_release(str(tmp_path / "vmlinuz"), "/lib/modules/6.2.0")

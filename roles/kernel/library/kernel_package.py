@@ -62,12 +62,12 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kernel_image import version_of
 
 ARCHIVES = Path("/var/cache/apt/archives")
 IMAGE = re.compile(r"\.?/boot/vmlinuz-(.+)")
 # What names of other packages than kernels hold that begin the same is found out by reading them.
 NAME = re.compile(r"linux-image-[a-z0-9.+~-]+")
-LONGEST_VERSION = 512
 
 
 class PackageError(Exception):
@@ -83,19 +83,6 @@ def output(*command, cwd=None):
     if done.returncode != 0:
         raise PackageError((done.stderr or done.stdout).strip())
     return done.stdout
-
-
-def build_of(image):
-    """Return what uname -v will say, from the header of an x86 image, or nothing.
-
-    Source: Documentation/arch/x86/boot.rst (HdrS, kernel_version), arch/x86/boot/version.c
-    """
-    if image[0x202:0x206] != b"HdrS":
-        return ""
-    start = int.from_bytes(image[0x20E:0x210], "little") + 0x200
-    # 6.1.0-56-cloud-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-14)
-    text = image[start : start + LONGEST_VERSION].partition(b"\0")[0]
-    return text.decode("ascii", errors="replace").partition(") ")[2]
 
 
 def kernel_of(file):
@@ -139,7 +126,8 @@ def read_file(file):
 
 
 def facts(release, image):
-    return {"release": release, "build": build_of(image), "sha256": hashlib.sha256(image).hexdigest()}
+    build = version_of(image).partition(") ")[2]  # what uname -v will say
+    return {"release": release, "build": build, "sha256": hashlib.sha256(image).hexdigest()}
 
 
 def installed(name):

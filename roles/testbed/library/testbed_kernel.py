@@ -56,6 +56,7 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kernel_image import version_of
 from ansible.module_utils.testbed import HostError, run
 from ansible.module_utils.testbed_qemu import pack
 
@@ -141,6 +142,20 @@ def keep_configuration(image, modules, target):
             shutil.copy(str(known), str(target))
 
 
+def need_one_release(image, modules):
+    """Refuse modules that the kernel would not load: without them it finds neither its disk nor its network.
+
+    Raises:
+        HostError: the image says another release than the folder's name.
+    """
+    release = version_of(Path(image).read_bytes()).partition(" ")[0]
+    if release and release != Path(modules).name:
+        raise HostError(
+            f"testbed_kernel_modules={modules} are of kernel {Path(modules).name}, and testbed_kernel_image={image} is "
+            f"{release}: name the folder lib/modules/{release} that was built with it"
+        )
+
+
 def needed_modules(base, release):
     """Return the files of the modules for disk and network, in the order in which they must be loaded."""
     files = []
@@ -208,6 +223,7 @@ def prepare(folder, given):
         shutil.copy(str(image), str(folder / "vmlinuz"))
         files = []
         if modules:
+            need_one_release(image, modules)
             # modprobe wants lib/modules/RELEASE below some folder.
             release = Path(modules).name
             base = work / "base"
