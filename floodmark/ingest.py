@@ -195,8 +195,9 @@ def _load_flood(database: duckdb.DuckDBPyConnection, folder: Path, losses: list[
 def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int) -> list[str]:
     """Load nginx's access log; return what was lost.
 
-    {"id":"7","msec":"1795402563.103","pid":"812","status":"504","bytes_sent":"316","request_time":"5.004",
-    "upstream_connect_time":"0.000","upstream_header_time":"","upstream_response_time":"5.004","upstream_status":"504"}
+    {"id":"7","msec":"1795402563.103","pid":"812","client":"198.18.7.1","request":"POST / HTTP/1.1","status":"504",
+    "bytes_sent":"316","request_time":"5.004","upstream_connect_time":"0.000","upstream_header_time":"",
+    "upstream_response_time":"5.004","upstream_status":"504"}
     """
     rows = []
     damaged = 0
