@@ -21,6 +21,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/<host>/host.json         what the host is, read back from it: kernel, sysctls, queue limits, clocks
 <run>/<host>/<table>.parquet   the tables below
 <run>/<host>/verdict.json      validity, expectations, claims and key figures
+<run>/<host>/goaccess.html     nginx's access log as GoAccess shows it, times in UTC; not in virtual time
 <run>/<host>/raw/host.tar.gz   what the host wrote, untouched
 <run>/<host>/raw/console.log   in virtual time: the serial log; virtual.json beside it says what was fixed
 <run>/load/<host>/             requests.N.csv, load.N.json of process N, and Locust's own statistics, report and log

@@ -109,6 +109,11 @@ class HostFolder:
         """What the run says about this host."""
         return self.path / "verdict.json"
 
+    @property
+    def access_report(self) -> Path:
+        """GoAccess's report of nginx's access log."""
+        return self.path / "goaccess.html"
+
     def table(self, name: str) -> Path:
         """Return the file of a table."""
         return self.path / f"{name}.parquet"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import ansible.module_utils
 import pytest
@@ -47,6 +49,12 @@ def run(*command: str, timeout_s: float = 280, **more: str) -> subprocess.Comple
     return subprocess.run(
         command, cwd=ROOT, env=environment(**more), capture_output=True, text=True, timeout=timeout_s, check=False
     )
+
+
+def read_access_report(path: Path) -> dict[str, Any]:
+    """Return what a report of GoAccess shows: `general`, and each panel."""
+    _, _, data = path.read_text(encoding="utf-8").partition("var json_data=")
+    return dict(json.JSONDecoder().raw_decode(data)[0])
 
 
 def evidence(done: subprocess.CompletedProcess[str]) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from tests.testbed.conftest import ROOT, evidence, play, verdict_of
+from floodmark.runs import RunFolder
+from tests.conftest import read_access_report
+from tests.testbed.conftest import ROOT, evidence, folder_of, play, verdict_of
 
 pytestmark = pytest.mark.usefixtures("testbed")
 
@@ -45,9 +49,25 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
     if (case, transport) == (2, "tcp"):
         assert metrics["listen_overflows"] > 0
         assert metrics["listen_drops"] >= metrics["listen_overflows"]
+    _check_access_report(folder_of(done), truth["status"])
     assert snapshot() == before, "the host was not left as it was found"
     assert "Pausing" not in done.stdout
     assert "TASK" not in done.stdout
+
+
+def _check_access_report(run: Path, status: dict[str, int]) -> None:
+    """Make sure that GoAccess counts each line of the log, and each status as often as it is there."""
+    host = RunFolder(run).host("proxy1")
+    with tarfile.open(host.archive) as archive:
+        log = archive.extractfile("./nginx-access.log")
+        assert log
+        lines = log.readlines()
+    shown = read_access_report(host.access_report)
+    assert shown["general"]["valid_requests"] == len(lines) == sum(status.values())
+    assert shown["general"]["failed_requests"] == 0
+    codes = [code for group in shown["status_codes"]["data"] for code in group["items"]]
+    assert {code["data"].partition(" ")[0]: code["hits"]["count"] for code in codes} == status
+    assert shown["vhosts"]["data"][0]["data"] == run.name
 
 
 @pytest.mark.parametrize(
