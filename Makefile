@@ -42,6 +42,7 @@ testbed-down: $(VENV)/run.stamp ## stop the testbed and remove all that it left 
 .PHONY: test
 test: $(VENV)/dev.stamp ## lint, unit tests, all cases on the testbed
 	@scripts/need qemu
+	@scripts/need goaccess
 	@scripts/need browser
 	@$(MAKE) -j2 --output-sync=line test-containers test-beside
 
@@ -52,11 +53,13 @@ test-beside:
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
+	@scripts/need goaccess
 	@pytest -m 'not testbed' $(ARGS)
 
 .PHONY: test-containers
 test-containers: $(VENV)/dev.stamp ## the real runs on the testbed's containers alone
 	@scripts/need testbed
+	@scripts/need goaccess
 	@scripts/need browser
 	@pytest -m 'testbed and not machines and not slow' $(ARGS)
 

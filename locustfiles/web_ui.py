@@ -33,6 +33,7 @@ from floodmark.loadgen.client import raise_descriptor_limit
 from floodmark.loadgen.generator import Generator
 from floodmark.loadgen.request_log import RequestLog, write_summary
 from floodmark.loadgen.requests import composer, look_up, method_of, teller
+from floodmark.web.access_log import AccessLog
 from floodmark.web.control import Settings
 from floodmark.web.pages import add_pages
 from floodmark.web.session import NO_FLOOD, Hold, Session
@@ -254,13 +255,22 @@ def prepare(environment: Environment, web_ui: Any, **_more: Any) -> None:
     settings = Settings.read()
     session = Session(settings)
     floods = Floods(environment, session)
-    session.on_hold = floods.take_case
-    session.on_leave = environment.runner.stop
+    access_log = AccessLog(settings.room)
+
+    def begin(hold: Hold) -> None:
+        floods.take_case(hold)
+        access_log.follow(hold.way, hold.folder)
+
+    def leave() -> None:
+        environment.runner.stop()
+        access_log.leave()
+
+    session.on_hold, session.on_leave = begin, leave
     session.on_end = lambda: os.kill(os.getpid(), signal.SIGTERM)
     environment.events.test_start.add_listener(lambda **_: floods.begin())
     environment.events.spawning_complete.add_listener(lambda user_count, **_: floods.change(user_count))
     environment.events.test_stop.add_listener(lambda **_: floods.end())
-    add_pages(web_ui, session, settings.password)
+    add_pages(web_ui, session, access_log, settings.password)
     session.serve()
     gevent.spawn(say_ready, web_ui, session)
 

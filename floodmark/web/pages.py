@@ -1,6 +1,7 @@
-"""What Locust's web page has in addition: a login, the tab "Accept queue", and a look at what a flood is to be.
+"""What Locust's web page has in addition: a login, two tabs, and a look at what a flood is to be.
 
-Everything stands below `/accept-queue/`, which is a page by itself too; `tab.js` shows it inside Locust's.
+The tabs "Accept queue" and "Access log" stand below `/accept-queue/` and `/access-log/`, which are pages by themselves
+too; `tabs.js` shows them inside Locust's.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from locust.web import WebUI
 
 from floodmark.errors import FloodmarkError
 from floodmark.parameters import OF_THE_FLOOD
+from floodmark.web import access_log
+from floodmark.web.access_log import AccessLog
 from floodmark.web.feed import Sample
 from floodmark.web.session import HELD, Session
 
 STATIC = Path(__file__).parent / "static"
 KEY = "accept-queue"
+# Key of each tab, which is its address too, and its title.
+TABS = {KEY: "Accept queue", "access-log": "Access log"}
 # Names that a browser on this machine, or at the other end of an ssh -L, may know the page by: others are of somebody
 # who has bent his own name to this address.
 OWN_NAMES = {"127.0.0.1", "localhost"}
@@ -40,12 +45,13 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
     id = "visitor"
 
 
-def add_pages(web_ui: WebUI, state: Session, password: str) -> None:
+def add_pages(web_ui: WebUI, state: Session, log: AccessLog, password: str) -> None:
     """Add everything to Locust's web page.
 
     Args:
         web_ui: the page.
         state: what is shown.
+        log: what is shown of nginx's log.
         password: that opens it.
     """
     assert web_ui.app
@@ -56,10 +62,12 @@ def add_pages(web_ui: WebUI, state: Session, password: str) -> None:
     app.before_request(_refuse_other_names)
     app.before_request(lambda: _wait_for_form(state))
     app.before_request(lambda: _look_at_flood(state))
-    app.after_request(_add_tab)
-    web_ui.template_args["extended_tabs"] = [{"title": "Accept queue", "key": KEY}]
+    app.after_request(_add_tabs)
+    web_ui.template_args["extended_tabs"] = [{"title": title, "key": key} for key, title in TABS.items()]
     web_ui.template_args["extended_csv_files"] = [{"href": f"./{KEY}/csv", "title": "Download accept queue CSV"}]
-    app.register_blueprint(_pages(web_ui, state), url_prefix=f"/{KEY}")
+    for key, blueprint in zip(TABS, (_pages(web_ui, state), access_log.pages(log)), strict=True):
+        blueprint.before_request(lambda: None if current_user.is_authenticated else redirect("/login"))
+        app.register_blueprint(blueprint, url_prefix=f"/{key}")
 
 
 # --- who may look ---------------------------------------------------------------------------------
@@ -126,13 +134,13 @@ def _check_flood(state: Session, form: Mapping[str, str]) -> None:
     state.resolve(hold.case, **{**given, "users": form.get("user_count", "")})
 
 
-# --- the tab --------------------------------------------------------------------------------------
+# --- the tabs -------------------------------------------------------------------------------------
 
 
-def _add_tab(response: Response) -> Response:
+def _add_tabs(response: Response) -> Response:
     if request.path == "/" and response.mimetype == "text/html" and response.status_code == 200:
         page = response.get_data(as_text=True)
-        script = f'<script src="./{KEY}/static/tab.js"></script></body>'
+        script = f'<script src="./{KEY}/static/tabs.js"></script></body>'
         response.set_data(page.replace("</body>", script))
     return response
 
@@ -158,7 +166,6 @@ def _pages(web_ui: WebUI, state: Session) -> Blueprint:
             return jsonify({"message": str(error)}), 409
         return jsonify({})
 
-    pages.before_request(lambda: None if current_user.is_authenticated else redirect("/login"))
     pages.add_url_rule("/", "page", lambda: send_from_directory(STATIC, "accept-queue.html"))
     pages.add_url_rule("/static/<path:name>", "static", lambda name: send_from_directory(STATIC, name))
     pages.add_url_rule("/samples", view_func=samples)

@@ -11,6 +11,7 @@ from ansible.utils.vars import load_extra_vars
 
 from floodmark.caps import CAPS
 from floodmark.errors import FloodmarkError
+from floodmark.goaccess import missing
 from floodmark.parameters import Parameters
 from floodmark.plan import inventory_parameters
 from floodmark.web import control
@@ -53,7 +54,7 @@ class ActionModule(ActionBase):
             caps=task_vars.get(CAPS, {}),
         )
         control.start(settings, port, folder / control.LOG)
-        return {
-            "control": settings.control,
-            "say": f"Locust's web page is at http://{LOOPBACK}:{port}/, its password is {password}  (Ctrl-C ends it)",
-        }
+        said = [f"Locust's web page is at http://{LOOPBACK}:{port}/, its password is {password}  (Ctrl-C ends it)"]
+        if why := missing():
+            said.append(f"Its tab 'Access log' is empty: {why}.")
+        return {"control": settings.control, "say": "\n".join(said)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
+import websocket
 
 from floodmark.cases import load_cases
 from floodmark.errors import FloodmarkError
@@ -56,11 +60,11 @@ class Page:
         return self.http.post(f"{self.url}/password", data={"password": password}, allow_redirects=follow)
 
     def hold(self, case: int) -> threading.Thread:
-        """Hold up a case, as Ansible does in a task of its own."""
+        """Hold up a case, as Ansible does in a task of its own, on a host that is a folder."""
         parameters = load_cases()[case].parameters.model_dump() | {"users": 4, "start_spread_ms": 20}
         hold = {
             "host": "proxy1", "run_id": f"run{case}", "case": case, "title": "", "parameters": parameters,
-            "answer_timeout_s": 5, "target": self.target, "way": ["sh", "-c"], "folder": "/nowhere",
+            "answer_timeout_s": 5, "target": self.target, "way": ["sh", "-c"], "folder": str(self.host),
             "load": str(self.folder / f"load{case}"), "at_most_s": 60,
         }  # fmt: skip
         asking = threading.Thread(target=lambda: self.answers.append(self.ask({"hold": hold})), daemon=True)
@@ -94,6 +98,26 @@ class Page:
             assert time.monotonic() < deadline, told
             time.sleep(0.05)
         return told
+
+    @property
+    def host(self) -> Path:
+        """Where nginx would log."""
+        folder = self.folder / "host"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def log(self, *entries: dict[str, str]) -> None:
+        """Write lines to nginx's log, as nginx does."""
+        with (self.host / "nginx-access.log").open("a") as log:
+            for one in entries:
+                log.write(json.dumps(one) + "\n")
+                log.flush()
+
+    def look_at_log(self, origin: str = "") -> websocket.WebSocket:
+        """Open the WebSocket of the access log."""
+        cookies = "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())
+        address = f"{self.url.replace('http', 'ws')}/access-log/live"
+        return websocket.create_connection(address, timeout=20, origin=origin or self.url, cookie=cookies)
 
     def logged(self, case: int, flood: int) -> list[dict[str, str]]:
         log = self.folder / f"load{case}/flood-{flood}/requests.0.csv"
@@ -231,3 +255,81 @@ def test_what_was_seen_comes_as_csv(page: Page) -> None:
     assert header.startswith("time_s,phase,t_ns,depth_conns,most_conns,limit_conns")
     assert first.count(",") == header.count(",")
     assert first.endswith(",,,")  # nothing was seen
+
+
+def logged_by_nginx(run: str, number: int, request: str = "POST / HTTP/1.1") -> dict[str, str]:
+    return {
+        "id": f"{run}/{number}", "msec": "1795720337.876", "pid": "7", "client": "198.18.79.1", "request": request,
+        "status": "502", "bytes_sent": "309", "request_time": "0.001",
+    }  # fmt: skip
+
+
+def wait_for_log(looking: websocket.WebSocket, valid: int) -> dict[str, Any]:
+    """Take what GoAccess says, about once a second, until it has counted so many lines."""
+    while True:
+        shown = dict(json.loads(looking.recv()))
+        if shown["general"]["valid_requests"] >= valid:
+            return shown
+
+
+def test_goaccess_shows_each_line_of_the_log_through_all_cases(page: Page) -> None:
+    # Longer than a pipe is, so that what is read at once ends within lines.
+    page.log(*(logged_by_nginx("run2", number) for number in range(2000)))
+    asking = page.hold(2)
+    answer = page.http.get(f"{page.url}/access-log/")
+    assert f'"url": "{page.url.removeprefix("http://")}/access-log/live"' in answer.text
+    looking = page.look_at_log()
+    assert wait_for_log(looking, 2000)["general"]["valid_requests"] == 2000
+
+    page.http.post(f"{page.url}/accept-queue/case", json={"case": "4"})
+    asking.join(20)
+    assert page.ask({"failure": ""}) == {"case": 4}
+    (page.host / "nginx-access.log").unlink()
+    page.log(logged_by_nginx("run4", 1))
+    page.hold(4)
+    page.log(logged_by_nginx("run4", 2, "GET /</script><script>alert(1)</script> HTTP/1.1"))
+    shown = wait_for_log(looking, 2002)
+    looking.close()
+    assert (shown["general"]["total_requests"], shown["general"]["failed_requests"]) == (2002, 0)
+    assert {one["data"]: one["hits"]["count"] for one in shown["vhosts"]["data"]} == {"run2": 2000, "run4": 2}
+
+
+def test_the_access_log_is_for_those_who_have_logged_in_and_for_its_own_page(page: Page) -> None:
+    assert page.http.get(f"{page.url}/access-log/").url.endswith("/login")
+    asked = {"Connection": "Upgrade", "Upgrade": "websocket", "Origin": page.url}
+    assert page.http.get(f"{page.url}/access-log/live", headers=asked).url.endswith("/login")
+    page.log_in()
+    for elsewhere in ("http://evil.example", "http://127.0.0.1:1"):
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            page.look_at_log(origin=elsewhere)
+        assert refused.value.status_code == 403
+    page.look_at_log().close()
+
+
+def test_the_page_says_why_there_is_no_goaccess(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(programs))
+    settings = dataclasses.replace(page.settings, room=control.new_room())
+    port = _free_port()
+    process = control.start(settings, port, tmp_path / "second.log")
+    without = Page(f"http://127.0.0.1:{port}", settings, tmp_path, page.target)
+    without.hold(2)
+    assert "GoAccess is not installed on this machine" in without.http.get(f"{without.url}/access-log/").text
+    assert without.told()["state"] == "held"
+    without.end()
+    assert process.wait(20) == 0
+    without.http.close()
+
+
+def test_goaccess_ends_with_a_page_that_is_killed(page: Page, tmp_path: Path) -> None:
+    settings = dataclasses.replace(page.settings, room=control.new_room())
+    process = control.start(settings, _free_port(), tmp_path / "second.log")
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert sorted(one.name() for one in children) == ["goaccess", "grep"]
+    process.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    process.wait()
+    shutil.rmtree(settings.room)

@@ -123,6 +123,12 @@ def test_a_flood_of_case_2_fills_the_queue_before_ones_eyes(
     answer = page.request.get(f"{url}accept-queue/csv").text()
     assert max(int(row["most_conns"] or 0) for row in csv.DictReader(answer.splitlines())) == 9
 
+    page.get_by_role("tab", name="Access log").click()
+    log = page.frame_locator("iframe[title='Access log']")
+    expect(log.locator("#valid_requests")).to_have_text("32", timeout=WAIT_MS)
+    page.screenshot(path=SCREENSHOT.with_stem("access-log-case2"))
+
+    page.get_by_role("tab", name="Accept queue").click()
     queue.locator("#case").select_option("1")
     queue.get_by_role("button", name="Hold it up").click()
     expect(queue.locator("#title")).to_contain_text("Case 1", timeout=WAIT_MS)
@@ -134,6 +140,13 @@ def test_a_flood_of_case_2_fills_the_queue_before_ones_eyes(
     expect(queue.locator("#flood")).to_have_text(re.compile("open, 50 a second"), timeout=WAIT_MS)
     page.request.post(f"{url}stop")
     expect(queue.locator("#flood")).to_have_text("no flood", timeout=WAIT_MS)
+
+    # GoAccess goes on with the next case, and counts each line of the host's log.
+    lines = int(testbed("wc -l </var/lib/floodmark/runs/*/nginx-access.log"))
+    assert lines > 0
+    page.get_by_role("tab", name="Access log").click()
+    expect(log.locator("#valid_requests")).to_have_text(f"{32 + lines:,}", timeout=WAIT_MS)
+    expect(log.locator("#failed_requests")).to_have_text("0", timeout=WAIT_MS)
 
     assert playbook.interrupt() == 0, "".join(playbook.said)
     assert snapshot() == before
@@ -149,5 +162,5 @@ def test_a_host_whose_control_node_is_killed_undoes_the_case_itself(
     testbed("timeout 60 sh -c 'until [ -e /run/floodmark-sysctl/before.json ]; do sleep 0.1; done'")
     playbook.kill()
     testbed("timeout 100 sh -c 'while [ -e /run/floodmark-run.json ]; do sleep 0.5; done'")
-    testbed("rm -rf /var/lib/floodmark/runs/*")
+    testbed("rm -rf /var/lib/floodmark/runs/*; ! pgrep --exact tail")
     assert snapshot() == before
