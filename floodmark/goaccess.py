@@ -51,7 +51,7 @@ def missing() -> str:
     """Return why there is no GoAccess here, or nothing."""
     if shutil.which(PROGRAM):
         return ""
-    return "GoAccess is not installed on this machine: 'scripts/need goaccess' as root installs it, on Debian"
+    return "GoAccess is not installed on this machine; on Debian 'scripts/need goaccess' installs it, as root"
 
 
 def command(log: str, title: str, *options: str) -> list[str]:
