@@ -10,6 +10,8 @@ Values and conditions are SQL from the case files. They see the tables of the re
         sent            requests that were sent
         worker_slots    slots of one nginx worker for clients and upstream connections
         uncrowded       no worker can run out of slots, however the kernel spreads the clients
+        turned_away     times that nginx got no connection to an upstream: a full unix queue said EAGAIN, or TCP did not
+                        answer within proxy_connect_timeout_s
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ def create_views(
             SELECT {columns}, $worker_connections - {SLOTS_NOT_FOR_CLIENTS} AS worker_slots,
                 coalesce((SELECT limit_conns FROM listeners WHERE name = 'upstream'),
                          least($upstream_backlog, $somaxconn)) AS queue_limit,
-                (SELECT count(*) FROM requests) AS sent
+                (SELECT count(*) FROM requests) AS sent,
+                (SELECT count(*) FROM nginx_errors
+                 WHERE errno IN (11, 110) AND message LIKE '%while connecting to upstream') AS turned_away
         )
         """,
         values,
