@@ -49,8 +49,14 @@ class Upstream(Model):
 
     accept: bool = Field(default=True, description="Call accept(); without it connections stay in the accept queue.")
     read: bool = Field(default=True, description="Read the whole request.")
-    write: bool = Field(default=True, description="Write a complete response with status 200.")
-    close: bool = Field(default=True, description="Close the connection; without it the connection is kept open.")
+    write: Literal[True, False, "half"] = Field(
+        default=True, description="Write a response with status 200; half: its head and half of the body, no more."
+    )
+    close: Literal[True, False, "reset"] = Field(
+        default=True,
+        description="Close the connection; without it the connection is kept open. reset: when the request has come, "
+        "so that nginx gets ECONNRESET; over a unix socket that takes read: false.",
+    )
 
 
 class Observation(Model):

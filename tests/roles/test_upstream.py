@@ -34,15 +34,22 @@ Clients = list[socket.socket]
 
 
 class Upstream:
-    """A running upstream of one case on a unix socket."""
+    """A running upstream of one case, on a unix socket unless it is given a port."""
 
-    def __init__(self, folder: Path, case: int, backlog: int = 16, fds: int | None = None) -> None:
+    def __init__(self, folder: Path, case: int, backlog: int = 16, fds: int | None = None, port: int = 0) -> None:
         self.path = folder / "u.sock"
+        self.port = port
         config = folder / "upstream.json"
         behaviour = load_cases()[case].upstream.model_dump()
         config.write_text(
             json.dumps(
-                {"transport": "unix", "path": str(self.path), "port": 0, "backlog": backlog, "behaviour": behaviour}
+                {
+                    "transport": "tcp" if port else "unix",
+                    "path": str(self.path),
+                    "port": port,
+                    "backlog": backlog,
+                    "behaviour": behaviour,
+                }
             )
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
@@ -56,11 +63,12 @@ class Upstream:
             )
             assert ready.recv(100) == b"READY=1"
 
-    def connect(self) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX)
-        client.connect(str(self.path))  # waits while the queue is full
+    def connect(self, request: bytes = REQUEST) -> socket.socket:
+        client = socket.socket(socket.AF_INET if self.port else socket.AF_UNIX)
+        client.connect(("127.0.0.1", self.port) if self.port else str(self.path))  # waits while the queue is full
         client.settimeout(5)
-        client.sendall(REQUEST)
+        if request:
+            client.sendall(request)
         return client
 
     def accepted(self) -> list[int]:
@@ -87,6 +95,12 @@ def clients() -> Iterator[Clients]:
     yield opened
     for client in opened:
         client.close()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -138,14 +152,54 @@ def test_only_case_5_writes_to_a_connection_that_it_keeps(start: Start, clients:
         clients[0].recv(1000)
 
 
-def test_a_client_that_leaves_early_does_not_stop_it(start: Start, clients: Clients) -> None:
-    upstream = start(1)
+def test_case_7_closes_before_there_is_a_request(start: Start, clients: Clients) -> None:
+    upstream = start(7)
+    clients.append(upstream.connect(b""))
+    assert clients[0].recv(1000) == b""
+    assert upstream.accepted() == []
+
+
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+def test_case_8_resets_when_the_request_has_come_and_not_before(
+    start: Start, clients: Clients, free_port: int, transport: str
+) -> None:
+    upstream = start(8, port=free_port if transport == "tcp" else 0)
+    clients.append(upstream.connect(b""))
+    clients[0].settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        clients[0].recv(1000)
+    clients[0].sendall(REQUEST)
+    clients[0].settimeout(5)
+    with pytest.raises(ConnectionResetError):
+        clients[0].recv(1000)
+
+
+def test_case_9_writes_half_of_what_it_has_promised(start: Start, clients: Clients) -> None:
+    upstream = start(9)
+    clients.append(upstream.connect())
+    answer = b""
+    while not answer.endswith(b"flood"):
+        answer += clients[0].recv(1000)
+    clients[0].settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        clients[0].recv(1000)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Length: 10" in head.splitlines()
+    assert body == b"flood"
+    assert upstream.accepted() == [0]
+
+
+@pytest.mark.parametrize("case", [1, 7, 8, 9])
+def test_a_client_that_leaves_early_does_not_stop_it(start: Start, clients: Clients, case: int) -> None:
+    upstream = start(case)
     for _ in range(5):
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(upstream.path))
         client.close()
-    clients.append(upstream.connect())
-    assert clients[0].recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
+    upstream.wait_until(lambda: upstream.queued() == 0)
+    clients.append(upstream.connect(b""))
+    upstream.wait_until(lambda: upstream.queued() == 0)
+    assert upstream.process.poll() is None
 
 
 def test_without_free_descriptors_it_waits_and_does_not_spin(start: Start, clients: Clients) -> None:

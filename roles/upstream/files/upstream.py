@@ -10,6 +10,9 @@ Which of accept(), read, write and close it calls is all that tells the cases ap
     case 3  accept                        accepts, never reads
     case 4  accept  read                  reads, never writes
     case 5  accept  read  write           writes, never closes
+    case 7  accept                close   closes at once
+    case 8  accept                reset   resets when the request has come
+    case 9  accept  read  half            writes half of its answer
 
 SIGTERM ends it at once, however many connections hang: the kernel closes them.
 """
@@ -23,13 +26,20 @@ import os
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
 
 BODY = b"floodmark\n"
-# HTTP/1.0 without Content-Length: the end of the connection is the end of the body.
-RESPONSE = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" + BODY
+HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+RESPONSES = {
+    # HTTP/1.0 without Content-Length: the end of the connection is the end of the body.
+    True: HEAD + b"\r\n" + BODY,
+    "half": HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[: len(BODY) // 2],
+}
+# SO_LINGER with a time of 0: close() throws away what was not sent, and TCP says RST.
+NO_LINGER = struct.pack("ii", 1, 0)
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -89,7 +99,19 @@ def accept(listener: socket.socket) -> socket.socket:
             time.sleep(1)
 
 
-def serve(listener: socket.socket, behaviour: dict[str, bool]) -> None:
+def reset(connection: socket.socket) -> None:
+    """Close a connection so that its client gets ECONNRESET, as soon as some of the request is there.
+
+    A unix socket knows no RST and no lingering: what makes the end of one a reset is that something lies unread in it.
+
+    Source: net/unix/af_unix.c unix_release_sock, net/ipv4/tcp.c __tcp_close
+    """
+    connection.recv(1, socket.MSG_PEEK)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    connection.close()
+
+
+def serve(listener: socket.socket, behaviour: dict[str, bool | str]) -> None:
     """Treat every connection as the case says, for ever."""
     if not behaviour["accept"]:
         signal.pause()
@@ -100,7 +122,9 @@ def serve(listener: socket.socket, behaviour: dict[str, bool]) -> None:
             if behaviour["read"]:
                 read_request(connection)
             if behaviour["write"]:
-                connection.sendall(RESPONSE)
+                connection.sendall(RESPONSES[behaviour["write"]])
+            if behaviour["close"] == "reset":
+                reset(connection)
         if behaviour["close"]:
             connection.close()
         else:
