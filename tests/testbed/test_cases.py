@@ -1,4 +1,4 @@
-"""All five cases over both transports, with the numbers measured by hand before there was a Floodmark."""
+"""All cases over both transports, with numbers that were measured by other means than Floodmark."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ TRUTH: dict[tuple[int, str], dict[str, Any]] = {
     (3, "tcp"): {"queue": 0, "active": 32, "status": {"504": 32}},
     (4, "tcp"): {"queue": 0, "active": 32, "status": {"504": 32}},
     (5, "tcp"): {"queue": 0, "active": 32, "status": {"200": 32}},
+    (7, "unix"): {"states": (1, 0, 0), "queue": 0, "status": {"502": 32}},
+    (7, "tcp"): {"queue": 0, "status": {"502": 32}},
+    (8, "unix"): {"states": (1, 0, 0), "queue": 0, "status": {"502": 32}},
+    (8, "tcp"): {"queue": 0, "status": {"502": 32}},
+    (9, "unix"): {"states": (1, 0, 32), "queue": 0, "active": 32, "status": {"200": 32}, "errors": {"truncated": 32}},
+    (9, "tcp"): {"queue": 0, "active": 32, "status": {"200": 32}, "errors": {"truncated": 32}},
 }
 
 
@@ -42,6 +48,8 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
     assert metrics["queue_limit"] == 8
     assert metrics["status"] == truth["status"]
     assert metrics["accept_queue_last"] == truth["queue"]
+    if "errors" in truth:
+        assert metrics["errors"] == truth["errors"]
     if "active" in truth:
         assert metrics["active_median"] == truth["active"]
     if "states" in truth:
