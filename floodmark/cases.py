@@ -47,7 +47,10 @@ class Model(BaseModel):
 class Upstream(Model):
     """Which calls the upstream makes on each connection, in this order."""
 
-    accept: bool = Field(default=True, description="Call accept(); without it connections stay in the accept queue.")
+    accept: Literal[True, False, "slowly"] = Field(
+        default=True,
+        description="Call accept(); without it connections stay in the accept queue. slowly: upstream_accepts_per_s.",
+    )
     read: bool = Field(default=True, description="Read the whole request.")
     write: Literal[True, False, "half"] = Field(
         default=True, description="Write a response with status 200; half: its head and half of the body, no more."

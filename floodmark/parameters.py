@@ -56,6 +56,9 @@ class Parameters(BaseModel):
         _number("conns", 0, 65535, "net.core.somaxconn while the upstream calls listen(); it caps the backlog."),
     ]
     upstream_backlog: Annotated[int, _number("conns", 0, 65535, "What the upstream passes to listen().")]
+    upstream_accepts_per_s: Annotated[
+        int, _number("conns/s", 1, 10000, "How often an upstream that accepts slowly (case 6) calls accept() at most.")
+    ]
     nginx_workers: Annotated[int, _number("processes", 1, 64, "worker_processes of nginx.")]
     worker_connections: Annotated[
         int,

@@ -30,7 +30,7 @@ def test_the_numbers_of_the_cases_are_permanent() -> None:
     names = {number: case.name for number, case in load_cases().items()}
     assert names == {
         1: "always-200", 2: "no-accept", 3: "no-read", 4: "no-write", 5: "no-close",
-        7: "close-at-once", 8: "reset", 9: "half-answer",
+        6: "slow-accept", 7: "close-at-once", 8: "reset", 9: "half-answer", 10: "short-queue",
     }  # fmt: skip
 
 
@@ -56,9 +56,11 @@ def test_what_tells_the_cases_apart_are_the_calls_of_the_upstream() -> None:
         3: (True, False, False, False),
         4: (True, True, False, False),
         5: (True, True, True, False),
+        6: ("slowly", True, True, True),
         7: (True, False, False, True),
         8: (True, False, False, "reset"),
         9: (True, True, "half", False),
+        10: (True, True, True, True),
     }
 
 

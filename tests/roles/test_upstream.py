@@ -36,22 +36,21 @@ Clients = list[socket.socket]
 class Upstream:
     """A running upstream of one case, on a unix socket unless it is given a port."""
 
-    def __init__(self, folder: Path, case: int, backlog: int = 16, fds: int | None = None, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, case: int, backlog: int = 16, fds: int | None = None, port: int = 0, **more: int
+    ) -> None:
         self.path = folder / "u.sock"
         self.port = port
         config = folder / "upstream.json"
-        behaviour = load_cases()[case].upstream.model_dump()
-        config.write_text(
-            json.dumps(
-                {
-                    "transport": "tcp" if port else "unix",
-                    "path": str(self.path),
-                    "port": port,
-                    "backlog": backlog,
-                    "behaviour": behaviour,
-                }
-            )
-        )
+        settings = {
+            "transport": "tcp" if port else "unix",
+            "path": str(self.path),
+            "port": port,
+            "backlog": backlog,
+            "behaviour": load_cases()[case].upstream.model_dump(),
+            "accepts_per_s": 10,
+        }
+        config.write_text(json.dumps({**settings, **more}))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(str(folder / "notify"))
             ready.settimeout(10)
@@ -150,6 +149,16 @@ def test_only_case_5_writes_to_a_connection_that_it_keeps(start: Start, clients:
     clients[0].settimeout(0.3)
     with pytest.raises(TimeoutError):
         clients[0].recv(1000)
+
+
+def test_case_6_leaves_time_between_two_connections(start: Start, clients: Clients) -> None:
+    upstream = start(6, accepts_per_s=20)
+    clients.extend(upstream.connect() for _ in range(5))
+    answered_s = []
+    for client in clients:
+        assert client.recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
+        answered_s.append(time.monotonic())
+    assert answered_s[-1] - answered_s[0] >= 4 / 20 - 0.01, "the first is accepted at once, each other 50 ms later"
 
 
 def test_case_7_closes_before_there_is_a_request(start: Start, clients: Clients) -> None:

@@ -28,12 +28,16 @@ TRUTH: dict[tuple[int, str], dict[str, Any]] = {
     (3, "tcp"): {"queue": 0, "active": 32, "status": {"504": 32}},
     (4, "tcp"): {"queue": 0, "active": 32, "status": {"504": 32}},
     (5, "tcp"): {"queue": 0, "active": 32, "status": {"200": 32}},
+    # Ten in a second: one at once, nine that fit; over TCP some come again, or their second is over.
+    (6, "unix"): {"queue": 0, "status": {"200": 10, "502": 22}},
+    (6, "tcp"): {"queue": 0},
     (7, "unix"): {"states": (1, 0, 0), "queue": 0, "status": {"502": 32}},
-    (7, "tcp"): {"queue": 0, "status": {"502": 32}},
     (8, "unix"): {"states": (1, 0, 0), "queue": 0, "status": {"502": 32}},
     (8, "tcp"): {"queue": 0, "status": {"502": 32}},
     (9, "unix"): {"states": (1, 0, 32), "queue": 0, "active": 32, "status": {"200": 32}, "errors": {"truncated": 32}},
-    (9, "tcp"): {"queue": 0, "active": 32, "status": {"200": 32}, "errors": {"truncated": 32}},
+    # How many come too early is a race; what becomes of them is not.
+    (10, "unix"): {"limit": 1, "queue": 0},
+    (10, "tcp"): {"limit": 1, "queue": 0},
 }
 
 
@@ -45,11 +49,10 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
     verdict = verdict_of(done)
     metrics, truth = verdict["metrics"], TRUTH[case, transport]
     assert verdict["valid"]
-    assert metrics["queue_limit"] == 8
-    assert metrics["status"] == truth["status"]
+    assert metrics["queue_limit"] == truth.get("limit", 8)
     assert metrics["accept_queue_last"] == truth["queue"]
-    if "errors" in truth:
-        assert metrics["errors"] == truth["errors"]
+    for name in {"status", "errors"} & truth.keys():
+        assert metrics[name] == truth[name]
     if "active" in truth:
         assert metrics["active_median"] == truth["active"]
     if "states" in truth:

@@ -5,14 +5,15 @@
 
 Which of accept(), read, write and close it calls is all that tells the cases apart:
 
-    case 1  accept  read  write  close    always 200
-    case 2  -                             never accepts
-    case 3  accept                        accepts, never reads
-    case 4  accept  read                  reads, never writes
-    case 5  accept  read  write           writes, never closes
-    case 7  accept                close   closes at once
-    case 8  accept                reset   resets when the request has come
-    case 9  accept  read  half            writes half of its answer
+    case 1  accept         read  write  close    always 200
+    case 2  -                                    never accepts
+    case 3  accept                               accepts, never reads
+    case 4  accept         read                  reads, never writes
+    case 5  accept         read  write           writes, never closes
+    case 6  accept slowly  read  write  close    accepts some connections a second
+    case 7  accept                      close    closes at once
+    case 8  accept                      reset    resets when the request has come
+    case 9  accept         read  half            writes half of its answer
 
 SIGTERM ends it at once, however many connections hang: the kernel closes them.
 """
@@ -29,7 +30,9 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 BODY = b"floodmark\n"
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
@@ -43,7 +46,7 @@ NO_LINGER = struct.pack("ii", 1, 0)
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-def listen(config: dict[str, object]) -> socket.socket:
+def listen(config: dict[str, Any]) -> socket.socket:
     """Return the listening socket; the kernel clamps its backlog to somaxconn in this very call."""
     if config["transport"] == "unix":
         path = Path(str(config["path"]))
@@ -111,13 +114,24 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def serve(listener: socket.socket, behaviour: dict[str, bool | str]) -> None:
-    """Treat every connection as the case says, for ever."""
-    if not behaviour["accept"]:
+def connections(listener: socket.socket, config: dict[str, Any]) -> Iterator[socket.socket]:
+    """Yield one connection after the other, when the case accepts it, for ever."""
+    how = config["behaviour"]["accept"]
+    if not how:
         signal.pause()
-    held = []
+    interval_s = 1 / config["accepts_per_s"] if how == "slowly" else 0.0
     while True:
         connection = accept(listener)
+        next_s = time.monotonic() + interval_s
+        yield connection
+        time.sleep(max(0.0, next_s - time.monotonic()))
+
+
+def serve(listener: socket.socket, config: dict[str, Any]) -> None:
+    """Treat every connection as the case says, for ever."""
+    behaviour = config["behaviour"]
+    held = []
+    for connection in connections(listener, config):
         with contextlib.suppress(ConnectionError):  # the client may have given up by now
             if behaviour["read"]:
                 read_request(connection)
@@ -152,7 +166,7 @@ def main() -> None:
     raise_descriptor_limit()
     listener = listen(config)
     notify_ready()
-    serve(listener, config["behaviour"])
+    serve(listener, config)
 
 
 if __name__ == "__main__":
