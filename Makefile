@@ -46,9 +46,9 @@ test: $(VENV)/dev.stamp ## lint, unit tests, all cases on the testbed
 	@scripts/need browser
 	@$(MAKE) -j2 --output-sync=line test-containers test-beside
 
-# What is done while containers wait for their timeouts; it yields to them.
+
 .PHONY: test-beside
-test-beside:
+test-beside: $(VENV)/dev.stamp ## lint and all tests but those on containers; yields to them, which mostly wait
 	@nice $(MAKE) lint test-fast test-machines
 
 .PHONY: test-fast

@@ -157,7 +157,7 @@ def test_a_run_goes_on_without_reports_and_says_so(host: HostFolder, monkeypatch
     monkeypatch.setenv("PATH", "/nowhere")
     (said,) = make_reports(run, ["proxy1"])
     assert said.startswith(
-        "This run has no goaccess.html: GoAccess is not installed on this machine: 'scripts/need goa"
+        "This run has no goaccess.html: GoAccess is not installed on this machine; on Debian 'scripts/need goa"
     )
 
 
