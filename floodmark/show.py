@@ -6,6 +6,7 @@ import io
 import json
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from floodmark.cases import Case
 from floodmark.errors import RunError
+from floodmark.judge import passed
 from floodmark.parameters import Parameters, range_of
 from floodmark.runs import RunFolder
 from floodmark.virtual import CAVEAT, WORKLOADS
@@ -76,7 +78,7 @@ def print_run(console: Console, run: RunFolder) -> None:
         console.print()
         console.print(f"[bold]Case {case['number']}[/bold]  {case['title']}", highlight=False)
         console.print(
-            f"[dim]{_settings(verdict['params'])}\n"
+            f"[dim]{settings_line(verdict['params'])}\n"
             f"host {verdict['host']}, Linux {verdict['kernel'] or 'unknown'}, run {run.run_id}[/dim]",
             highlight=False,
         )
@@ -104,7 +106,8 @@ def draw_run(run: RunFolder) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
 
 
-def _settings(params: dict[str, Any]) -> str:
+def settings_line(params: dict[str, Any]) -> str:
+    """Return the parameters that a reader wants to know first, in one line."""
     flood = {
         "burst": f"a burst of {params['users']} users",
         "sustained": f"{params['users']} users for {params['duration_s']} s",
@@ -127,32 +130,41 @@ def _print_hosts(console: Console, verdicts: list[dict[str, Any]]) -> None:
 
 def _in_short(verdict: dict[str, Any]) -> str:
     if not verdict["valid"]:
-        return f"[{BAD}]INVALID[/]: {escape(_one_line(verdict['reasons'][0]))}"
+        return f"[{BAD}]INVALID[/]: {escape(one_line(verdict['reasons'][0]))}"
     failed = [one["name"].replace("_", " ") for one in verdict["expectations"] if not one["holds"]]
     return f"[{BAD}]VALID[/], but not: {', '.join(failed)}" if failed else f"[{GOOD}]VALID[/], all expectations hold"
 
 
-def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:
+def verdict_sentence(verdict: dict[str, Any]) -> tuple[str, str]:
+    """Return the verdict on one host: its first word or words, which are coloured, and the rest of the sentence."""
     held = sum(one["holds"] for one in verdict["expectations"])
     total = len(verdict["expectations"])
     if not verdict["valid"]:
-        console.print(f"[{BAD}]INVALID[/]: this run says nothing about the case, because")
-        for reason in verdict["reasons"]:
-            console.print(f"  [{BAD}]·[/] {escape(reason)}", highlight=False)
-    elif held == total:
-        console.print(f"[{GOOD}]VALID[/], and all {total} expectations of our model hold", highlight=False)
-    else:
-        console.print(f"[{BAD}]VALID, but only {held} of {total} expectations hold[/]")
+        return "INVALID", ": this run says nothing about the case, because"
+    if held == total:
+        return "VALID", f", and all {total} expectations of our model hold"
+    return f"VALID, but only {held} of {total} expectations hold", ""
+
+
+def notes(verdict: dict[str, Any]) -> Iterator[str]:
+    """Yield what a reader should know besides the verdict."""
     if verdict["unstated"]:
         names = ", ".join(one["name"].replace("_", " ") for one in verdict["unstated"])
         conditions = " or ".join(sorted({f"'{one['applies']}'" for one in verdict["unstated"]}))
-        console.print(
-            f"  [{UNCLEAR}]note[/]: {len(verdict['unstated'])} expectations are not stated for these parameters, "
-            f"because they need {escape(conditions)}: {names}",
-            highlight=False,
+        yield (
+            f"{len(verdict['unstated'])} expectations are not stated for these parameters, because they need "
+            f"{conditions}: {names}"
         )
-    for doubt in verdict["doubts"]:
-        console.print(f"  [{UNCLEAR}]note[/]: {escape(doubt)}", highlight=False)
+    yield from verdict["doubts"]
+
+
+def _print_verdict(console: Console, verdict: dict[str, Any]) -> None:
+    word, rest = verdict_sentence(verdict)
+    console.print(Text.assemble((word, GOOD if passed(verdict) else BAD), rest))
+    for reason in verdict["reasons"]:
+        console.print(f"  [{BAD}]·[/] {escape(reason)}", highlight=False)
+    for note in notes(verdict):
+        console.print(f"  [{UNCLEAR}]note[/]: {escape(note)}", highlight=False)
 
 
 def _print_path_lengths(console: Console, verdict: dict[str, Any]) -> None:
@@ -161,7 +173,7 @@ def _print_path_lengths(console: Console, verdict: dict[str, Any]) -> None:
     table = table_of("", "what was seen", ("value", "right"), "it takes")
     for one in (*verdict["faults"], *verdict["expectations"]):
         mark = Text("✓", GOOD) if one["holds"] else Text("✗", BAD)
-        table.add_row(mark, one["name"].replace("_", " "), _number(one["value"]), escape(one["condition"]))
+        table.add_row(mark, one["name"].replace("_", " "), number(one["value"]), escape(one["condition"]))
     console.print(table)
     table = table_of("path length", ("instructions", "right"), "middle half", "windows", "counted")
     for name, one in verdict["metrics"]["workloads"].items():
@@ -186,7 +198,7 @@ def _print_expectations(console: Console, expectations: list[dict[str, Any]]) ->
     table = table_of("", "expectation", ("value", "right"), "predicted")
     for one in expectations:
         mark = Text("✓", GOOD) if one["holds"] else Text("✗", BAD)
-        table.add_row(mark, one["name"].replace("_", " "), _number(one["value"]), escape(_one_line(one["condition"])))
+        table.add_row(mark, one["name"].replace("_", " "), number(one["value"]), escape(one_line(one["condition"])))
     console.print(table)
 
 
@@ -194,100 +206,119 @@ def _print_claims(console: Console, claims: list[dict[str, Any]]) -> None:
     table = table_of("the study says", ("value", "right"), "verdict")
     colours = {"confirmed": GOOD, "refuted": "red", "not observed": "dim"}
     for one in claims:
-        table.add_row(escape(one["study"]), _number(one["value"]), Text(one["verdict"], colours[one["verdict"]]))
+        table.add_row(escape(one["study"]), number(one["value"]), Text(one["verdict"], colours[one["verdict"]]))
     console.print(table)
 
 
-def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
+def key_figure_rows(verdict: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the key figures as people read them: name, value, and where it comes from with its n."""
     metrics = verdict["metrics"]
-    table = table_of("key figure", "value", "from")
     limit = metrics["queue_limit"]
-    table.add_row(
+    yield (
         "accept queue",
-        f"max {_number(metrics['accept_queue_max'])}, median in the flood {_number(metrics['accept_queue_median'])}, "
-        f"at the end {_number(metrics['accept_queue_last'])}; limit {_number(limit)}",
+        (
+            f"max {number(metrics['accept_queue_max'])}, median in the flood {number(metrics['accept_queue_median'])}, "
+            f"at the end {number(metrics['accept_queue_last'])}; limit {number(limit)}"
+        ),
         f"sock_diag, n = {metrics['accept_queue_n']} in the flood",
     )
-    table.add_row(
+    yield (
         "the queue was full",
-        f"{_after(metrics['time_to_full_s'], 'never')}; plateau median {_number(metrics['plateau_median'])}, "
-        f"p99 {_number(metrics['plateau_p99'])}; overshoot {_number(metrics['overshoot'])}",
+        (
+            f"{_after(metrics['time_to_full_s'], 'never')}; plateau median {number(metrics['plateau_median'])}, "
+            f"p99 {number(metrics['plateau_p99'])}; overshoot {number(metrics['overshoot'])}"
+        ),
         f"sock_diag, n = {metrics['plateau_n']} on the plateau",
     )
-    table.add_row(
+    yield (
         "and empty again, after the flood",
-        f"{_after(metrics['drain_s'], 'not before the end')}; "
-        f"upstream and nginx idle {_after(metrics['recovery_s'], 'not before the end')}",
+        (
+            f"{_after(metrics['drain_s'], 'not before the end')}; "
+            f"upstream and nginx idle {_after(metrics['recovery_s'], 'not before the end')}"
+        ),
         "sock_diag, stub_status",
     )
-    table.add_row(
+    yield (
         "waited in the queue",
-        f"{_number(metrics['queue_area_conn_s'])} connection-seconds; "
-        f"{_number(metrics['dead_in_queue_last'])} at the end without a client",
+        (
+            f"{number(metrics['queue_area_conn_s'])} connection-seconds; "
+            f"{number(metrics['dead_in_queue_last'])} at the end without a client"
+        ),
         "sock_diag",
     )
     if verdict["params"].get("trace"):  # runs before format 3 have no such parameter
-        table.add_row(
+        yield (
             "waited for accept()",
             (
-                f"median {_number(metrics['wait_median_ms'])} ms, p99 {_number(metrics['wait_p99_ms'])} ms, "
-                f"max {_number(metrics['wait_max_ms'])} ms; "
+                f"median {number(metrics['wait_median_ms'])} ms, p99 {number(metrics['wait_p99_ms'])} ms, "
+                f"max {number(metrics['wait_max_ms'])} ms; "
                 if metrics["waits_n"]
                 else ""
             )
-            + f"{_number(metrics['waits_unaccepted'])} were never accepted; "
-            f"together {_number(metrics['waits_area_conn_s'])} connection-seconds",
-            f"bpftrace, n = {metrics['waits_n']}; sock_diag agrees in {_percent(metrics['trace_agreement_share'])}",
+            + f"{number(metrics['waits_unaccepted'])} were never accepted; "
+            f"together {number(metrics['waits_area_conn_s'])} connection-seconds",
+            f"bpftrace, n = {metrics['waits_n']}; sock_diag agrees in {percent(metrics['trace_agreement_share'])}",
         )
-    table.add_row("accepted, not closed", f"max {_number(metrics['accepted_max'])}", "sock_diag")
-    table.add_row(
+    yield ("accepted, not closed", f"max {number(metrics['accepted_max'])}", "sock_diag")
+    yield (
         "Active, without our poll",
-        f"max {_number(metrics['active_max'])}, median in the flood {_number(metrics['active_median'])}",
+        f"max {number(metrics['active_max'])}, median in the flood {number(metrics['active_median'])}",
         f"stub_status, n = {metrics['active_n']} in the flood",
     )
-    table.add_row(
+    yield (
         "Active = Q + A + 1",
-        f"in {_percent(metrics['identity_share'])} of the moments that had connections",
+        f"in {percent(metrics['identity_share'])} of the moments that had connections",
         f"all three, n = {metrics['identity_n']}",
     )
     if verdict["params"]["transport"] == "unix":
         states = ", ".join(
             f"{count} × {state} {STATE_NAMES[state]}" for state, count in metrics["states"].items() if count
         )
-        table.add_row("rows on the path", states or "-", "/proc/net/unix, median")
+        yield ("rows on the path", states or "-", "/proc/net/unix, median")
     else:
-        table.add_row(
+        yield (
             "ListenOverflows, ListenDrops",
-            f"{_number(metrics['listen_overflows'])}, {_number(metrics['listen_drops'])}",
+            f"{number(metrics['listen_overflows'])}, {number(metrics['listen_drops'])}",
             "/proc/net/netstat, growth since the baseline",
         )
     answers = [f"{count} × {status}" for status, count in metrics["status"].items()]
     answers += [f"{count} × {error}" for error, count in metrics["errors"].items()]
-    table.add_row("clients got", ", ".join(answers) or "-", f"Locust, n = {metrics['sent']}")
-    table.add_row(
+    yield ("clients got", ", ".join(answers) or "-", f"Locust, n = {metrics['sent']}")
+    yield (
         "a request took",
-        f"median {_number(metrics['request_median_s'])} s, p99 {_number(metrics.get('request_p99_s'))} s, "
-        f"max {_number(metrics['request_max_s'])} s"
+        f"median {number(metrics['request_median_s'])} s, p99 {number(metrics.get('request_p99_s'))} s, "
+        f"max {number(metrics['request_max_s'])} s"
         + (f"; {metrics['given_up']} given up" if metrics.get("given_up") else ""),
         f"from its intended start, n = {metrics['sent']}",
     )
     if metrics.get("requested_per_s") is not None:
-        table.add_row(
+        yield (
             "the flood",
-            f"{_number(metrics['requested_per_s'])} requests a second asked for, {_number(metrics['achieved_per_s'])} "
-            f"sent, {metrics['dropped']} dropped; late p99 {_number(metrics['generator_late_p99_ms'])} ms",
+            (
+                f"{number(metrics['requested_per_s'])} requests a second asked for, "
+                f"{number(metrics['achieved_per_s'])} sent, {metrics['dropped']} dropped; "
+                f"late p99 {number(metrics['generator_late_p99_ms'])} ms"
+            ),
             "the load generator",
         )
     phases = ", ".join(f"{phase['name']} {phase['duration_s']:.3f} s" for phase in verdict["phases"])
-    table.add_row("phases", phases or "-", "first and last request")
-    table.add_row(
+    yield ("phases", phases or "-", "first and last request")
+    yield (
         "the agent",
-        f"{_percent(metrics['agent_cpu_share'])} of a core, "
-        f"{_percent(metrics['agent_lost_share'])} of its readings lost; "
-        f"late p99 {_number(metrics['agent_lateness_p99_ms'])} ms, "
-        f"at most {_number(metrics['agent_lateness_max_ms'])} ms",
+        (
+            f"{percent(metrics['agent_cpu_share'])} of a core, "
+            f"{percent(metrics['agent_lost_share'])} of its readings lost; "
+            f"late p99 {number(metrics['agent_lateness_p99_ms'])} ms, "
+            f"at most {number(metrics['agent_lateness_max_ms'])} ms"
+        ),
         "itself",
     )
+
+
+def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
+    table = table_of("key figure", "value", "from")
+    for row in key_figure_rows(verdict):
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
@@ -305,19 +336,22 @@ def at_underscores(name: str, width: int) -> str:
     return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), width))
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """Return a number as people read it, with at most three decimals; `-` where there is none."""
     if value is None:
         return "-"
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _after(seconds: float | None, otherwise: str) -> str:
-    return otherwise if seconds is None else f"after {_number(seconds)} s"
+    return otherwise if seconds is None else f"after {number(seconds)} s"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a share in per cent; `-` where there is none."""
     return "-" if value is None else f"{value:.1%}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text without its line breaks."""
     return " ".join(text.split())
