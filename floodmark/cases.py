@@ -109,6 +109,7 @@ class CaseFile(Shared):
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     title: str = Field(min_length=1, description="One line that says how the upstream misbehaves.")
     upstream: Upstream = Upstream()
+    reading: list[str] = Field(default=[], description="How to read a report of this case: short paragraphs.")
     virtual: dict[Workload, Windows] = Field(
         default={}, description="What is measured in virtual time, in this order, and in how many windows each."
     )
@@ -122,6 +123,7 @@ class Case(Model):
     name: str
     title: str
     upstream: Upstream
+    reading: list[str] = []
     virtual: dict[Workload, Windows] = {}
     parameters: Parameters
     fault: list[Expectation]
@@ -180,6 +182,7 @@ def load_cases(folder: Path = CASES) -> dict[int, Case]:
             name=file.name,
             title=file.title,
             upstream=file.upstream,
+            reading=file.reading,
             virtual=file.virtual,
             parameters=resolve_parameters(base.parameters.model_dump(), file.parameters, origin=relative(path)),
             fault=[*base.fault, *file.fault],
