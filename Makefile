@@ -46,7 +46,6 @@ test: $(VENV)/dev.stamp ## lint, unit tests, all cases on the testbed
 	@scripts/need browser
 	@$(MAKE) -j2 --output-sync=line test-containers test-beside
 
-
 .PHONY: test-beside
 test-beside: $(VENV)/dev.stamp ## lint and all tests but those on containers; yields to them, which mostly wait
 	@nice $(MAKE) lint test-fast test-machines
@@ -54,6 +53,7 @@ test-beside: $(VENV)/dev.stamp ## lint and all tests but those on containers; yi
 .PHONY: test-fast
 test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
 	@scripts/need goaccess
+	@scripts/need browser
 	@pytest -m 'not testbed' $(ARGS)
 
 .PHONY: test-containers

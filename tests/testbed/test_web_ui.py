@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from queue import Queue
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import environment
 from tests.testbed.conftest import ROOT, SHORT
@@ -87,16 +86,11 @@ def start() -> Iterator[Callable[..., Playbook]]:
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("Chromium is missing: scripts/need browser installs it.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1100})
-        page.set_default_timeout(WAIT_MS)
-        yield page
-        browser.close()
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1280, "height": 1100})
+    page.set_default_timeout(WAIT_MS)
+    yield page
+    page.close()
 
 
 def test_a_flood_of_case_2_fills_the_queue_before_ones_eyes(

@@ -7,30 +7,27 @@ const PERIOD_MS = 500;
 const RATE_S = 1; // answers per second are counted over the last second
 const CHARTS = [
   { title: "accept queue (connections; its deepest between two looks)", height: 220, lines: [
-    { label: "deepest", column: "most_conns", color: "#1f77d0", fill: true, step: true },
-    { label: "limit", column: "limit_conns", color: "#d62728", dash: [6, 4], step: true }] },
+    { label: "deepest", column: "most_conns", colour: "--queue", fill: true, step: true },
+    { label: "limit", column: "limit_conns", colour: "--limit", dash: [6, 4], step: true }] },
   { title: "sockets on the path, by state in /proc/net/unix", lines: [
-    { label: "01 unconnected", column: "unconnected_socks", color: "#8c8c8c", step: true },
-    { label: "02 connecting", column: "connecting_socks", color: "#ff7f0e", step: true },
-    { label: "03 connected", column: "connected_socks", color: "#2ca02c", step: true }] },
+    { label: "01 unconnected", column: "unconnected_socks", colour: "--state-01", step: true },
+    { label: "02 connecting", column: "connecting_socks", colour: "--state-02", step: true },
+    { label: "03 connected", column: "connected_socks", colour: "--state-03", step: true }] },
   { title: "Active of stub_status, and Q + A + 1 (connections)", lines: [
-    { label: "Active", column: "active_conns", color: "#9467bd", step: true },
-    { label: "Q + A + 1", column: "expected_conns", color: "#17a2b8", dash: [4, 3], step: true }] },
+    { label: "Active", column: "active_conns", colour: "--active", step: true },
+    { label: "Q + A + 1", column: "expected_conns", colour: "--expected", dash: [4, 3], step: true }] },
   { title: "nginx's answers (per second)", lines: [
-    { label: "200", column: "rate_200", color: "#2ca02c" },
-    { label: "502", column: "rate_502", color: "#d62728" },
-    { label: "504", column: "rate_504", color: "#ff7f0e" },
-    { label: "500", column: "rate_500", color: "#9467bd" },
-    { label: "other", column: "rate_other", color: "#8c8c8c" }] },
+    { label: "200", column: "rate_200", colour: "--status-200" },
+    { label: "502", column: "rate_502", colour: "--status-502" },
+    { label: "504", column: "rate_504", colour: "--status-504" },
+    { label: "500", column: "rate_500", colour: "--status-500" },
+    { label: "other", column: "rate_other", colour: "--status-other" }] },
   { title: "nginx's workers, resident memory (MB)", lines: [
-    { label: "workers", column: "worker_mb", color: "#1f77d0" }] },
+    { label: "workers", column: "worker_mb", colour: "--memory" }] },
 ];
-
-const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000];
 
 const clock = (time_s) => new Date(time_s * 1000).toLocaleTimeString("en-GB");
 const element = (id) => document.getElementById(id);
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 let samples = []; // objects, oldest first
 let marks = [];
 let charts = [];
@@ -121,18 +118,13 @@ function build() {
     section.innerHTML = "<h2></h2><div></div>";
     section.firstChild.textContent = title;
     element("charts").append(section);
-    const axis = { stroke: style("--faint"), grid: { stroke: style("--grid"), width: 1 }, ticks: { show: false } };
     const plot = new uPlot({
-      width: Math.max(240, section.clientWidth - 16), height,
-      cursor: { sync: { key: "floodmark" }, drag: { x: true, y: false } },
+      ...chartOptions({
+        width: Math.max(240, section.clientWidth - 16), height, lines,
+        across: { axis: { values: (_, times) => times.map(clock) }, label: "time", value: (_, time) => time === null ? "–" : clock(time) },
+        up: { incrs: WHOLE },
+      }),
       scales: { y: { range: (_, least, most) => [0, Math.max(1, most ?? 1) * (i ? 1.1 : 1.3)] } },
-      axes: [{ ...axis, size: 30, space: 80, values: (_, times) => times.map(clock) }, { ...axis, size: 52, incrs: WHOLE }],
-      series: [{ label: "time", value: (_, time) => time === null ? "–" : clock(time) }, ...lines.map(({ label, color, dash, fill, step }) => ({
-        label, stroke: color, width: 1.6, dash, points: { show: false },
-        fill: fill ? color + "26" : undefined,
-        paths: step ? uPlot.paths.stepped({ align: 1 }) : undefined,
-        value: (_, value) => value === null || value === undefined ? "–" : +value.toFixed(1),
-      }))],
       hooks: { drawClear: [shade], draw: [(chart) => drawMarks(chart, i === 0)] },
     }, [[], ...lines.map(() => [])], section.lastChild);
     return { plot, lines, section };
