@@ -86,9 +86,29 @@ def show(run: str, as_json: bool, svg: Path | None) -> None:
 
 @main.command()
 @click.argument("run", default="latest")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where; report.html of the run otherwise."
+)
+def report(run: str, output: Path | None) -> None:
+    """Write the report of a run anew: one HTML file that needs nothing else.
+
+    What is missing of the run is said in it, and the rest is shown.
+
+    \b
+    Example:  floodmark report
+              floodmark report 20261123T031500Z-case2-unix -o /tmp/report.html
+    """
+    from floodmark.report.run import write_report
+    from floodmark.runs import find_run
+
+    click.echo(write_report(find_run(run), output))
+
+
+@main.command()
+@click.argument("run", default="latest")
 @click.option("--quiet", is_flag=True, help="Do not print the verdict.")
 def judge(run: str, quiet: bool) -> None:
-    """Judge a run anew from what its hosts wrote.
+    """Judge a run anew from what its hosts wrote, and write its report.
 
     The exit status is 0 when the run is valid and every expectation holds, otherwise 1.
 
@@ -96,11 +116,13 @@ def judge(run: str, quiet: bool) -> None:
     Example:  floodmark judge results/20261123T031500Z-case2-unix
     """
     from floodmark.judge import judge_run
+    from floodmark.report.run import write_report
     from floodmark.runs import find_run
     from floodmark.show import print_run
 
     folder = find_run(run)
     content = judge_run(folder)
+    write_report(folder)
     if not quiet:
         print_run(Console(), folder)
     sys.exit(0 if content["passed"] else 1)

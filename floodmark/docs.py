@@ -18,6 +18,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 
 ```
 <run>/run.json                 the case as resolved, parameters, hosts, versions, phases; written last
+<run>/report.html              the same for people, with figures: one file that needs no network
 <run>/<host>/host.json         what the host is, read back from it: kernel, sysctls, queue limits, clocks
 <run>/<host>/<table>.parquet   the tables below
 <run>/<host>/verdict.json      validity, expectations, claims and key figures

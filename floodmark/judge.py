@@ -84,6 +84,11 @@ def create_views(
         """,
         values,
     )
+    create_queue_views(database)
+
+
+def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:
+    """Create the views of the accept queue of the one listener and the other."""
     for name in ("upstream", "front"):
         database.execute(
             f"CREATE VIEW {name}_queue AS SELECT * FROM accept_queue WHERE listener = '{name}' AND reason IS NULL"

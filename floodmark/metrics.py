@@ -110,7 +110,7 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, A
             database,
             f"""
             SELECT t_ns, depth_conns = 0 AND accepted_conns = 0 AND active_without_poll_conns = 0 AS settled
-            FROM ({_SAME_MOMENT})
+            FROM ({SAME_MOMENT})
             """,
             edges["flood_end"],
         ),
@@ -176,7 +176,7 @@ def _trace(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 
 # Readings of upstream_conns, each with those of the queue and of nginx nearest before it.
-_SAME_MOMENT = f"""
+SAME_MOMENT = f"""
     SELECT conns.t_ns, conns.phase, accepted_conns, depth_conns, active_conns, active_without_poll_conns
     FROM (SELECT * FROM upstream_conns WHERE reason IS NULL) conns
     ASOF JOIN upstream_queue queue ON conns.t_ns >= queue.t_ns
@@ -192,7 +192,7 @@ def _nginx(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     identity = database.execute(
         f"""
         SELECT count(*) FILTER (active_conns = depth_conns + accepted_conns + 1) / nullif(count(*), 0), count(*)
-        FROM ({_SAME_MOMENT}) WHERE active_conns + depth_conns + accepted_conns > 1
+        FROM ({SAME_MOMENT}) WHERE active_conns + depth_conns + accepted_conns > 1
         """
     ).fetchone()
     share, count = identity or (None, 0)

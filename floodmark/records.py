@@ -143,7 +143,7 @@ def _fields(content: dict[str, Any], description: dict[str, Any], host: str) -> 
         **_queue_limits(description.get("listeners", [])),
         "host": host,
         "machine": MACHINE_OF_THE_TESTBED if host in content["hosts"].get("testbed", []) else host,
-        **{SHORT_NAMES.get(name, name): value for name, value in _flat(description) if not is_part(name, NOT_FIELDS)},
+        **{SHORT_NAMES.get(name, name): value for name, value in flat(description) if not is_part(name, NOT_FIELDS)},
         "fingerprint": content.get("fingerprint"),
         **{f"control_node.{name}": value for name, value in control.items() if not name.startswith("git_")},
         **{f"git.{name.removeprefix('git_')}": value for name, value in control.items() if name.startswith("git_")},
@@ -155,10 +155,10 @@ def _queue_limits(listeners: list[dict[str, Any] | None]) -> dict[str, Any]:
     return {"queue_limit": limits.get("upstream"), "front_queue_limit": limits.get("front")}
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested objects with their dotted names."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

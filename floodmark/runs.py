@@ -18,6 +18,8 @@ from floodmark.errors import RunError, did_you_mean
 
 RESULTS = ROOT / "results"
 LATEST = "latest"
+# What people look at, in the folder of each run.
+REPORT = "report.html"
 # Beside runs a results folder has `latest` and the results of benchmarks.
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-")
 

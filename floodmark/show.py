@@ -21,7 +21,7 @@ from floodmark.cases import Case
 from floodmark.errors import RunError
 from floodmark.judge import passed
 from floodmark.parameters import Parameters, range_of
-from floodmark.runs import RunFolder
+from floodmark.runs import REPORT, RunFolder
 from floodmark.virtual import CAVEAT, WORKLOADS
 
 GOOD, BAD, UNCLEAR = "green", "bold red", "yellow"
@@ -95,7 +95,8 @@ def print_run(console: Console, run: RunFolder) -> None:
         _print_hosts(console, verdicts)
     # Short where it can be: people stand in the checkout.
     place = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
-    console.print(f"[dim]Everything is in {place}[/dim]", soft_wrap=True, highlight=False)
+    drawn = f", drawn in {REPORT}" if (run.path / REPORT).exists() else ""
+    console.print(f"[dim]Everything is in {place}{drawn}[/dim]", soft_wrap=True, highlight=False)
 
 
 def draw_run(run: RunFolder) -> str:

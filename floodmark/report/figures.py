@@ -1,0 +1,353 @@
+"""What is drawn of one host in one run: figures with their lines, what they rest on, and why they have gaps."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from floodmark.metrics import SAME_MOMENT
+from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readings
+
+# Steps in which events are counted (s), and how many of them a figure has at most.
+STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 3600)
+MOST_STEPS = 2000
+# Workers whose memory is drawn, and classes of nginx's errors: no legend can hold more.
+MOST_WORKERS = 4
+MOST_CLASSES = 6
+WORKER_COLOURS = ("queue", "state-02", "state-03", "active")
+# Requests that are drawn each by itself; of more, those of each group that took the longest and the shortest.
+MOST_REQUESTS = 3000
+GROUPS = 400
+# Points of a curve of latencies; the slowest hundred are always among them.
+CURVE_POINTS = 1000
+# How a request ended, as people count it: `200`, `200 truncated`, `timeout`.
+OUTCOME = "concat_ws(' ', status, error)"
+# Beside the colours of the statuses that have one of their own.
+STATUSES = ("200", "500", "502", "504")
+CLASS_COLOURS = ("status-502", "status-504", "queue", "active", "state-03", "state-01")
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Requests that ended in one way, each a bar from its start to its end."""
+
+    label: str
+    colour: str
+    start: Numbers
+    end: Numbers
+    number: Numbers
+    n: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture.
+
+    Attributes:
+        name: permanent.
+        title: what is seen.
+        unit: of the vertical axis.
+        lines: what is drawn.
+        notes: what it rests on, and why there are gaps.
+        bars: single requests, of the figure that has them.
+        kind: what the horizontal axis is: time, or latency.
+        tall: whether it is the most important one.
+    """
+
+    name: str
+    title: str
+    unit: str
+    lines: Sequence[Line] = ()
+    notes: Sequence[str] = ()
+    bars: Sequence[Bars] = ()
+    kind: str = "time"
+    tall: bool = False
+    highest: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        tops = [float(np.nanmax(one.y)) for one in self.lines if not np.isnan(one.y).all()]
+        tops += [float(one.number.max()) + 1 for one in self.bars]
+        object.__setattr__(self, "highest", max(tops, default=0.0))
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is anything to see."""
+        return any(one.x.size for one in self.lines) or bool(self.bars)
+
+
+def colour_of(outcome: str) -> str:
+    """Return the colour of an answer."""
+    status = outcome.partition(" ")[0]
+    return f"status-{status}" if status in STATUSES else "status-other" if status.isdigit() else "status-none"
+
+
+def draw_host(
+    database: duckdb.DuckDBPyConnection, span: Span, parameters: Mapping[str, Any], hosts: int
+) -> Iterator[Figure]:
+    """Yield all figures of one host.
+
+    Args:
+        database: its tables.
+        span: what is drawn of time.
+        parameters: of the run.
+        hosts: how many hosts share the page.
+    """
+    columns = max(COLUMNS // hosts, 500)
+
+    def line(source: str, column: str, rate: str | None, **how: Any) -> Line:
+        rate_hz = parameters.get(f"{rate}_hz") if rate else None
+        return readings(database, source, column, span, columns=columns, period_s=1 / rate_hz if rate_hz else None,
+                        **how)  # fmt: skip
+
+    yield _accept_queue(line)
+    if parameters.get("transport") != "tcp":
+        yield _states(line)
+    yield _active(line)
+    yield from _events(database, span)
+    yield _memory(database, line)
+    yield _requests(database, span)
+    yield _latency(database)
+
+
+def _figure(name: str, title: str, unit: str, lines: Sequence[Line], said: str, **more: Any) -> Figure:
+    """Return a figure of readings, with how many they are and why some are missing."""
+    counts = sorted({one.n for one in lines} or {0})
+    n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    if len(lines) == len(counts) == 2:
+        n = " and ".join(f"{one.n:,} ({one.label})" for one in lines)
+    gaps = dict.fromkeys(gap for one in lines for gap in one.gaps)
+    return Figure(name, title, unit, lines, [f"{said}; n = {n} readings.", *(f"Gap: {gap}." for gap in gaps)], **more)
+
+
+def _accept_queue(line: Any) -> Figure:
+    upstream = "(SELECT * FROM accept_queue WHERE listener = 'upstream' OR listener IS NULL)"
+    return _figure(
+        "accept-queue",
+        "Accept queue of the upstream",
+        "connections",
+        [
+            line(upstream, "depth_conns", "accept_queue", label="queue", colour="queue"),
+            line(upstream, "limit_conns", "accept_queue", label="limit", colour="limit", dashed=True),
+        ],
+        "sock_diag; limit + 1 connections fit",
+        tall=True,
+    )
+
+
+def _states(line: Any) -> Figure:
+    states = {
+        "00 free": ("free_socks", "status-none"),
+        "01 unconnected": ("unconnected_socks", "state-01"),
+        "02 connecting": ("connecting_socks", "state-02"),
+        "03 connected": ("connected_socks", "state-03"),
+        "04 disconnecting": ("disconnecting_socks", "status-500"),
+    }
+    lines = [
+        line("unix_states", column, "unix_states", label=label, colour=colour)
+        for label, (column, colour) in states.items()
+    ]
+    rare = ("00 free", "04 disconnecting")
+    seen = [one for one in lines if one.label not in rare or np.nansum(one.y)]
+    return _figure(
+        "states", "Sockets on the upstream's path, by state", "sockets", seen, "Rows of /proc/net/unix"
+    )  # fmt: skip
+
+
+def _active(line: Any) -> Figure:
+    moments = f"(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason FROM ({SAME_MOMENT}))"
+    return _figure(
+        "active",
+        "Active of nginx, beside Q + A + 1",
+        "connections",
+        [
+            line("stub_status", "active_conns", "stub_status", label="Active", colour="active"),
+            line(moments, "expected_conns", "upstream_conns", label="Q + A + 1", colour="expected", dashed=True),
+        ],
+        "stub_status, its own poll included; Q and A by sock_diag, at the moments of A",
+    )
+
+
+def _memory(database: duckdb.DuckDBPyConnection, line: Any) -> Figure:
+    """Return PSS and RSS of each worker, or of those that had the most."""
+    title = "Memory of nginx's workers"
+    workers = [
+        row[0]
+        for row in database.execute(
+            "SELECT pid FROM process WHERE role = 'nginx-worker' AND pid IS NOT NULL "
+            "GROUP BY pid ORDER BY max(rss_bytes) DESC NULLS LAST, pid"
+        ).fetchall()
+    ]
+    if not workers:
+        why = database.execute("SELECT reason, count(*) FROM process WHERE reason IS NOT NULL GROUP BY 1").fetchall()
+        notes = [f"{count:,} readings failed: {reason}." for reason, count in why]
+        return Figure("memory", title, "MB", notes=notes or ["No worker was seen."])
+    shown = sorted(workers[:MOST_WORKERS])
+    lines = [
+        line(
+            f"(SELECT * FROM process WHERE pid = {pid})",
+            f"{kind}_bytes / 1e6",
+            "process",
+            label=f"{kind.upper()} of worker {pid}",
+            colour=colour,
+            dashed=kind == "rss",
+        )
+        for pid, colour in zip(shown, WORKER_COLOURS, strict=False)
+        for kind in ("pss", "rss")
+    ]
+    said = "smaps_rollup; RSS counts shared pages in each process, PSS divides them"
+    if len(workers) > len(shown):
+        said += f"; {len(shown)} of {len(workers)} workers, those with the most"
+    return _figure("memory", title, "MB", lines, said)
+
+
+def _events(database: duckdb.DuckDBPyConnection, span: Span) -> Iterator[Figure]:
+    """Yield answers and nginx's errors per second."""
+    width_s = next((one for one in STEPS_S if (span.high_s - span.low_s) / one <= MOST_STEPS), STEPS_S[-1])
+    steps = "" if width_s == 1 else f", counted in steps of {width_s} s"
+    lines = [
+        Line(label, colour_of(label), x, y, " " in label, n)
+        for label, x, y, n in counted(
+            database, f"SELECT {OUTCOME} AS kind, end_ns AS t_ns FROM requests", span, width_s
+        )
+    ]  # fmt: skip
+    said = ", ".join(f"{one.n:,} × {one.label}" for one in lines)
+    yield Figure(
+        "answers", "What clients got, by status", "per second", lines,
+        [f"Locust, at the end of each request{steps}: {said}." if lines else "No request ended within the samples."],
+    )  # fmt: skip
+
+    # nginx's log knows the second of the wall clock, and its own seconds are what can be counted.
+    classes = list(
+        counted(
+            database,
+            "SELECT coalesce(CAST(errno AS VARCHAR), message) AS kind, end_ns AS t_ns FROM nginx_errors",
+            _at_seconds_of_the_log(database, span),
+            width_s,
+        )
+    )
+    classes.sort(key=lambda one: -one[3])
+    zero_s = (_at_seconds_of_the_log(database, span).zero_ns - span.zero_ns) / 1e9
+    lines = [
+        Line(class_name(kind), CLASS_COLOURS[i], np.clip(x + zero_s, span.low_s, span.high_s), y, n=n)
+        for i, (kind, x, y, n) in enumerate(classes[:MOST_CLASSES])
+    ]
+    said = ", ".join(f"{n:,} × {class_name(kind)}" for kind, _, _, n in classes[:MOST_CLASSES])
+    if len(classes) > MOST_CLASSES:
+        said += f"; and {len(classes) - MOST_CLASSES} rarer classes, which are not drawn"
+    early = database.execute(
+        "SELECT count(*) FROM nginx_errors WHERE end_ns NOT BETWEEN $start AND $end",
+        {"start": span.start_ns, "end": span.end_ns},
+    ).fetchone()
+    if early and early[0]:
+        said += f"{'; ' if said else ''}{early[0]:,} lines from before the first sample or after the last are not drawn"
+    yield Figure(
+        "errors", "Errors that nginx logged, by class", "per second", lines,
+        [f"error.log, which knows the second{steps}: {said or 'no line'}."],
+    )  # fmt: skip
+
+
+def _at_seconds_of_the_log(database: duckdb.DuckDBPyConnection, span: Span) -> Span:
+    """Return the span with a zero that is a second of the log, at or before the real one."""
+    row = database.execute("SELECT any_value(end_ns) FROM nginx_errors").fetchone()
+    if row is None or row[0] is None:
+        return span
+    return Span(span.start_ns, span.end_ns, span.zero_ns - (span.zero_ns - row[0]) % 1_000_000_000)
+
+
+def class_name(kind: str) -> str:
+    """Return how a class of errors is called: `11 EAGAIN`, or the message where no call had failed."""
+    if kind.isdigit():
+        return f"{kind} {errno.errorcode.get(int(kind), '')}".strip()
+    return kind if len(kind) <= 60 else f"{kind[:59]}…"
+
+
+def _requests(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
+    """Return single requests, each from its start to its end."""
+    row = database.execute("SELECT count(*) FROM requests WHERE start_ns IS NOT NULL").fetchone()
+    n = row[0] if row else 0
+    numbered = (
+        f"SELECT {OUTCOME} AS outcome, start_ns, end_ns, row_number() OVER (ORDER BY start_ns, id) - 1 AS number "
+        "FROM requests WHERE start_ns IS NOT NULL AND end_ns IS NOT NULL"
+    )
+    if n > MOST_REQUESTS:
+        extreme = "struct_pack(start_ns, end_ns, number), end_ns - start_ns"
+        numbered = f"""
+            SELECT DISTINCT outcome, one.start_ns, one.end_ns, one.number FROM (
+                SELECT outcome, unnest([arg_min({extreme}), arg_max({extreme})]) AS one
+                FROM ({numbered}) GROUP BY outcome, number * {GROUPS} // {n}
+            )
+        """
+    found = database.execute(f"SELECT * FROM ({numbered}) ORDER BY number").fetchnumpy()
+    outcomes = np.asarray(found["outcome"], dtype=object)
+    counts = dict(
+        database.execute(f"SELECT {OUTCOME}, count(*) FROM requests GROUP BY 1 ORDER BY 1").fetchall()
+    )  # fmt: skip
+    bars = []
+    for outcome, count in counts.items():
+        of_it = outcomes == outcome
+        start, end = (span.seconds(found[name][of_it].astype(np.int64)) for name in ("start_ns", "end_ns"))
+        bars.append(Bars(outcome, colour_of(outcome), start, end, found["number"][of_it].astype(np.float64), count))
+    bars = [one for one in bars if one.start.size]
+    note = f"Every one of {n:,} requests, in the order of their starts."
+    if n > MOST_REQUESTS:
+        note = (
+            f"{sum(one.start.size for one in bars):,} of {n:,} requests, in the order of their starts: of each of "
+            f"{GROUPS} groups, and of each kind of answer in it, the shortest and the longest."
+        )
+    title = "Single requests, from start to end"
+    return Figure("requests", title, "number", bars=bars, notes=[note if n else "No request was sent."])
+
+
+def _latency(database: duckdb.DuckDBPyConnection) -> Figure:
+    """Return how long requests took: of all of them, the share that had ended, with each answer, within so long.
+
+    What the client gave up is only known to take longer, so it is in no curve and in every denominator.
+    """
+    rows = database.execute(
+        f"""
+        WITH ended AS (
+            SELECT {OUTCOME} AS outcome, (end_ns - intended_ns) / 1e9 AS s
+            FROM requests WHERE error IS DISTINCT FROM 'timeout' AND end_ns IS NOT NULL AND intended_ns IS NOT NULL
+        ),
+        ranked AS (
+            SELECT outcome, s, row_number() OVER (PARTITION BY outcome ORDER BY s) AS rank,
+                   count(*) OVER (PARTITION BY outcome) AS n FROM ended
+            UNION ALL
+            SELECT NULL, s, row_number() OVER (ORDER BY s), count(*) OVER () FROM ended
+        )
+        SELECT outcome, s, rank, n FROM ranked
+        WHERE rank = 1 OR n - rank < 100 OR rank * {CURVE_POINTS} // n <> (rank - 1) * {CURVE_POINTS} // n
+        ORDER BY outcome NULLS FIRST, rank
+        """
+    ).fetchall()
+    sent, given_up, unknown = database.execute(
+        "SELECT count(*), count(*) FILTER (error = 'timeout'), "
+        "count(*) FILTER (error IS DISTINCT FROM 'timeout' AND (end_ns IS NULL OR intended_ns IS NULL)) FROM requests"
+    ).fetchone() or (0, 0, 0)
+    lines = []
+    outcomes = list(dict.fromkeys(row[0] for row in rows))
+    # All of them are drawn last, and dashed: often they coincide with one kind.
+    for outcome in [*outcomes[1:], None] if len(outcomes) > 2 else outcomes[:1]:
+        points = [row for row in rows if row[0] == outcome]
+        # Six digits are more than the clock has; of several requests with one value the last has the share.
+        shares = {float(f"{max(s, 1e-6):.6g}"): rank / sent for _, s, rank, _ in points}
+        x, y = np.array([min(shares), *shares]), np.array([0.0, *shares.values()])
+        label = "all" if outcome is None else outcome
+        colour = "text" if outcome is None else colour_of(outcome)
+        dashed = len(outcomes) > 2 if outcome is None else " " in outcome
+        lines.append(Line(label, colour, x, y * 100, dashed, points[0][3]))
+    notes = [f"Of n = {sent:,} requests, the share that had ended within so long; from the intended start, raw values."]
+    if given_up:
+        notes.append(
+            f"{given_up:,} were given up by the client and took longer than any that is drawn: the curve ends at "
+            f"{1 - given_up / sent:.1%}."
+        )
+    if unknown:
+        notes.append(f"Of {unknown:,} requests it is not known how long they took: a time is missing.")
+    title = "How long requests took"
+    return Figure("latency", title, "% of requests", lines, notes if sent else ["No request was sent."], kind="latency")

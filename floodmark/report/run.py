@@ -1,0 +1,383 @@
+"""The report of a run: what is known of it, for a reader who has neither the tools nor the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from markupsafe import Markup
+
+from floodmark import judge, show
+from floodmark.errors import RunError
+from floodmark.parameters import Parameters, range_of
+from floodmark.records import flat
+from floodmark.report.figures import Figure, draw_host
+from floodmark.report.pages import render, uplot, write_page
+from floodmark.report.series import Numbers, Span, open_tables
+from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
+from floodmark.runs import REPORT, HostFolder, RunFolder
+from floodmark.virtual import CAVEAT, WORKLOADS
+
+# The script gets times as whole numbers of this length, each as its distance from the one before.
+TICK_S = 1e-5
+
+
+@dataclass
+class HostReport:
+    """What a report has of one host.
+
+    Attributes:
+        name: of the host.
+        verdict: content of verdict.json; empty where there is none.
+        description: content of host.json, flat.
+        problems: sentences about what could not be read.
+        figures: what is drawn.
+        span: what is drawn of time; None where nothing was sampled.
+        phases: name, start and end in seconds on the axis.
+    """
+
+    name: str
+    verdict: dict[str, Any] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    span: Span | None = None
+    phases: list[tuple[str, float, float]] = field(default_factory=list)
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it was measured in virtual time."""
+        return self.verdict.get("clock") == "virtual"
+
+
+def write_report(run: RunFolder, output: Path | None = None) -> Path:
+    """Write the report of a run, and return where it is.
+
+    Args:
+        run: the run; what is missing of it is said in the report.
+        output: where; report.html in its folder otherwise.
+
+    Raises:
+        RunError: there is nothing of a run in the folder, or the report cannot be written.
+    """
+    path = output or run.path / REPORT
+    write_page(path, report_of(run))
+    return path
+
+
+def report_of(run: RunFolder) -> str:
+    """Return the report of a run.
+
+    Raises:
+        RunError: there is nothing of a run in the folder.
+    """
+    content, problems = _content(run)
+    names = content.get("hosts", {}).get("proxies") or _hosts_by_their_files(run)
+    if not content and not names:
+        raise RunError(f"{run.path} holds nothing of a run: no run.json, no plan.json, and no host's verdict.json.")
+    hosts = [_host(run.host(name), content, len(names)) for name in names]
+    case = content.get("case", {})
+    parameters: dict[str, Any] = content.get("parameters") or next(
+        (one.verdict["params"] for one in hosts if one.verdict), {}
+    )
+    across = _time_axis(hosts)
+    highest = _highest(hosts)
+    scripts, styles = uplot() if across else ([], [])
+    return render(
+        "run.html",
+        scripts=scripts,
+        styles=styles,
+        title=f"Case {case['number']}: {case['title']}" if case else run.run_id,
+        run_id=run.run_id,
+        created=content.get("created"),
+        settings=show.settings_line(parameters) if _knows_the_flood(parameters) else "",
+        reading=case.get("reading", []),  # runs of before this key have none
+        problems=problems,
+        hosts=[_section(one, across, highest) for one in hosts],
+        parameters=[_parameter(name, value) for name, value in parameters.items()],
+        control=dict(flat(content.get("control_node", {}))),
+        data=_data(hosts, across, highest) if across else None,
+        caveat=CAVEAT,
+    )
+
+
+# --- what is there --------------------------------------------------------------------------------
+
+
+def _content(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
+    """Return run.json, or the plan of a run that did not come to its end, and what is wrong with it."""
+    problems: list[str] = []
+    for path, read, note in (
+        (run.run, run.read_run, ""),
+        (run.plan, run.read_plan, "The run is not complete, it has no run.json: this is what it was to be."),
+    ):
+        if path.exists():
+            try:
+                return read(), [*problems, *([note] if note else [])]
+            except RunError as error:
+                problems.append(str(error))
+    return {}, [*problems, "Neither run.json nor plan.json can be read, so case and parameters are as the hosts say."]
+
+
+def _hosts_by_their_files(run: RunFolder) -> list[str]:
+    return sorted(path.parent.name for path in run.path.glob("*/verdict.json"))
+
+
+def _host(folder: HostFolder, content: Mapping[str, Any], hosts: int) -> HostReport:
+    """Read all that there is of one host; what cannot be read becomes a problem."""
+    report = HostReport(folder.name)
+    report.verdict = _read(folder.verdict, report.problems)
+    report.description = dict(flat(_read(folder.description, report.problems)))
+    if report.virtual:
+        return report
+    try:
+        _draw(report, folder, report.verdict.get("params") or content.get("parameters", {}), hosts)
+    except duckdb.Error as error:
+        report.problems.append(f"the figures cannot be drawn: {str(error).splitlines()[0]}")
+    return report
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Any]:
+    """Return the object in a file; where there is none, an empty one and a problem."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        problems.append(f"{path.name} cannot be read: {error.strerror}")
+    except (ValueError, TypeError) as error:
+        problems.append(f"{path.name} is damaged: {error}")
+    return {}
+
+
+def _draw(report: HostReport, folder: HostFolder, parameters: Mapping[str, Any], hosts: int) -> None:
+    database, losses = open_tables(folder)
+    with closing(database):
+        report.problems += losses
+        first, last, begun, ended = (
+            database.execute(
+                """
+            WITH samples AS (SELECT t_ns FROM accept_queue UNION ALL SELECT t_ns FROM stub_status),
+            load AS (SELECT min(start_ns) AS start_ns, max(end_ns) AS end_ns FROM requests)
+            SELECT least(min(t_ns), any_value(start_ns)), greatest(max(t_ns), any_value(end_ns)), any_value(start_ns),
+                any_value(end_ns)
+            FROM load LEFT JOIN samples ON true
+            """
+            ).fetchone()
+            or (None,) * 4
+        )
+        if first is None or last is None or last <= first:
+            report.problems.append("nothing was sampled, so there is nothing to draw")
+            return
+        report.span = span = Span(first, last, begun if begun is not None else first)
+        edges = [(one["name"], one["start_ns"], one["end_ns"]) for one in report.verdict.get("phases", [])]
+        if not edges and begun is not None:
+            edges = [("baseline", first, begun), ("flood", begun, ended), ("drain", ended, last)]
+        for name, *times in edges:
+            start, end = span.seconds(np.array(times)).tolist()
+            report.phases.append((name, start, end))
+        report.figures = list(draw_host(database, span, parameters, hosts))
+
+
+# --- on one axis ----------------------------------------------------------------------------------
+
+
+def _time_axis(hosts: Sequence[HostReport]) -> Scale | None:
+    """Return the axis of time of all hosts; each has its 0 at its own first request."""
+    spans = [one.span for one in hosts if one.span]
+    return Scale(min(one.low_s for one in spans), max(one.high_s for one in spans)) if spans else None
+
+
+def _highest(hosts: Sequence[HostReport]) -> dict[str, float]:
+    """Return figure -> the value that its axis has to reach on every host, so that they can be compared."""
+    highest: dict[str, float] = {}
+    for figure in (figure for host in hosts for figure in host.figures):
+        highest[figure.name] = max(highest.get(figure.name, 0), figure.highest)
+    return highest
+
+
+# --- for the template -----------------------------------------------------------------------------
+
+
+def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float]) -> dict[str, Any]:
+    verdict = host.verdict
+    word, rest = show.verdict_sentence(verdict) if verdict else ("NO VERDICT", ": this host has no verdict.json")
+    return {
+        "name": host.name,
+        "kernel": verdict.get("kernel") or host.description.get("kernel.release"),
+        "word": word,
+        "rest": rest,
+        "good": bool(verdict) and judge.passed(verdict),
+        "reasons": verdict.get("reasons", []),
+        "notes": list(show.notes(verdict)) if verdict else [],
+        "problems": host.problems,
+        "faults": verdict.get("faults", []),
+        "expectations": verdict.get("expectations", []),
+        "claims": verdict.get("claims", []),
+        "key_figures": _key_figures(host),
+        "path_lengths": list(_path_lengths(verdict)) if host.virtual else [],
+        "limits": list(_limits(verdict)) if verdict.get("metrics") and not host.virtual else [],
+        "description": host.description,
+        "figures": [
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "title": one.title,
+                "unit": one.unit,
+                "notes": one.notes,
+                "legend": [
+                    *((line.label, line.colour, line.dashed) for line in one.lines),
+                    *((bars.label, bars.colour, False) for bars in one.bars),
+                ],
+                "svg": _picture(one, host, across, highest),
+            }
+            for one in host.figures
+        ],
+    }  # fmt: skip
+
+
+def _picture(figure: Figure, host: HostReport, across: Scale | None, highest: Mapping[str, float]) -> Markup | None:
+    if not figure.drawn or across is None:
+        return None
+    if figure.kind == "latency":
+        return draw(figure, scale_of_latency(figure), 100)
+    return draw(figure, across, highest[figure.name], host.phases)
+
+
+def _knows_the_flood(parameters: Mapping[str, Any]) -> bool:
+    return {"transport", "somaxconn", "load_shape", "users"} <= parameters.keys()
+
+
+def _key_figures(host: HostReport) -> list[tuple[str, str, str]]:
+    if host.virtual or not host.verdict.get("metrics"):
+        return []
+    try:
+        return list(show.key_figure_rows(host.verdict))
+    except KeyError as error:
+        host.problems.append(
+            f"the verdict is of another version of Floodmark, it has no {error}: 'floodmark judge' anew"
+        )
+        return []
+
+
+def _path_lengths(verdict: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield the rows of a run in virtual time: what, how much, unit, spread, windows."""
+    for name, one in verdict.get("metrics", {}).get("workloads", {}).items():
+        work = WORKLOADS[name]
+        if one["median"] is None:
+            yield work.meaning, "-", work.unit, "-", f"n = {one['operations']}"
+            continue
+        value = f"{one['median']:.6f}" if work.unit == "s" else f"{one['median']:,.0f}"
+        spread = "-" if one["half_spread"] is None else f"±{one['half_spread']:.2%}"
+        yield work.meaning, value, work.unit, spread, f"{one['steady']} steady windows, n = {one['operations']}"
+
+
+def _parameter(name: str, value: Any) -> tuple[str, str, str, str]:
+    known = Parameters.model_fields.get(name)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return name, text, range_of(name) if known else "", (known.description or "") if known else ""
+
+
+def _limits(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what makes a run invalid, or doubtful: the rule, where it ends, and what this run has."""
+    metrics, parameters = verdict["metrics"], verdict["params"]
+    for one in verdict.get("faults", []):
+        yield f"the fault was observed: {one['name'].replace('_', ' ')}", one["condition"], show.number(one["value"])
+    yield (
+        "the load generator had processor time left",
+        f"at most {judge.SATURATED_SHARE:.0%} of a core, in floods of {judge.SATURATED_AFTER_S:g} s and more",
+        show.percent(metrics.get("generator_cpu_share")),
+    )
+    late_ms = metrics.get("generator_late_p99_ms")
+    if parameters.get("load_shape") == "open":
+        yield (
+            "requests of an open flood start when they should",
+            f"p99 at most {judge.OPEN_LATE_P99_MS} ms late",
+            f"{show.number(late_ms)} ms",
+        )
+    yield (
+        "nginx's own accept queue did not overflow",
+        "connections at most its limit",
+        show.number(metrics.get("front_queue_max")),
+    )
+    yield (
+        "the agent was a bystander (else a note)",
+        f"at most {judge.AGENT_CPU_SHARE:.0%} of a core",
+        show.percent(metrics.get("agent_cpu_share")),
+    )
+    yield (
+        "the record has no holes (else a note)",
+        f"at most {judge.AGENT_LOST_SHARE:.1%} of its readings lost",
+        show.percent(metrics.get("agent_lost_share")),
+    )
+
+
+# --- for the script -------------------------------------------------------------------------------
+
+
+def _data(hosts: Sequence[HostReport], across: Scale, highest: Mapping[str, float]) -> dict[str, Any]:
+    """Return what the script draws from: the same lines as the SVG has, before they were made thinner."""
+    return {
+        "across": [across.low, across.high],
+        "tick_s": TICK_S,
+        "hosts": [
+            {"phases": host.phases, "figures": [_figure_data(one, highest[one.name]) for one in host.figures]}
+            for host in hosts
+        ],
+    }
+
+
+def _figure_data(figure: Figure, highest: float) -> dict[str, Any]:
+    latency = scale_of_latency(figure) if figure.kind == "latency" and figure.drawn else None
+    return {
+        "name": figure.name,
+        "kind": figure.kind,
+        "unit": figure.unit,
+        "tall": figure.tall or bool(figure.bars),
+        "highest": highest,
+        "across": latency
+        and {
+            "low": latency.low,
+            "high": latency.high,
+            "logarithmic": latency.logarithmic,
+            "ticks": latency.ticks(MOST_TICKS),
+        },
+        "lines": [
+            {
+                "label": one.label,
+                "colour": one.colour,
+                "dashed": one.dashed,
+                "x": one.x.tolist() if latency else _distances(one.x),
+                "y": _compact(one.y),
+            }
+            for one in figure.lines
+        ],
+        "bars": [
+            {
+                "label": one.label,
+                "colour": one.colour,
+                "start": _distances(one.start),
+                "length": np.rint((one.end - one.start) / TICK_S).astype(np.int64).tolist(),
+                "number": one.number.astype(np.int64).tolist(),
+            }
+            for one in figure.bars
+        ],
+    }
+
+
+def _distances(x: Numbers) -> list[int]:
+    ticks = np.rint(x / TICK_S).astype(np.int64)
+    distances: list[int] = np.diff(ticks, prepend=0).tolist()
+    return distances
+
+
+def _compact(y: Numbers) -> list[float | int | None]:
+    """Return values without the digits that nobody sees; None where the line breaks."""
+    return [
+        None if np.isnan(value) else int(value) if value == int(value) else float(f"{value:.5g}")
+        for value in y.tolist()
+    ]

@@ -1,0 +1,217 @@
+"""What the report of a run says, of whole runs and of damaged ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from floodmark.cli import main
+from floodmark.judge import judge_run
+from floodmark.report.run import report_of, write_report
+from floodmark.runs import RunFolder, write_json
+from tests.floodmark.report.conftest import Page, judged
+from tests.floodmark.test_judge import NoAccept
+
+FIGURES = ("accept-queue", "states", "active", "answers", "errors", "memory", "requests", "latency")
+
+
+def read(run: RunFolder) -> Page:
+    return Page(report_of(run))
+
+
+def test_it_says_the_verdict_the_expectations_and_the_claims(fake: NoAccept) -> None:
+    page = read(judged(fake))
+    for text in (
+        "Case 2: The upstream never calls accept()",
+        "VALID , and all 13 expectations of our model hold.",
+        "queue fills to limit plus one",
+        "The accept queue never holds more than SOMAXCONN.",
+        "max 9, median in the flood 9, at the end 9; limit 8",
+    ):
+        assert text in page.text
+
+
+def test_every_figure_is_there_without_a_script(fake: NoAccept) -> None:
+    page = read(judged(fake))
+    assert page.count("svg", **{"class": "plot"}) == len(FIGURES)
+    data = json.loads(page.scripts[0])
+    assert tuple(figure["name"] for figure in data["hosts"][0]["figures"]) == FIGURES
+
+
+def test_it_says_how_the_case_is_read_and_what_would_make_the_run_invalid(fake: NoAccept) -> None:
+    text = read(judged(fake)).text
+    assert "The accept queue climbs to its limit plus one" in text
+    assert "the fault was observed: nothing was accepted" in text
+    assert "at most 15% of a core" in text
+
+
+def test_an_invalid_run_says_why(fake: NoAccept) -> None:
+    fake.load["unfinished"] = 3
+    text = read(judged(fake)).text
+    assert "INVALID : this run says nothing about the case, because" in text
+    assert "3 requests were sent and never ended: the flood was cut off" in text
+
+
+def test_it_needs_nothing_from_elsewhere_and_is_small(fake: NoAccept) -> None:
+    page = read(judged(fake))
+    assert len(page.source.encode()) < 3_000_000
+    for _, attributes in page.elements:
+        assert not {"src", "srcset", "href", "data", "action", "poster"} & attributes.keys(), attributes
+    styles = re.findall(r"<style>(.*?)</style>", page.source, re.DOTALL)
+    assert not re.search(r"url\(|@import", "".join(styles))
+    policy = next(found["content"] for tag, found in page.elements if tag == "meta" and "content" in found
+                  and found.get("http-equiv") == "Content-Security-Policy")  # fmt: skip
+    assert policy.startswith("default-src 'none'")
+
+
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+
+def test_text_of_logs_and_hosts_stays_text(fake: NoAccept) -> None:
+    fake.files["nginx-error.log"] += f"2023/11/14 22:13:23 [error] 7#7: *5 {HOSTILE}, client: x\n"
+    host = json.loads(fake.files["host.json"])
+    fake.files["host.json"] = json.dumps({**host, "versions": {"os": HOSTILE}})
+    fake.requests[-1] = fake.requests[-1].replace(",502,,", f',,"{HOSTILE}",')
+    page = read(judged(fake))
+    assert HOSTILE not in page.source
+    assert f"versions.os {HOSTILE}" in page.text
+    assert f"1 × {HOSTILE}" in page.text
+    assert HOSTILE in page.scripts[0].encode().decode("unicode_escape")
+    assert page.count("script") == 2
+    assert page.count("img") == 0
+
+
+@pytest.mark.parametrize("name", ["accept_queue", "requests", "process", "nginx_errors"])
+def test_a_table_that_is_missing_is_named_and_the_rest_is_shown(fake: NoAccept, name: str) -> None:
+    run = judged(fake)
+    run.host("proxy1").table(name).unlink()
+    page = read(run)
+    assert f"these tables were not written or are gone: {name}." in page.text
+    assert "VALID , and all 13 expectations" in page.text
+    assert page.count("svg", **{"class": "plot"}) >= len(FIGURES) - 3
+
+
+def test_a_table_of_another_version_is_named_and_what_it_has_is_drawn(fake: NoAccept) -> None:
+    run = judged(fake)
+    path = run.host("proxy1").table("requests")
+    older = path.with_suffix(".older")
+    duckdb.execute(f"COPY (SELECT * EXCLUDE (intended_ns, first_byte_ns) FROM '{path}') TO '{older}' (FORMAT parquet)")
+    older.replace(path)
+    page = read(run)
+    assert "the table requests is of another version of Floodmark, it has no intended_ns, first_byte_ns" in page.text
+    assert "Of 12 requests it is not known how long they took: a time is missing." in page.text
+    assert page.count("svg", **{"class": "plot"}) == len(FIGURES) - 1
+
+
+def test_a_damaged_table_is_named(fake: NoAccept) -> None:
+    run = judged(fake)
+    run.host("proxy1").table("stub_status").write_bytes(b"no parquet")
+    assert "the table stub_status is damaged: " in read(run).text
+
+
+def test_without_run_json_and_plan_it_shows_what_the_hosts_have(fake: NoAccept) -> None:
+    run = judged(fake)
+    run.run.unlink()
+    page = read(run)
+    assert "Neither run.json nor plan.json can be read" in page.text
+    assert page.count("svg", **{"class": "plot"}) == len(FIGURES)
+
+
+def test_a_run_that_is_under_way_is_not_called_complete(fake: NoAccept) -> None:
+    fake.write()
+    fake.write_plan("proxy1")
+    text = read(fake.run).text
+    assert "The run is not complete, it has no run.json" in text
+    assert "NO VERDICT : this host has no verdict.json." in text
+
+
+def test_a_host_that_failed_has_its_reason_and_no_figures(fake: NoAccept) -> None:
+    fake.write_plan("proxy1")
+    fake.run.host("proxy1").path.mkdir()
+    fake.run.host("proxy1").failure.write_text("ssh: no route to host")
+    judge_run(fake.run)
+    page = read(fake.run)
+    assert "ssh: no route to host" in page.text
+    assert page.count("svg") == 0
+
+
+def test_a_source_that_failed_is_a_gap_with_its_reason_and_no_zero(fake: NoAccept) -> None:
+    fake.files["stub_status.csv"] = re.sub(
+        r"(?m)^(5\d{9}),.*$", r"\1,,,,,,,,,the status page did not answer", fake.files["stub_status.csv"]
+    )
+    page = read(judged(fake))
+    assert "Gap: 10 readings failed: the status page did not answer." in page.text
+    figures = {one["name"]: one for one in json.loads(page.scripts[0])["hosts"][0]["figures"]}
+    active = next(line for line in figures["active"]["lines"] if line["label"] == "Active")
+    assert active["y"].count(None) >= 1
+    assert 0 not in active["y"]
+
+
+def test_what_clients_gave_up_is_in_no_curve_and_in_the_denominator(fake: NoAccept) -> None:
+    fake.requests = [line.replace(",504,,", ",,timeout,") for line in fake.requests]
+    page = read(judged(fake))
+    assert "9 were given up by the client and took longer than any that is drawn: the curve ends at 25.0%." in page.text
+    latency = json.loads(page.scripts[0])["hosts"][0]["figures"][-1]
+    assert latency["lines"][0]["y"][-1] == 25
+
+
+def test_several_hosts_have_a_section_each_on_shared_axes(fake: NoAccept) -> None:
+    fake.write()
+    fake.write_plan("proxy1", "proxy2")
+    for place in (fake.run.path, fake.run.path / "load"):
+        shutil.copytree(place / "proxy1", place / "proxy2")
+    judge_run(fake.run)
+    page = read(fake.run)
+    assert page.count("section", **{"class": "host"}) == 2
+    assert page.count("svg", **{"class": "plot"}) == 2 * len(FIGURES)
+    one, other = json.loads(page.scripts[0])["hosts"]
+    assert [figure["highest"] for figure in one["figures"]] == [figure["highest"] for figure in other["figures"]]
+
+
+def test_the_command_writes_it_and_says_where(fake: NoAccept, tmp_path: Path) -> None:
+    run = judged(fake)
+    done = CliRunner().invoke(main, ["report", str(run.path) + "/"])
+    assert (done.exit_code, done.output.strip()) == (0, str(run.path / "report.html"))
+    elsewhere = tmp_path / "elsewhere.html"
+    assert CliRunner().invoke(main, ["report", str(run.path) + "/", "-o", str(elsewhere)]).exit_code == 0
+    assert elsewhere.read_text() == (run.path / "report.html").read_text()
+
+
+def test_the_judge_writes_it(fake: NoAccept) -> None:
+    fake.write()
+    fake.write_plan("proxy1")
+    done = CliRunner().invoke(main, ["judge", "--quiet", str(fake.run.path) + "/"])
+    assert done.exit_code == 0, done.output
+    assert (fake.run.path / "report.html").exists()
+
+
+def test_what_cannot_be_written_is_one_sentence(fake: NoAccept, tmp_path: Path) -> None:
+    run = judged(fake)
+    done = CliRunner().invoke(main, ["report", str(run.path) + "/", "-o", str(tmp_path / "no" / "such.html")])
+    assert done.exit_code == 2
+    assert "such.html cannot be written: No such file or directory" in done.output
+    done = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "holds nothing of a run" in done.output
+
+
+def test_a_run_in_virtual_time_has_its_path_lengths(fake: NoAccept) -> None:
+    run = judged(fake)
+    verdict = json.loads(run.host("proxy1").verdict.read_text())
+    figure = {"median": 257400.0, "half_spread": 0.0008, "steady": 30, "warm_up": 10, "operations": 4000}
+    verdict |= {"clock": "virtual", "metrics": {"workloads": {"request_proxied": figure}}, "phases": [], "claims": []}
+    write_json(run.host("proxy1").verdict, verdict)
+    text = read(run).text
+    assert "a request proxied 257,400 instructions ±0.08% 30 steady windows, n = 4000" in text
+
+
+def test_the_page_is_written_whole_or_not_at_all(fake: NoAccept) -> None:
+    run = judged(fake)
+    write_report(run)
+    assert [path.name for path in run.path.iterdir() if "report" in path.name] == ["report.html"]
