@@ -105,10 +105,26 @@ def report(run: str, output: Path | None) -> None:
 
 
 @main.command()
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where; results/index.html otherwise."
+)
+def index(output: Path | None) -> None:
+    """Write the page of all runs anew, as every run does at its end.
+
+    \b
+    Example:  floodmark index
+    """
+    from floodmark.report.index import write_index
+    from floodmark.runs import RESULTS
+
+    click.echo(write_index(RESULTS, output))
+
+
+@main.command()
 @click.argument("run", default="latest")
 @click.option("--quiet", is_flag=True, help="Do not print the verdict.")
 def judge(run: str, quiet: bool) -> None:
-    """Judge a run anew from what its hosts wrote, and write its report.
+    """Judge a run anew from what its hosts wrote, and write its report and the page of all runs.
 
     The exit status is 0 when the run is valid and every expectation holds, otherwise 1.
 
@@ -116,6 +132,7 @@ def judge(run: str, quiet: bool) -> None:
     Example:  floodmark judge results/20261123T031500Z-case2-unix
     """
     from floodmark.judge import judge_run
+    from floodmark.report.index import write_index
     from floodmark.report.run import write_report
     from floodmark.runs import find_run
     from floodmark.show import print_run
@@ -123,6 +140,7 @@ def judge(run: str, quiet: bool) -> None:
     folder = find_run(run)
     content = judge_run(folder)
     write_report(folder)
+    write_index(folder.path.parent)
     if not quiet:
         print_run(Console(), folder)
     sys.exit(0 if content["passed"] else 1)

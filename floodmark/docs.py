@@ -28,7 +28,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/load/<host>/             requests.N.csv, load.N.json of process N, and Locust's own statistics, report and log
 ```
 
-`suites/` has the journals of suites (docs/suites.md).
+`index.html` lists all runs, each with its report. `suites/` has the journals of suites (docs/suites.md).
 A run without `run.json` was not completed; `plan.json` then says what it was meant to be.
 
 All tables of a host are on one clock, the host's monotonic one, so they can be joined on time:

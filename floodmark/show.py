@@ -124,16 +124,19 @@ def settings_line(params: dict[str, Any]) -> str:
 def _print_hosts(console: Console, verdicts: list[dict[str, Any]]) -> None:
     table = table_of("host", "Linux", "verdict")
     for verdict in verdicts:
-        table.add_row(verdict["host"], verdict["kernel"] or "unknown", _in_short(verdict))
+        word, rest = in_short(verdict)
+        colour = GOOD if passed(verdict) else BAD
+        table.add_row(verdict["host"], verdict["kernel"] or "unknown", Text.assemble((word, colour), rest))
     console.print()
     console.print(table)
 
 
-def _in_short(verdict: dict[str, Any]) -> str:
+def in_short(verdict: dict[str, Any]) -> tuple[str, str]:
+    """Return the verdict on one host in a word, which is coloured, and in a line what it rests on."""
     if not verdict["valid"]:
-        return f"[{BAD}]INVALID[/]: {escape(one_line(verdict['reasons'][0]))}"
+        return "INVALID", f": {one_line(verdict['reasons'][0])}"
     failed = [one["name"].replace("_", " ") for one in verdict["expectations"] if not one["holds"]]
-    return f"[{BAD}]VALID[/], but not: {', '.join(failed)}" if failed else f"[{GOOD}]VALID[/], all expectations hold"
+    return "VALID", f", but not: {', '.join(failed)}" if failed else ", all expectations hold"
 
 
 def verdict_sentence(verdict: dict[str, Any]) -> tuple[str, str]:

@@ -183,12 +183,13 @@ def test_the_command_writes_it_and_says_where(fake: NoAccept, tmp_path: Path) ->
     assert elsewhere.read_text() == (run.path / "report.html").read_text()
 
 
-def test_the_judge_writes_it(fake: NoAccept) -> None:
+def test_the_judge_writes_it_and_the_page_of_all_runs(fake: NoAccept) -> None:
     fake.write()
     fake.write_plan("proxy1")
     done = CliRunner().invoke(main, ["judge", "--quiet", str(fake.run.path) + "/"])
     assert done.exit_code == 0, done.output
     assert (fake.run.path / "report.html").exists()
+    assert f'href="{fake.run.run_id}/report.html"' in (fake.run.path.parent / "index.html").read_text()
 
 
 def test_what_cannot_be_written_is_one_sentence(fake: NoAccept, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""All runs in one page, newest first, which can be narrowed down to a case, a kernel, a transport, a verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from floodmark import judge, show
+from floodmark.report.pages import OURS, render, write_page
+from floodmark.runs import REPORT, RUN_ID, RunFolder
+
+INDEX = "index.html"
+INCOMPLETE = "not complete"
+# What a run can be narrowed down to, in the order of the page.
+FILTERS = ("case", "transport", "kernel", "verdict")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One host of one run, or a run that has none.
+
+    Attributes:
+        run_id: name of the run.
+        link: what to open for more, from the results folder.
+        case: number and title.
+        transport: unix or tcp.
+        host: name of the host.
+        kernel: what it ran.
+        verdict: passed, failed, invalid, or not complete.
+        good: whether there is nothing to look into.
+        word: the verdict in a word, which is coloured.
+        said: the rest of the line.
+    """
+
+    run_id: str
+    link: str
+    case: str
+    transport: str
+    host: str
+    kernel: str
+    verdict: str
+    good: bool
+    word: str
+    said: str
+
+
+def write_index(results: Path, output: Path | None = None) -> Path:
+    """Write the page of all runs, and return where it is.
+
+    Args:
+        results: the folder that they are in.
+        output: where; index.html in that folder otherwise.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    path = output or results / INDEX
+    write_page(path, index_of(results))
+    return path
+
+
+def index_of(results: Path) -> str:
+    """Return the page of all runs."""
+    entries = list(read_entries(results))
+    choices = {name: sorted({getattr(one, name) for one in entries if getattr(one, name)}) for name in FILTERS}
+    return render(
+        "index.html",
+        scripts=[OURS / "index.js"],
+        title="Runs",
+        entries=entries,
+        runs=len({one.run_id for one in entries}),
+        choices=choices,
+    )
+
+
+def read_entries(results: Path) -> Iterator[Entry]:
+    """Yield what is known of all runs, newest first."""
+    names = sorted((path.name for path in results.iterdir() if RUN_ID.match(path.name)), reverse=True)
+    for name in names:
+        yield from _entries(RunFolder(results / name))
+
+
+def _entries(run: RunFolder) -> Iterator[Entry]:
+    complete = run.run.exists()
+    content = _read(run.run if complete else run.plan)
+    case, parameters = content.get("case", {}), content.get("parameters", {})
+    common = {
+        "run_id": run.run_id,
+        "link": f"{run.run_id}/" + (REPORT if (run.path / REPORT).exists() else ""),
+        "case": f"{case['number']}: {case['title']}" if case else "",
+        "transport": parameters.get("transport", ""),
+    }
+    for host in content.get("hosts", {}).get("proxies", [""]):
+        verdict = _read(run.host(host).verdict) if complete and host else {}
+        if not verdict:
+            said = f": it has no {'verdict' if complete else 'run'}.json that can be read"
+            yield Entry(**common, host=host, kernel="", verdict=INCOMPLETE, good=False, word=INCOMPLETE, said=said)
+            continue
+        good = judge.passed(verdict)
+        word, said = show.in_short(verdict)
+        yield Entry(
+            **common,
+            host=host,
+            kernel=verdict["kernel"] or "",
+            verdict="passed" if good else "failed" if verdict["valid"] else "invalid",
+            good=good,
+            word=word,
+            said=said,
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the object in a file; an empty one where it cannot be read, because one run must not hide the others."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
