@@ -151,7 +151,8 @@ BEHAVIOUR_COLUMNS = ("behaviour", "seen, in how many runs", "")
 METRIC_COLUMNS = ("metric", "n", "median", "shift", "verdict")
 
 
-def _behaviour_rows(behaviour: Behaviour, baseline: str) -> Iterator[Row]:
+def behaviour_rows(behaviour: Behaviour, baseline: str) -> Iterator[Row]:
+    """Yield a title and a row for each arm."""
     yield [f"**{behaviour.name}**", "", ""], ""
     for value, counts in behaviour.seen.items():
         total = sum(counts.values())
@@ -166,7 +167,8 @@ def _behaviour_rows(behaviour: Behaviour, baseline: str) -> Iterator[Row]:
         yield [value, seen if len(counts) > 1 else f"{seen} (n = {total})", ", ".join(words)], colour
 
 
-def _metric_rows(result: MetricResult, comparison: Comparison) -> Iterator[Row]:
+def metric_rows(result: MetricResult, comparison: Comparison) -> Iterator[Row]:
+    """Yield a title and a row for each arm."""
     metric = result.metric
     yield [f"**{metric.name}**", "", f"in {metric.unit}", "", f"{metric.better} is better"], "dim"
     for value in comparison.arms:
@@ -193,12 +195,12 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(f"[bold]{escape(line)}[/]", highlight=False)
     for line in remarks(comparison):
         console.print(f"  [{UNCLEAR}]note[/]: {escape(line)}", highlight=False)
-    behaviour_rows = (row for one in comparison.behaviours for row in _behaviour_rows(one, comparison.baseline))
+    behaviour_rows = (row for one in comparison.behaviours for row in behaviour_rows(one, comparison.baseline))
     _print_table(console, BEHAVIOUR_COLUMNS, behaviour_rows)
     if not comparison.metrics:
         console.print("No run has measured one of the metrics.")
         return
-    _print_table(console, METRIC_COLUMNS, (row for one in comparison.metrics for row in _metric_rows(one, comparison)))
+    _print_table(console, METRIC_COLUMNS, (row for one in comparison.metrics for row in metric_rows(one, comparison)))
     console.print(f"[dim]{escape(legend(comparison))}[/]", highlight=False)
 
 
@@ -220,10 +222,10 @@ def to_markdown(comparison: Comparison) -> str:
     lines += [f"- {line}" for line in heading(comparison)]
     lines += [f"- note: {line}" for line in remarks(comparison)]
     lines += ["", *markdown_table(BEHAVIOUR_COLUMNS, (
-        row for one in comparison.behaviours for row in _behaviour_rows(one, comparison.baseline)
+        row for one in comparison.behaviours for row in behaviour_rows(one, comparison.baseline)
     ))]  # fmt: skip
     lines += ["", *markdown_table(METRIC_COLUMNS, (
-        row for one in comparison.metrics for row in _metric_rows(one, comparison)
+        row for one in comparison.metrics for row in metric_rows(one, comparison)
     ))]  # fmt: skip
     return "\n".join([*lines, "", legend(comparison), ""])
 

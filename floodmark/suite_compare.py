@@ -152,7 +152,7 @@ def _all_rows(done: SuiteComparison, rows: Callable[[Comparison], Iterator[Row]]
         yield from rows(comparison)
 
 
-def _lines(done: SuiteComparison) -> Iterator[str]:
+def lines_of(done: SuiteComparison) -> Iterator[str]:
     """Yield what stands above the tables; what is the same in all groups is said once."""
     total = len(list(done.suite.runs()))
     yield f"{done.suite.file.title} {done.finished} of {total} runs are finished."
@@ -176,7 +176,7 @@ def _whose(done: SuiteComparison, names: list[str]) -> str:
 
 def print_suite_comparison(console: Console, done: SuiteComparison) -> None:
     """Print all comparisons of a suite in two tables."""
-    for line in _lines(done):
+    for line in lines_of(done):
         console.print(escape(line), highlight=False)
     for columns, rows in ((BEHAVIOUR_COLUMNS, _behaviour_rows), (METRIC_COLUMNS, _metric_rows)):
         table = table_of(*columns)
@@ -195,7 +195,7 @@ def print_suite_comparison(console: Console, done: SuiteComparison) -> None:
 
 def suite_to_markdown(done: SuiteComparison) -> str:
     """Return the same as Markdown, without a title."""
-    lines = [f"- {line}" for line in _lines(done)]
+    lines = [f"- {line}" for line in lines_of(done)]
     lines += ["", *markdown_table(BEHAVIOUR_COLUMNS, _all_rows(done, _behaviour_rows, len(BEHAVIOUR_COLUMNS)))]
     lines += ["", *markdown_table(METRIC_COLUMNS, _all_rows(done, _metric_rows, len(METRIC_COLUMNS)))]
     return "\n".join([*lines, "", legend(next(iter(done.groups.values()))), ""])

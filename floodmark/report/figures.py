@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ MOST_STEPS = 2000
 MOST_WORKERS = 4
 MOST_CLASSES = 6
 WORKER_COLOURS = ("queue", "state-02", "state-03", "active")
+# However many share a page.
+LEAST_COLUMNS = 500
 # Requests that are drawn each by itself; of more, those of each group that took the longest and the shortest.
 MOST_REQUESTS = 3000
 GROUPS = 400
@@ -30,6 +32,9 @@ OUTCOME = "concat_ws(' ', status, error)"
 # Beside the colours of the statuses that have one of their own.
 STATUSES = ("200", "500", "502", "504")
 CLASS_COLOURS = ("status-502", "status-504", "queue", "active", "state-03", "state-01")
+
+# Makes a line of a column; see `reader`.
+ReadLine = Callable[..., Line]
 
 
 @dataclass(frozen=True)
@@ -97,21 +102,34 @@ def draw_host(
         parameters: of the run.
         hosts: how many hosts share the page.
     """
-    columns = max(COLUMNS // hosts, 500)
-
-    def line(source: str, column: str, rate: str | None, **how: Any) -> Line:
-        rate_hz = parameters.get(f"{rate}_hz") if rate else None
-        return readings(database, source, column, span, columns=columns, period_s=1 / rate_hz if rate_hz else None,
-                        **how)  # fmt: skip
-
-    yield _accept_queue(line)
+    line = reader(database, span, parameters, hosts)
+    yield accept_queue(line)
     if parameters.get("transport") != "tcp":
         yield _states(line)
     yield _active(line)
     yield from _events(database, span)
     yield _memory(database, line)
     yield _requests(database, span)
-    yield _latency(database)
+    yield latency(database)
+
+
+def reader(database: duckdb.DuckDBPyConnection, span: Span, parameters: Mapping[str, Any], share: int) -> ReadLine:
+    """Return a function that makes a line of a column: given a table, an expression, the source's name, and how.
+
+    Args:
+        database: the tables.
+        span: what is drawn of time.
+        parameters: of the run; they say how often a source is read.
+        share: among how many the columns of a page are shared.
+    """
+    columns = max(COLUMNS // share, LEAST_COLUMNS)
+
+    def line(table: str, column: str, source: str, **how: Any) -> Line:
+        rate_hz = parameters.get(f"{source}_hz")
+        period_s = 1 / rate_hz if rate_hz else None
+        return readings(database, table, column, span, columns=columns, period_s=period_s, **how)
+
+    return line
 
 
 def _figure(name: str, title: str, unit: str, lines: Sequence[Line], said: str, **more: Any) -> Figure:
@@ -124,7 +142,8 @@ def _figure(name: str, title: str, unit: str, lines: Sequence[Line], said: str, 
     return Figure(name, title, unit, lines, [f"{said}; n = {n} readings.", *(f"Gap: {gap}." for gap in gaps)], **more)
 
 
-def _accept_queue(line: Any) -> Figure:
+def accept_queue(line: ReadLine) -> Figure:
+    """Return depth and limit of the upstream's queue."""
     upstream = "(SELECT * FROM accept_queue WHERE listener = 'upstream' OR listener IS NULL)"
     return _figure(
         "accept-queue",
@@ -139,7 +158,7 @@ def _accept_queue(line: Any) -> Figure:
     )
 
 
-def _states(line: Any) -> Figure:
+def _states(line: ReadLine) -> Figure:
     states = {
         "00 free": ("free_socks", "status-none"),
         "01 unconnected": ("unconnected_socks", "state-01"),
@@ -158,7 +177,7 @@ def _states(line: Any) -> Figure:
     )  # fmt: skip
 
 
-def _active(line: Any) -> Figure:
+def _active(line: ReadLine) -> Figure:
     moments = f"(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason FROM ({SAME_MOMENT}))"
     return _figure(
         "active",
@@ -172,7 +191,7 @@ def _active(line: Any) -> Figure:
     )
 
 
-def _memory(database: duckdb.DuckDBPyConnection, line: Any) -> Figure:
+def _memory(database: duckdb.DuckDBPyConnection, line: ReadLine) -> Figure:
     """Return PSS and RSS of each worker, or of those that had the most."""
     title = "Memory of nginx's workers"
     workers = [
@@ -303,7 +322,7 @@ def _requests(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
     return Figure("requests", title, "number", bars=bars, notes=[note if n else "No request was sent."])
 
 
-def _latency(database: duckdb.DuckDBPyConnection) -> Figure:
+def latency(database: duckdb.DuckDBPyConnection) -> Figure:
     """Return how long requests took: of all of them, the share that had ended, with each answer, within so long.
 
     What the client gave up is only known to take longer, so it is in no curve and in every denominator.

@@ -15,11 +15,12 @@ from markupsafe import Markup
 
 from floodmark import judge, show
 from floodmark.errors import RunError
+from floodmark.ingest import PHASES
 from floodmark.parameters import Parameters, range_of
 from floodmark.records import flat
 from floodmark.report.figures import Figure, draw_host
 from floodmark.report.pages import render, uplot, write_page
-from floodmark.report.series import Numbers, Span, open_tables
+from floodmark.report.series import Numbers, Span, find_span, open_tables
 from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
 from floodmark.runs import REPORT, HostFolder, RunFolder
 from floodmark.virtual import CAVEAT, WORKLOADS
@@ -158,27 +159,18 @@ def _draw(report: HostReport, folder: HostFolder, parameters: Mapping[str, Any],
     database, losses = open_tables(folder)
     with closing(database):
         report.problems += losses
-        first, last, begun, ended = (
-            database.execute(
-                """
-            WITH samples AS (SELECT t_ns FROM accept_queue UNION ALL SELECT t_ns FROM stub_status),
-            load AS (SELECT min(start_ns) AS start_ns, max(end_ns) AS end_ns FROM requests)
-            SELECT least(min(t_ns), any_value(start_ns)), greatest(max(t_ns), any_value(end_ns)), any_value(start_ns),
-                any_value(end_ns)
-            FROM load LEFT JOIN samples ON true
-            """
-            ).fetchone()
-            or (None,) * 4
-        )
-        if first is None or last is None or last <= first:
+        found = find_span(database)
+        if found is None:
             report.problems.append("nothing was sampled, so there is nothing to draw")
             return
-        report.span = span = Span(first, last, begun if begun is not None else first)
+        report.span, ended = found
+        span = report.span
         edges = [(one["name"], one["start_ns"], one["end_ns"]) for one in report.verdict.get("phases", [])]
-        if not edges and begun is not None:
-            edges = [("baseline", first, begun), ("flood", begun, ended), ("drain", ended, last)]
-        for name, *times in edges:
-            start, end = span.seconds(np.array(times)).tolist()
+        if not edges and ended is not None:
+            times = (span.start_ns, span.zero_ns, ended, span.end_ns)
+            edges = list(zip(PHASES, times[:-1], times[1:], strict=True))
+        for name, start_ns, end_ns in edges:
+            start, end = span.seconds(np.array([start_ns, end_ns])).tolist()
             report.phases.append((name, start, end))
         report.figures = list(draw_host(database, span, parameters, hosts))
 

@@ -8,7 +8,7 @@ Source: Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,19 +85,22 @@ class Line:
 # --- the tables ---------------------------------------------------------------------------------
 
 
-def open_tables(folder: HostFolder) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
+def open_tables(
+    folder: HostFolder, names: Iterable[str] = tuple(TABLES)
+) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     """Open the tables of one host where they lie.
 
     Args:
         folder: the host's results.
+        names: of the tables that are wanted; `accept_queue` is among them, from which views are made.
 
     Returns:
-        A database that has every table of the registry, and sentences about what is missing in them: a table that
+        A database that has these tables, and sentences about what is missing in them: a table that
         is missing or damaged is empty, a column that an older run does not have is empty.
     """
     database = duckdb.connect()
     missing, losses = [], []
-    for table in TABLES.values():
+    for table in (TABLES[name] for name in names):
         path = folder.table(table.name)
         source = f"'{str(path).replace(chr(39), chr(39) * 2)}'"
         there: set[str] = set()
@@ -122,6 +125,24 @@ def open_tables(folder: HostFolder) -> tuple[duckdb.DuckDBPyConnection, list[str
     if missing:
         losses.append(f"these tables were not written or are gone: {', '.join(missing)}")
     return database, losses
+
+
+def find_span(database: duckdb.DuckDBPyConnection) -> tuple[Span, int | None] | None:
+    """Return what there is to draw of time, and when the last request ended; None where nothing was sampled."""
+    first, last, begun, ended = (
+        database.execute(
+            """
+        WITH samples AS (SELECT t_ns FROM accept_queue UNION ALL SELECT t_ns FROM stub_status),
+        sampled AS (SELECT min(t_ns) AS first, max(t_ns) AS last FROM samples),
+        load AS (SELECT min(start_ns) AS begun, max(end_ns) AS ended FROM requests)
+        SELECT least(first, begun), greatest(last, ended), begun, ended FROM sampled, load
+        """
+        ).fetchone()
+        or (None,) * 4
+    )
+    if first is None or last is None or last <= first:
+        return None
+    return Span(first, last, first if begun is None else begun), ended
 
 
 # --- lines --------------------------------------------------------------------------------------
