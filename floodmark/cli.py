@@ -164,10 +164,10 @@ def judge(run: str, quiet: bool) -> None:
 @click.option(
     "--format",
     "shape",
-    type=click.Choice(["terminal", "json", "csv", "markdown", "go"]),
+    type=click.Choice(["terminal", "json", "csv", "markdown", "html", "go"]),
     default="terminal",
     show_default=True,
-    help="What to print; go is for benchstat.",
+    help="What to print; html is a page of its own, go is for benchstat.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def compare(
@@ -190,6 +190,7 @@ def compare(
     \b
     Example:  floodmark compare results/*-case2-unix --by kernel --allow kernel_config
               floodmark compare RUN... --by somaxconn --baseline 8 --metric request_median_s
+              floodmark compare RUN... --by kernel --format html > kernels.html
               floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
               floodmark compare --suite suites/kernels.yml --by half
     """
@@ -207,6 +208,10 @@ def compare(
     comparison = compare_runs(runs, question)
     if shape == "terminal":
         print_comparison(Console(), comparison)
+    elif shape == "html":
+        from floodmark.report.comparison import to_html
+
+        click.echo(to_html(comparison), nl=False)
     else:
         click.echo(FORMATS[shape](comparison), nl=False)
 
@@ -218,14 +223,18 @@ def _compare_suite(file: Path, question: Question, shape: str) -> None:
     from floodmark.suite_compare import SUITE_FORMATS, compare_suite, print_suite_comparison
     from floodmark.suite_runner import load_suite
 
-    if shape not in ("terminal", *SUITE_FORMATS):
+    if shape not in ("terminal", "html", *SUITE_FORMATS):
         raise CompareError(
-            f"--format {shape} is for a comparison of runs; a suite has terminal, {', '.join(SUITE_FORMATS)}."
+            f"--format {shape} is for a comparison of runs; a suite has terminal, html, {', '.join(SUITE_FORMATS)}."
         )
     suite = load_suite(file)
     done = compare_suite(suite, read_journal(suite, RESULTS), question)
     if shape == "terminal":
         print_suite_comparison(Console(), done)
+    elif shape == "html":
+        from floodmark.report.comparison import suite_to_html
+
+        click.echo(suite_to_html(done), nl=False)
     else:
         click.echo(SUITE_FORMATS[shape](done), nl=False)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from floodmark import __version__
 from floodmark.errors import RunError
-from floodmark.show import number, one_line, percent
+from floodmark.show import number, one_line
 
 HERE = Path(__file__).parent
 OURS = HERE / "static"
@@ -33,9 +33,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name, function in (("number", number), ("percent", percent), ("one_line", one_line)):
+    for name, function in (("number", number), ("one_line", one_line), ("breakable", breakable)):
         environment.filters[name] = function
     return environment
+
+
+def breakable(name: str) -> Markup:
+    """Return a long name that can be broken into lines at its underscores and dots."""
+    return escape(name).replace("_", Markup("_<wbr>")).replace(".", Markup(".<wbr>"))
 
 
 def render(template: str, *, scripts: Sequence[Path] = (), styles: Sequence[Path] = (), **content: Any) -> str:

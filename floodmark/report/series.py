@@ -8,7 +8,7 @@ Source: Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,12 +127,20 @@ def open_tables(
     return database, losses
 
 
-def find_span(database: duckdb.DuckDBPyConnection) -> tuple[Span, int | None] | None:
-    """Return what there is to draw of time, and when the last request ended; None where nothing was sampled."""
+def find_span(
+    database: duckdb.DuckDBPyConnection, sources: Sequence[str] = ("accept_queue", "stub_status")
+) -> tuple[Span, int | None] | None:
+    """Return what there is to draw of time, and when the last request ended; None where nothing was sampled.
+
+    Args:
+        database: the tables.
+        sources: those whose samples count; the second one is for when the first is missing.
+    """
+    samples = " UNION ALL ".join(f"SELECT t_ns FROM {name}" for name in sources)
     first, last, begun, ended = (
         database.execute(
-            """
-        WITH samples AS (SELECT t_ns FROM accept_queue UNION ALL SELECT t_ns FROM stub_status),
+            f"""
+        WITH samples AS ({samples}),
         sampled AS (SELECT min(t_ns) AS first, max(t_ns) AS last FROM samples),
         load AS (SELECT min(start_ns) AS begun, max(end_ns) AS ended FROM requests)
         SELECT least(first, begun), greatest(last, ended), begun, ended FROM sampled, load

@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup, escape
 
 from floodmark.report.figures import Bars, Figure
 from floodmark.report.series import Line, Numbers, thin
+
+if TYPE_CHECKING:
+    from floodmark.compare import Summary  # with it comes scipy, which takes longer than a report
 
 BOX = 1000
 # Columns that a line is reduced to: no paper and few screens show more.
@@ -91,7 +95,13 @@ def scale_of_latency(figure: Figure) -> Scale:
 
 
 def draw(
-    figure: Figure, across: Scale, highest: float, phases: Sequence[tuple[str, float, float]] = (), height_px: int = 0
+    figure: Figure,
+    across: Scale,
+    highest: float,
+    phases: Sequence[tuple[str, float, float]] = (),
+    *,
+    height_px: int = 0,
+    most_ticks: int = MOST_TICKS,
 ) -> Markup:
     """Return a figure as SVG.
 
@@ -101,12 +111,13 @@ def draw(
         highest: value that the vertical axis has to reach.
         phases: name, start and end of each, on the horizontal axis.
         height_px: of the box; what fits the figure otherwise.
+        most_ticks: on the horizontal axis.
     """
     up = scale_of_values(highest)
     height = height_px or (TALL_PX if figure.tall or figure.bars else HEIGHT_PX)
     parts = [
         *_phases(phases, across),
-        *_axes(across, up, figure, height),
+        *_axes(across, up, figure, height, most_ticks),
         f'<svg viewBox="0 0 {BOX} {BOX}" preserveAspectRatio="none" width="100%" height="100%">',
         *(_bars(one, across, up) for one in figure.bars),
         *(path for one in figure.lines if (path := _path(one, across, up))),
@@ -122,12 +133,12 @@ def _phases(phases: Sequence[tuple[str, float, float]], across: Scale) -> Iterat
         yield f'<rect class="phase {escape(name)}" x="{left:.2f}%" width="{right - left:.2f}%" height="100%"/>'
 
 
-def _axes(across: Scale, up: Scale, figure: Figure, height: int) -> Iterator[str]:
+def _axes(across: Scale, up: Scale, figure: Figure, height: int, most_ticks: int) -> Iterator[str]:
     for value in up.ticks(5):
         y = height * (1 - float(up.place(np.array(value))))
         yield f'<line class="grid" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
         yield f'<text class="up" x="-6" y="{y + 4:.1f}">{text_of(value)}</text>'
-    for value in across.ticks(MOST_TICKS):
+    for value in across.ticks(most_ticks):
         x = float(across.place(np.array(value))) * 100
         text = f"{text_of(value)} s" if figure.kind == "time" else seconds_text(value)
         yield f'<line class="grid" x1="{x:.2f}%" x2="{x:.2f}%" y2="{height}"/>'
@@ -170,3 +181,72 @@ def _bars(bars: Bars, across: Scale, up: Scale) -> str:
     )  # fmt: skip
     width = min(max(TALL_PX / up.high * 0.75, 0.6), 8)
     return f'<path class="line" style="stroke:var(--{bars.colour});stroke-width:{width:.2g}" d="{"".join(steps)}"/>'
+
+
+# --- comparisons ----------------------------------------------------------------------------------------
+
+ROW_PX = 22
+
+
+def draw_effect(
+    scale: Scale, margin: float, shift: float | None = None, low: float | None = None, high: float | None = None
+) -> Markup:
+    """Return a row of a forest plot; without a shift its axis, in per cent.
+
+    Args:
+        scale: of all rows.
+        margin: of equivalence: a band.
+        shift: the estimate: a dot.
+        low: lower end of its interval; None where there is none.
+        high: upper end.
+    """
+    middle = ROW_PX / 2
+    left, right = _percents(scale, -margin, margin)
+    parts = [f'<rect class="margin" x="{left:.2f}%" width="{right - left:.2f}%" height="100%"/>']
+    (zero,) = _percents(scale, 0)
+    parts.append(f'<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y2="{ROW_PX}"/>')
+    if shift is None:
+        parts += _labels(scale, "%")
+    else:
+        if low is not None and high is not None:
+            begin, end = _percents(scale, low, high)
+            parts.append(f'<line class="interval" x1="{begin:.2f}%" x2="{end:.2f}%" y1="{middle}" y2="{middle}"/>')
+        ends = [one for one in (shift, low, high) if one is not None]
+        for outside, arrow, x, anchor in (
+            (min(ends) < scale.low, "◀", "0", "start"),
+            (max(ends) > scale.high, "▶", "100%", "end"),
+        ):
+            if outside:
+                parts.append(f'<text class="arrow {anchor}" x="{x}" y="{middle + 4}">{arrow}</text>')
+        if scale.low <= shift <= scale.high:
+            (at,) = _percents(scale, shift)
+            parts.append(f'<circle class="dot" cx="{at:.2f}%" cy="{middle}" r="4"/>')
+    return Markup(f'<svg class="row" height="{ROW_PX}" aria-hidden="true">{"".join(parts)}</svg>')
+
+
+def draw_values(scale: Scale, summary: Summary | None = None) -> Markup:
+    """Return all values of one arm as dots, with quartiles and median; without a summary the axis."""
+    if summary is None:
+        parts = _labels(scale, "")
+    else:
+        begin, middle, end = _percents(scale, summary.low_quartile, summary.median, summary.high_quartile)
+        parts = [f'<rect class="box" x="{begin:.2f}%" width="{end - begin:.2f}%" y="4" height="{ROW_PX - 8}"/>']
+        parts += [
+            f'<circle class="dot" cx="{at:.2f}%" cy="{ROW_PX / 2}" r="3"/>' for at in _percents(scale, *summary.values)
+        ]
+        parts.append(f'<line class="median" x1="{middle:.2f}%" x2="{middle:.2f}%" y1="2" y2="{ROW_PX - 2}"/>')
+    return Markup(f'<svg class="row" height="{ROW_PX}" aria-hidden="true">{"".join(parts)}</svg>')
+
+
+def _percents(scale: Scale, *values: float) -> list[float]:
+    places: list[float] = (np.clip(scale.place(np.array(values)), 0, 1) * 100).tolist()
+    return places
+
+
+def _labels(scale: Scale, unit: str) -> list[str]:
+    labels = []
+    for value in scale.ticks(4):
+        (x,) = _percents(scale, value)
+        sign = "+" if unit and value > 0 else ""
+        labels.append(f'<text class="across" x="{x:.2f}%" y="14">{sign}{text_of(value)}{unit and f" {unit}"}</text>')
+    return labels

@@ -1,0 +1,266 @@
+"""A comparison as a page: what it says in words, how far the arms are apart, and what the runs looked like.
+
+It has no script: all of it is tables and SVG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+
+from floodmark.compare import Arm, Behaviour, Comparison, MetricResult, Sameness, Verdict
+from floodmark.compare_formats import (
+    behaviour_rows,
+    heading,
+    legend,
+    p_text,
+    remarks,
+    shift_text,
+    summary_text,
+    verdict_text,
+)
+from floodmark.records import Record
+from floodmark.report import figures
+from floodmark.report.figures import Figure
+from floodmark.report.pages import render
+from floodmark.report.series import Line, find_span, open_tables
+from floodmark.report.svg import Scale, draw, draw_effect, draw_values, scale_of_latency
+from floodmark.suite_compare import SuiteComparison, lines_of
+
+# Runs of an arm whose courses are drawn one over the other: more of them are a blur.
+MOST_RUNS = 5
+# Where the axis of all shifts ends at the most, in per cent of the baseline; what lies outside is an arrow.
+WIDEST_PERCENT = 100
+MULTIPLES = (("Accept queue", "connections"), ("How long requests took", "% of requests"))
+TABLES = ("accept_queue", "requests")
+
+
+def to_html(comparison: Comparison) -> str:
+    """Return a comparison as a page."""
+    return _page(f"Comparison by {comparison.axis}", heading(comparison), [("", comparison)], {}, comparison)
+
+
+def suite_to_html(done: SuiteComparison) -> str:
+    """Return the comparisons of a suite as a page, each with a section of its own."""
+    first = next(iter(done.groups.values()))
+    title = f"Suite {done.suite.name}, compared by {first.axis}"
+    return _page(title, list(lines_of(done)), list(done.groups.items()), done.refused, first)
+
+
+def _page(
+    title: str,
+    lines: Sequence[str],
+    groups: Sequence[tuple[str, Comparison]],
+    refused: Mapping[str, str],
+    first: Comparison,
+) -> str:
+    return render(
+        "comparison.html",
+        title=title,
+        lines=lines,
+        groups=[_group(name, one) for name, one in groups],
+        refused=refused,
+        legend=legend(first),
+    )
+
+
+def _group(name: str, comparison: Comparison) -> dict[str, Any]:
+    scale = _scale_of_shifts(comparison)
+    return {
+        "name": name,
+        "words": list(_words(comparison)),
+        "remarks": list(remarks(comparison)),
+        "forest": list(_forest(comparison, scale)),
+        "axis": draw_effect(scale, comparison.margin * 100),
+        "multiples": list(_multiples(comparison)),
+        "behaviours": [row for one in comparison.behaviours for row in _behaviour(one, comparison.baseline)],
+        "metrics": [_metric(one, comparison) for one in comparison.metrics],
+    }
+
+
+# --- in words ---------------------------------------------------------------------------------------
+
+
+def _words(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield the verdict: a word, which has a colour, and what it is said of."""
+    several = len(comparison.arms) > 2
+    for sameness in (Sameness.DIFFERENT, Sameness.VARIES, Sameness.SAME):
+        found = [
+            one.name + (f" of {value}" if several else "")
+            for one in comparison.behaviours
+            for value, how in one.compared.items()
+            if how is sameness
+        ]
+        if found:
+            yield sameness.value, f"behaviour: {', '.join(found)}"
+    for verdict in Verdict:
+        found = [
+            one.metric.name + (f" of {value}" if several else "") + _how_much(one, comparison, value)
+            for one in comparison.metrics
+            for value, effect in one.effects.items()
+            if effect.verdict is verdict
+        ]
+        if found:
+            yield verdict.value, ", ".join(found)
+
+
+def _how_much(result: MetricResult, comparison: Comparison, value: str) -> str:
+    effect = result.effects[value]
+    if effect.verdict is Verdict.NOT_ENOUGH:
+        return verdict_text(effect, comparison.margin).removeprefix(f"{effect.verdict.value}: ").join((" (", ")"))
+    return f" {shift_text(effect, result.summaries[comparison.baseline].median)}"
+
+
+# --- differences --------------------------------------------------------------------------------------
+
+
+def _percent(number: float | None, baseline: float) -> float | None:
+    return None if number is None else number / baseline * 100
+
+
+def _scale_of_shifts(comparison: Comparison) -> Scale:
+    """Return an axis in per cent for all shifts, with 0 in its middle."""
+    ends = [comparison.margin * 200]
+    for result in comparison.metrics:
+        baseline = result.summaries.get(comparison.baseline)
+        for effect in result.effects.values() if baseline and baseline.median else ():
+            assert baseline
+            ends += [
+                abs(one / baseline.median * 100) for one in (effect.shift, effect.low, effect.high) if one is not None
+            ]
+    wide = min(max(ends) * 1.1, WIDEST_PERCENT)
+    return Scale(-wide, wide)
+
+
+def _forest(comparison: Comparison, scale: Scale) -> Iterator[dict[str, Any]]:
+    """Yield a row for each shift; without a picture where the baseline is 0 and there are no per cent of it."""
+    for result in comparison.metrics:
+        baseline = result.summaries.get(comparison.baseline)
+        for value, effect in result.effects.items():
+            assert baseline
+            shift, low, high = (
+                _percent(one, baseline.median) if baseline.median else None
+                for one in (effect.shift, effect.low, effect.high)
+            )
+            yield {
+                "metric": result.metric.name,
+                "arm": value,
+                "picture": None if shift is None else draw_effect(scale, comparison.margin * 100, shift, low, high),
+                "shift": shift_text(effect, baseline.median),
+                "verdict": verdict_text(effect, comparison.margin),
+                "class": _class(effect.verdict),
+                "p": p_text(effect.p_holm),
+            }
+
+
+def _class(verdict: Verdict | Sameness) -> str:
+    return verdict.value.replace(" ", "-")
+
+
+# --- tables -------------------------------------------------------------------------------------------
+
+
+def _behaviour(behaviour: Behaviour, baseline: str) -> Iterator[tuple[list[str], bool]]:
+    """Yield the rows of one behaviour, each with whether it is a title."""
+    for cells, _ in behaviour_rows(behaviour, baseline):
+        title = cells[0].startswith("**")
+        yield [cells[0].strip("*"), *cells[1:]], title
+
+
+def _metric(result: MetricResult, comparison: Comparison) -> dict[str, Any]:
+    """Return one metric: every boot of each arm as a dot, on an axis that the arms share."""
+    values = [value for summary in result.summaries.values() for value in summary.values]
+    low, high = min(values), max(values)
+    room = (high - low) * 0.06 or abs(high) * 0.05 or 1
+    scale = Scale(low - room, high + room)
+    rows = []
+    for value in comparison.arms:
+        summary = result.summaries.get(value)
+        rows.append(
+            {
+                "arm": value,
+                "n": summary.n if summary else 0,
+                "picture": draw_values(scale, summary) if summary else None,
+                "median": summary_text(summary) if summary else "not measured",
+            }
+        )
+    return {"metric": result.metric, "rows": rows, "axis": draw_values(scale)}
+
+
+# --- how the runs went ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What is drawn of one run: its queue over time, and how long its requests took."""
+
+    queue: Sequence[Line]
+    latency: Sequence[Line]
+
+
+def _multiples(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield small figures of each arm, all with the same axes: the accept queue, and how long requests took."""
+    drawn = {value: _arm_figures(arm) for value, arm in comparison.arms.items()}
+    for number, (title, unit) in enumerate(
+        (("Accept queue", "connections"), ("How long requests took", "% of requests"))
+    ):
+        row = {value: pair[number] for value, pair in drawn.items()}
+        lines = [line for one in row.values() for line in one.lines if line.x.size]
+        if not lines:
+            continue
+        every = Figure(title, title, unit, lines, kind="latency" if number else "time")
+        low, high = (min(one.x[0] for one in lines), max(one.x[-1] for one in lines))
+        across = scale_of_latency(every) if number else Scale(float(low), float(high))
+        yield {
+            "title": title,
+            "unit": unit,
+            "arms": [
+                {
+                    "value": value,
+                    "baseline": value == comparison.baseline,
+                    "notes": one.notes,
+                    "picture": draw(one, across, every.highest, height_px=130, most_ticks=5) if one.drawn else None,
+                }
+                for value, one in row.items()
+            ],
+        }
+
+
+def _arm_figures(arm: Arm) -> tuple[Figure, Figure]:
+    courses, notes = [], []
+    # One run of each boot first: they differ more than the runs of one boot do.
+    records = [boot[0] for boot in arm.boots] + [one for boot in arm.boots for one in boot[1:]]
+    for record in records[:MOST_RUNS]:
+        course, problems = _course(record)
+        notes += problems
+        courses += [course] if course else []
+    shown = f"{len(courses)} of {len(arm.records)} runs are drawn." if len(courses) < len(arm.records) else ""
+    notes = [*([shown] if shown and courses else []), *dict.fromkeys(notes)]
+    queues = [line for one in courses for line in one.queue]
+    latencies = [line for one in courses for line in one.latency]
+    return (
+        Figure("queue", f"Accept queue, {arm.value}", "connections", queues, notes),
+        Figure("latency", f"How long requests took, {arm.value}", "% of requests", latencies, notes, kind="latency"),
+    )
+
+
+def _course(record: Record) -> tuple[_Course | None, list[str]]:
+    """Return what there is to draw of one run, and why there is nothing."""
+    if record.fields.get("clock") == "virtual":
+        return None, ["Runs in virtual time have no course: they are counts."]
+    parameters = record.verdict["params"]
+    try:
+        database, losses = open_tables(record.run.host(record.host), TABLES)
+        with closing(database):
+            found = find_span(database, TABLES[:1])
+            if found is None:
+                return None, [f"{record.name}: {'; '.join(losses) or 'nothing was sampled'}."]
+            queue, limit = figures.accept_queue(figures.reader(database, found[0], parameters, MOST_RUNS)).lines
+            latency = [replace(one, colour="queue", dashed=False) for one in figures.latency(database).lines[-1:]]
+    except duckdb.Error as error:
+        return None, [f"{record.name}: {str(error).splitlines()[0]}."]
+    return _Course([queue, limit], latency), [f"{record.name}: {one}." for one in losses]
