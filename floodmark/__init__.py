@@ -5,4 +5,20 @@ only Ansible touches a host. The one exception in place is `floodmark.loadgen`, 
 the load generator inside Locust.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from floodmark.frames import Run
+
 __version__ = "0.1.0"
+
+
+def load(name: str | Path = "latest") -> Run:
+    """Return a run with its tables as data frames, for notebooks; `floodmark.frames.load` says more."""
+    from floodmark import frames
+
+    return frames.load(name)

@@ -262,6 +262,64 @@ def diff(run_a: str, run_b: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("query", required=False)
+@click.option(
+    "--format", "shape", type=click.Choice(["terminal", "csv", "json"]), default="terminal", show_default=True,
+    help="What to print.",
+)  # fmt: skip
+def sql(query: str | None, shape: str) -> None:
+    """Ask something about all runs, in SQL as DuckDB knows it; without QUERY, list the tables.
+
+    \b
+    Example:  floodmark sql "SELECT run, value FROM metrics WHERE name = 'accept_queue_max' ORDER BY run"
+              floodmark sql "SELECT kernel, count(*) FROM runs WHERE passed GROUP BY kernel" --format csv
+    """
+    from floodmark.database import ask, runs_in
+    from floodmark.export import print_answer, print_tables
+    from floodmark.runs import RESULTS
+
+    if query is None:
+        print_tables(Console())
+    else:
+        print_answer(ask(query, runs_in(RESULTS)), shape)
+
+
+@main.command("csv")
+@click.argument("run")
+@click.argument("table")
+def table_as_csv(run: str, table: str) -> None:
+    """Print a table of a run as CSV, all hosts one after the other.
+
+    RUN is a name below results/, a path, or `latest`; results/README.md says what TABLE has in each column.
+
+    \b
+    Example:  floodmark csv latest accept_queue > queue.csv
+    """
+    from floodmark.database import ask
+    from floodmark.export import print_answer
+    from floodmark.frames import load
+
+    loaded = load(run)
+    print_answer(ask(f"FROM {loaded.need(table)}", [loaded.folder.path]), "csv")
+
+
+@main.command()
+@click.argument("runs", nargs=-1)
+def junit(runs: tuple[str, ...]) -> None:
+    """Print expectations as JUnit XML, for CI systems: a test for each of them, an error where a run is not valid.
+
+    Each of RUNS is a name below results/ or a path; without any it is the newest one.
+
+    \b
+    Example:  floodmark junit > floodmark.xml
+    """
+    from floodmark.junit import junit as to_xml
+    from floodmark.runs import find_run
+
+    click.echo(to_xml([find_run(name) for name in runs or ("latest",)]), nl=False)
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Print the runs in their order and the time they take; run nothing.")
 def suite(file: Path, dry_run: bool) -> None:

@@ -1,0 +1,192 @@
+"""All results as one database: what every run has sampled, and what was said about it.
+
+    runs           a row for each host of each run: run, host, case_number, transport, kernel, valid, passed, reasons
+    parameters     run, name, value of all parameters, as text
+    metrics        run, host, name, value of all key figures that are a number
+    expectations   run, host, name, value, holds
+    claims         run, host, study, verdict, value
+
+and the tables of the data dictionary, with `run` and `host` in front.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from collectors.fields import LOGS, TABLES, VIRTUAL_WINDOWS
+from floodmark import judge
+from floodmark.errors import RunError, did_you_mean
+from floodmark.ingest import SQL_TYPES
+from floodmark.runs import RUN_ID, RunFolder
+
+SAMPLED = {**TABLES, VIRTUAL_WINDOWS.name: VIRTUAL_WINDOWS}
+HAVE_PHASES = [table for table in TABLES.values() if table not in LOGS]
+PLACE = ("run", "host")
+# …/results/20261126T194556Z-case2-unix/proxy1/accept_queue.parquet
+FROM_FILE_NAME = "parse_path(filename, '/')[-3] AS run, parse_path(filename, '/')[-2] AS host"
+
+
+class Said(NamedTuple):
+    """One host's verdict and the run that it belongs to."""
+
+    run: dict[str, Any]
+    verdict: dict[str, Any]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Run and host."""
+        return self.verdict["run_id"], self.verdict["host"]
+
+
+# --- what was said ------------------------------------------------------------------------------
+
+
+def _runs(said: Said) -> Iterator[tuple[Any, ...]]:
+    run, verdict = said
+    yield (
+        *said.place, run["case"]["number"], run["parameters"]["transport"], verdict["kernel"], verdict["valid"],
+        judge.passed(verdict), "; ".join(verdict["reasons"]) or None,
+    )  # fmt: skip
+
+
+def _parameters(said: Said) -> Iterator[tuple[Any, ...]]:
+    for name, value in said.run["parameters"].items():
+        yield *said.place, name, json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _metrics(said: Said) -> Iterator[tuple[Any, ...]]:
+    for name, value in said.verdict["metrics"].items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield *said.place, name, value
+
+
+def _expectations(said: Said) -> Iterator[tuple[Any, ...]]:
+    for one in said.verdict["expectations"]:
+        yield *said.place, one["name"], _text(one["value"]), one["holds"]
+
+
+def _claims(said: Said) -> Iterator[tuple[Any, ...]]:
+    for one in said.verdict["claims"]:
+        yield *said.place, one["study"], one["verdict"], _text(one["value"])
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+class Statement(NamedTuple):
+    """A table that is made of run.json and verdict.json.
+
+    Attributes:
+        columns: behind `run` and `host`, with their types.
+        rows: yields them from one verdict.
+    """
+
+    columns: dict[str, str]
+    rows: Callable[[Said], Iterator[tuple[Any, ...]]]
+
+
+STATED = {
+    "runs": Statement(
+        {
+            "case_number": "INTEGER", "transport": "VARCHAR", "kernel": "VARCHAR", "valid": "BOOLEAN",
+            "passed": "BOOLEAN", "reasons": "VARCHAR",
+        },
+        _runs,
+    ),
+    "parameters": Statement({"name": "VARCHAR", "value": "VARCHAR"}, _parameters),
+    "metrics": Statement({"name": "VARCHAR", "value": "DOUBLE"}, _metrics),
+    "expectations": Statement({"name": "VARCHAR", "value": "VARCHAR", "holds": "BOOLEAN"}, _expectations),
+    "claims": Statement({"study": "VARCHAR", "verdict": "VARCHAR", "value": "VARCHAR"}, _claims),
+}  # fmt: skip
+
+
+def columns_of(name: str) -> list[str]:
+    """Return the names of a table's columns."""
+    if name in STATED:
+        return [*PLACE, *STATED[name].columns]
+    return [*PLACE, *SAMPLED[name].columns, *(["phase"] if SAMPLED[name] in HAVE_PHASES else [])]
+
+
+# --- the database -------------------------------------------------------------------------------
+
+
+def ask(query: str, folders: Iterable[Path]) -> duckdb.DuckDBPyConnection:
+    """Ask a question about runs, and return the connection that has the answer.
+
+    Args:
+        query: SQL as DuckDB knows it.
+        folders: of the runs; those that are not complete have no verdict and are left out.
+
+    Raises:
+        RunError: the query is wrong, or asks for a table that does not exist.
+    """
+    database = duckdb.connect()
+    runs = [RunFolder(folder) for folder in folders]
+    # To open the files of all tables takes seconds, so only those are there that the query may mean.
+    words = set(re.findall(r"\w+", query.lower()))
+    for name in words & STATED.keys():
+        _create_stated(database, name, runs)
+    try:
+        for name in words & SAMPLED.keys():
+            _create_sampled(database, name, runs)
+        return database.execute(query)
+    except duckdb.Error as error:
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        # Catalog Error: Table with name request does not exist!
+        if unknown := re.search(r"Table with name (\S+) does not exist", said):
+            known = [*STATED, *SAMPLED]
+            raise RunError(
+                f"there is no table '{unknown[1]}': {did_you_mean(unknown[1], known)}There are {', '.join(known)}."
+            ) from None
+        raise RunError(f"this SQL does not work: {said}.") from None
+
+
+def runs_in(results: Path) -> list[Path]:
+    """Return the folders of all runs in a results folder, oldest first."""
+    return sorted(path for path in results.iterdir() if RUN_ID.match(path.name) and not path.is_symlink())
+
+
+def _create_stated(database: duckdb.DuckDBPyConnection, name: str, runs: Iterable[RunFolder]) -> None:
+    """Load what was said, by way of a file: row by row it would take a millisecond each."""
+    columns, rows = STATED[name]
+    kinds = {**dict.fromkeys(PLACE, "VARCHAR"), **columns}
+    types = ", ".join(f"{column}: '{kind}'" for column, kind in kinds.items())
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
+        for said in (said for run in runs for said in _said(run)):
+            for row in rows(said):
+                file.write(json.dumps(dict(zip(columns_of(name), row, strict=True))) + "\n")
+        file.flush()
+        database.execute(f"CREATE TABLE {name} AS FROM read_ndjson('{file.name}', columns = {{{types}}})")
+
+
+def _said(run: RunFolder) -> Iterator[Said]:
+    """Yield what was said about each host of a run; nothing where that is not complete or cannot be read."""
+    try:
+        content = run.read_run()
+        for host in content["hosts"]["proxies"]:
+            yield Said(content, json.loads(run.host(host).verdict.read_text(encoding="utf-8")))
+    except (RunError, OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def _create_sampled(database: duckdb.DuckDBPyConnection, name: str, runs: Iterable[RunFolder]) -> None:
+    files = [str(file) for run in runs for file in sorted(run.path.glob(f"*/{name}.parquet"))]
+    if files:
+        table = f"read_parquet({_listed(files)}, filename = true, union_by_name = true)"
+        database.execute(f"CREATE VIEW {name} AS SELECT {FROM_FILE_NAME}, * EXCLUDE filename FROM {table}")
+        return
+    types = {field.name: SQL_TYPES[field.type] for field in SAMPLED[name].fields}
+    columns = ", ".join(f"{column} {types.get(column, 'VARCHAR')}" for column in columns_of(name))
+    database.execute(f"CREATE TABLE {name} ({columns})")
+
+
+def _listed(files: list[str]) -> str:
+    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
