@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from floodmark.runs import HostFolder, RunFolder
 
 SQL_TYPES = {"integer": "BIGINT", "real": "DOUBLE", "text": "VARCHAR"}
 PHASES = ("baseline", "flood", "drain")
+# How much of a file is held in memory at once.
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -153,12 +157,11 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
     if not path.exists():
         return [f"{path.name} is missing: the source {table.name} wrote nothing"]
     losses = []
-    data = path.read_bytes()
-    whole, newline, rest = data.rpartition(b"\n")
+    rest = _cut_off(path)
     if rest:
-        losses.append(f"{path.name} ends in the middle of a line: its last {len(rest)} bytes were left out")
-        path.write_bytes(whole + newline)
-    header = data.partition(b"\n")[0].decode(errors="replace").split(",")
+        losses.append(f"{path.name} ends in the middle of a line: its last {rest} bytes were left out")
+    with path.open("rb") as file:
+        header = file.readline().decode(errors="replace").rstrip("\n").split(",")
     if header != list(table.columns):
         raise RunError(
             f"{path.name} has the columns {header}, and this version of Floodmark reads {list(table.columns)}."
@@ -169,6 +172,22 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
         f"quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
     )
     return losses
+
+
+def _cut_off(path: Path) -> int:
+    """Take off what stands behind the last line break of a file, and return how many bytes that were."""
+    with path.open("rb+") as file:
+        end = place = file.seek(0, os.SEEK_END)
+        while place:
+            start = max(place - CHUNK_BYTES, 0)
+            file.seek(start)
+            found = file.read(place - start).rfind(b"\n")
+            if found >= 0:
+                break
+            place = start
+        kept = start + found + 1 if place else 0
+        file.truncate(kept)
+    return end - kept
 
 
 def _load_flood(database: duckdb.DuckDBPyConnection, folder: Path, losses: list[str]) -> list[dict[str, Any]]:
@@ -198,43 +217,47 @@ def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: i
     {"id":"7","msec":"1795402563.103","pid":"812","client":"198.18.7.1","request":"POST / HTTP/1.1","status":"504",
     "bytes_sent":"316","request_time":"5.004","upstream_connect_time":"0.000","upstream_header_time":"",
     "upstream_response_time":"5.004","upstream_status":"504"}
+
+    nginx knows the millisecond. Of its times `-` and an empty text mean that there was none, and a list is the sum of
+    its attempts. A full disk leaves pieces of lines, and foreign requests bytes that are no text.
     """
-    rows = []
-    damaged = 0
-    for line in _lines(path):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            damaged += 1  # a full disk leaves pieces of lines
-            continue
-        rows.append(
-            (
-                entry["id"],
-                _nanoseconds(entry["msec"]) - wall_ns,
-                int(entry["pid"]),
-                int(entry["status"]),
-                int(entry["bytes_sent"]),
-                float(entry["request_time"]),
-                _seconds(entry["upstream_connect_time"]),
-                _seconds(entry["upstream_header_time"]),
-                _seconds(entry["upstream_response_time"]),
-                entry["upstream_status"] or None,
-            )
+    if not path.exists():
+        return []
+    _cut_off(path)
+    names = ("id", "msec", "pid", "status", "bytes_sent", "request_time", "upstream_connect_time",
+             "upstream_header_time", "upstream_response_time", "upstream_status")  # fmt: skip
+    shape = json.dumps(dict.fromkeys(names, "VARCHAR"))
+    database.execute(
+        f"""
+        INSERT INTO nginx_access
+        SELECT one.id, CAST(CAST(one.msec AS DECIMAL(18, 3)) * 1000 AS BIGINT) * 1000000 - $wall_ns,
+               CAST(one.pid AS BIGINT), CAST(one.status AS BIGINT), CAST(one.bytes_sent AS BIGINT),
+               CAST(one.request_time AS DOUBLE), {_seconds("one.upstream_connect_time")},
+               {_seconds("one.upstream_header_time")}, {_seconds("one.upstream_response_time")},
+               nullif(one.upstream_status, '')
+        FROM (
+            SELECT CASE WHEN json_valid(line) THEN json_transform(line, '{shape}') END AS one
+            FROM read_csv('{_quoted(path)}', columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
+                          delim=chr(1), quote='', escape='', ignore_errors=true)
         )
-    _insert(database, TABLES["nginx_access"], rows, path)
+        WHERE one.id IS NOT NULL AND one.msec IS NOT NULL
+        """,
+        {"wall_ns": wall_ns},
+    )
+    with path.open("rb") as file:
+        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
+    row = database.execute("SELECT count(*) FROM nginx_access").fetchone()
+    damaged = lines - (row[0] if row else 0)
     return [f"{path.name} has {damaged} damaged lines, which were left out"] if damaged else []
 
 
-def _nanoseconds(seconds: str) -> int:
-    """Convert nginx's `1795402563.103` without the rounding of a float."""
-    whole, _, thousandths = seconds.partition(".")
-    return int(whole) * 1_000_000_000 + int(thousandths.ljust(9, "0"))
-
-
-def _seconds(text: str) -> float | None:
-    """Return a time of nginx; `-` and an empty text mean that there was none, a list is the sum of its attempts."""
-    parts = [part for part in re.split(r"[,:]\s*", text.strip()) if part not in ("", "-")]
-    return sum(map(float, parts)) if parts else None
+def _seconds(column: str) -> str:
+    """Return the SQL for a time of nginx."""
+    parts = f"list_filter(regexp_split_to_array(trim({column}), '[,:]\\s*'), lambda part: part NOT IN ('', '-'))"
+    return (
+        f"CASE WHEN {column} IN ('', '-') THEN NULL WHEN regexp_full_match({column}, '[0-9.]+') "
+        f"THEN CAST({column} AS DOUBLE) ELSE list_sum(CAST({parts} AS DOUBLE[])) END"
+    )
 
 
 # 2026/11/23 03:15:01 [error] 812#812: *5 connect() to unix:/run/… failed (11: Resource temporarily
@@ -256,12 +279,12 @@ def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> li
         match = _ERROR_LINE.match(line)
         if match:
             time, level, pid, text = match.groups()
-            second = datetime.strptime(time, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp() - utc_offset_s
+            second = _second(time) - utc_offset_s
             errno = _ERRNO.search(text)
             message = text.partition(", client:")[0]
             rows.append(
                 (
-                    int(second) * 1_000_000_000 - wall_ns,
+                    second * 1_000_000_000 - wall_ns,
                     level,
                     int(pid),
                     int(errno.group(1)) if errno else None,
@@ -269,6 +292,12 @@ def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> li
                 )
             )
     return rows
+
+
+@lru_cache
+def _second(time: str) -> int:
+    """Return a time of the error log in seconds; thousands of its lines have the same."""
+    return int(datetime.strptime(time, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
 
 
 def _load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int, utc_offset_s: int) -> None:

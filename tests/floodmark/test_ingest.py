@@ -72,7 +72,7 @@ class FakeRun:
         with tarfile.open(host.archive, "w:gz") as archive:
             for name, text in self.files.items():
                 path = self.run.path / name
-                path.write_text(text)
+                path.write_text(text, errors="surrogateescape")
                 archive.add(path, name)
                 path.unlink()
 
@@ -88,6 +88,15 @@ def fake(tmp_path: Path) -> FakeRun:
 
 def rows(tables: Any, query: str) -> list[tuple[Any, ...]]:
     return list(tables.database.execute(query).fetchall())
+
+
+def test_lines_of_the_access_log_that_are_no_text_or_no_object_are_left_out_and_counted(fake: FakeRun) -> None:
+    fake.request(1, 2, 3)
+    fake.logged(1, 3, 1)
+    fake.files["nginx-access.log"] += '{"id":"\udcff","msec":"1"}\n17\n{"id":"2","ms\n{"id":"3","msec":"170'
+    tables = fake.ingest()
+    assert rows(tables, "SELECT count(*) FROM nginx_access") == [(1,)]
+    assert tables.losses == ["nginx-access.log has 3 damaged lines, which were left out"]
 
 
 def test_samples_belong_to_the_phase_of_their_time(fake: FakeRun) -> None:
