@@ -198,16 +198,9 @@ def readings(
         """,
         values,
     ).fetchnumpy()["t_ns"]
-    reasons = database.execute(
-        f"""
-        SELECT coalesce(reason, 'no value was written'), count(*) FROM {source}
-        WHERE {within} AND ({column}) IS NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MOST_REASONS}
-        """,
-        values,
-    ).fetchall()
+    gaps = list(_reasons(database, f"{source} WHERE {within} AND ({column}) IS NULL", values))
     t_ns = np.concatenate([found["t_ns"], broken]).astype(np.int64)
     y = np.concatenate([found["v"].astype(np.float64), np.full(broken.size, np.nan)])
-    gaps = [f"{count:,} readings failed: {reason}" for reason, count in reasons]
     if period_s and t_ns.size > 1:
         there = np.sort(t_ns)
         # Between the points of one column there may be readings that are not points.
@@ -215,11 +208,27 @@ def readings(
         silent = there[:-1][apart & (np.diff(there) > GAP_PERIODS * period_s * 1e9)] + 1
         t_ns, y = np.concatenate([t_ns, silent]), np.concatenate([y, np.full(silent.size, np.nan)])
         if silent.size:
-            gaps.append(f"{silent.size:,} times nothing was read for more than {GAP_PERIODS} periods")
+            gaps.append(f"{silent.size:,} × nothing was read for more than {GAP_PERIODS} periods")
     order = np.argsort(t_ns, kind="stable")
     x, y = collapse(span.seconds(t_ns[order]), y[order])
     n = int(found["seen"][0]) if found["seen"].size else 0
     return Line(x=x, y=y, n=n, gaps=tuple(gaps), **how)
+
+
+def _reasons(database: duckdb.DuckDBPyConnection, failed: str, values: dict[str, int]) -> Iterator[str]:
+    """Yield why readings failed; reasons that differ in numbers alone are one."""
+    rows = database.execute(
+        f"""
+        SELECT coalesce(min(reason), 'no value was written'), count(DISTINCT reason), count(*) FROM {failed}
+        GROUP BY regexp_replace(reason, '[0-9]+', '', 'g') ORDER BY 3 DESC, 1
+        """,
+        values,
+    ).fetchall()
+    for reason, variants, count in rows[:MOST_REASONS]:
+        yield f"{count:,} readings failed: {reason}" + (", and alike" if variants > 1 else "")
+    rest = sum(count for _, _, count in rows[MOST_REASONS:])
+    if rest:
+        yield f"{rest:,} readings failed for {len(rows) - MOST_REASONS} other reasons"
 
 
 def counted(

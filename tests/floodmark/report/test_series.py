@@ -56,6 +56,21 @@ def test_failed_readings_break_the_line_and_are_counted_by_reason() -> None:
     assert found.n == 91
 
 
+def test_reasons_that_differ_in_numbers_alone_are_one_and_rare_ones_are_counted() -> None:
+    database = a_table(
+        "SELECT i * 10000000 AS t_ns, NULL::INTEGER AS v, CASE WHEN i < 50 THEN 'no answer for ' || i || ' ms' "
+        "WHEN i < 80 THEN 'gone' WHEN i < 90 THEN 'lost' WHEN i < 95 THEN 'full' ELSE 'torn' END AS reason "
+        "FROM range(100) t(i)"
+    )
+    found = readings(database, "samples", "v", SPAN, columns=10, period_s=0.01, label="", colour="")
+    assert found.gaps == (
+        "50 readings failed: no answer for 0 ms, and alike",
+        "30 readings failed: gone",
+        "10 readings failed: lost",
+        "10 readings failed for 2 other reasons",
+    )
+
+
 def test_a_silence_breaks_the_line() -> None:
     database = a_table(
         "SELECT i * 1000000 AS t_ns, 7 AS v, NULL::VARCHAR AS reason FROM range(1001) t(i) "
@@ -63,7 +78,7 @@ def test_a_silence_breaks_the_line() -> None:
     )
     found = readings(database, "samples", "v", SPAN, columns=100, period_s=0.001, label="", colour="")
     assert found.x[np.isnan(found.y)].round(6).tolist() == [0.299]
-    assert found.gaps == ("1 times nothing was read for more than 10 periods",)
+    assert found.gaps == ("1 × nothing was read for more than 10 periods",)
 
 
 def test_events_are_counted_in_seconds_from_the_zero_of_the_axis() -> None:
