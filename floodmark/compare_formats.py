@@ -195,8 +195,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(f"[bold]{escape(line)}[/]", highlight=False)
     for line in remarks(comparison):
         console.print(f"  [{UNCLEAR}]note[/]: {escape(line)}", highlight=False)
-    behaviour_rows = (row for one in comparison.behaviours for row in behaviour_rows(one, comparison.baseline))
-    _print_table(console, BEHAVIOUR_COLUMNS, behaviour_rows)
+    rows = (row for one in comparison.behaviours for row in behaviour_rows(one, comparison.baseline))
+    _print_table(console, BEHAVIOUR_COLUMNS, rows)
     if not comparison.metrics:
         console.print("No run has measured one of the metrics.")
         return
