@@ -113,6 +113,11 @@ def draw_host(
     yield latency(database)
 
 
+def columns_for(share: int) -> int:
+    """Return into how many columns the time of each of so many hosts is divided."""
+    return max(COLUMNS // share, LEAST_COLUMNS)
+
+
 def reader(database: duckdb.DuckDBPyConnection, span: Span, parameters: Mapping[str, Any], share: int) -> ReadLine:
     """Return a function that makes a line of a column: given a table, an expression, the source's name, and how.
 
@@ -122,7 +127,7 @@ def reader(database: duckdb.DuckDBPyConnection, span: Span, parameters: Mapping[
         parameters: of the run; they say how often a source is read.
         share: among how many the columns of a page are shared.
     """
-    columns = max(COLUMNS // share, LEAST_COLUMNS)
+    columns = columns_for(share)
 
     def line(table: str, column: str, source: str, **how: Any) -> Line:
         rate_hz = parameters.get(f"{source}_hz")

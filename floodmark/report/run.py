@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from floodmark import judge, show
@@ -18,7 +19,7 @@ from floodmark.errors import RunError
 from floodmark.ingest import PHASES
 from floodmark.parameters import Parameters, range_of
 from floodmark.records import flat
-from floodmark.report.figures import Figure, draw_host
+from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
 from floodmark.report.series import Numbers, Span, find_span, open_tables
 from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
@@ -27,6 +28,14 @@ from floodmark.virtual import CAVEAT, WORKLOADS
 
 # The script gets times as whole numbers of this length, each as its distance from the one before.
 TICK_S = 1e-5
+
+# Parts of a verdict that an older one does not have.
+NOTHING_SAID: dict[str, Any] = {
+    **{name: [] for name in ("reasons", "doubts", "faults", "expectations", "unstated", "claims", "phases")},
+    "metrics": {},
+    "params": {},
+    "kernel": None,
+}
 
 
 @dataclass
@@ -76,8 +85,18 @@ def report_of(run: RunFolder) -> str:
     """Return the report of a run.
 
     Raises:
-        RunError: there is nothing of a run in the folder.
+        RunError: there is nothing of a run in the folder, or it has another shape than a run has.
     """
+    try:
+        return _report_of(run)
+    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+        raise RunError(
+            f"run {run.run_id} is damaged: {error!r} in run.json, host.json or a verdict.json. 'floodmark judge "
+            f"{run.run_id}' makes all but what the hosts wrote again."
+        ) from None
+
+
+def _report_of(run: RunFolder) -> str:
     content, problems = _content(run)
     names = content.get("hosts", {}).get("proxies") or _hosts_by_their_files(run)
     if not content and not names:
@@ -105,6 +124,7 @@ def report_of(run: RunFolder) -> str:
         control=dict(flat(content.get("control_node", {}))),
         data=_data(hosts, across, highest) if across else None,
         caveat=CAVEAT,
+        columns=columns_for(max(len(hosts), 1)),
     )
 
 
@@ -133,7 +153,8 @@ def _hosts_by_their_files(run: RunFolder) -> list[str]:
 def _host(folder: HostFolder, content: Mapping[str, Any], hosts: int) -> HostReport:
     """Read all that there is of one host; what cannot be read becomes a problem."""
     report = HostReport(folder.name)
-    report.verdict = _read(folder.verdict, report.problems)
+    verdict = _read(folder.verdict, report.problems)
+    report.verdict = {**NOTHING_SAID, **verdict} if verdict else {}
     report.description = dict(flat(_read(folder.description, report.problems)))
     if report.virtual:
         return report

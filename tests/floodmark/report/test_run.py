@@ -15,6 +15,7 @@ from floodmark.cli import main
 from floodmark.judge import judge_run
 from floodmark.report.run import report_of, write_report
 from floodmark.runs import RunFolder, write_json
+from tests.floodmark.made_up_runs import MadeUpRuns
 from tests.floodmark.report.conftest import Page, judged
 from tests.floodmark.test_judge import NoAccept
 
@@ -80,7 +81,7 @@ def test_text_of_logs_and_hosts_stays_text(fake: NoAccept) -> None:
     fake.requests[-1] = fake.requests[-1].replace(",502,,", f',,"{HOSTILE}",')
     page = read(judged(fake))
     assert HOSTILE not in page.source
-    assert f"versions.os {HOSTILE}" in page.text
+    assert f" os {HOSTILE}" in page.text
     assert f"1 × {HOSTILE}" in page.text
     assert HOSTILE in page.scripts[0].encode().decode("unicode_escape")
     assert page.count("script") == 2
@@ -121,6 +122,23 @@ def test_without_run_json_and_plan_it_shows_what_the_hosts_have(fake: NoAccept) 
     page = read(run)
     assert "Neither run.json nor plan.json can be read" in page.text
     assert page.count("svg", **{"class": "plot"}) == len(FIGURES)
+
+
+def test_a_verdict_of_an_older_version_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    page = read(RunFolder(Path(MadeUpRuns(tmp_path).add())))
+    assert "VALID , and all 1 expectations of our model hold." in page.text
+    assert "the verdict is of another version of Floodmark, it has no 'accept_queue_median'" in page.text
+
+
+@pytest.mark.parametrize("content", ['{"case": 3}', '{"hosts": {"proxies": 7}}', "[]", "{"])
+def test_a_damaged_run_is_a_sentence_and_no_traceback(fake: NoAccept, content: str) -> None:
+    run = judged(fake)
+    run.run.write_text(content)
+    done = CliRunner().invoke(main, ["report", str(run.path) + "/"])
+    assert done.exit_code in (0, 2)
+    assert not done.exception or isinstance(done.exception, SystemExit)
+    said = done.output + (run.path / "report.html").read_text() if done.exit_code == 0 else done.output
+    assert "damaged" in said
 
 
 def test_a_run_that_is_under_way_is_not_called_complete(fake: NoAccept) -> None:
