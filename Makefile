@@ -91,6 +91,11 @@ bench-kernels: $(VENV)/dev.stamp ## hosts with other kernels, virtual time, and 
 	@scripts/need qemu
 	@python -m bench.kernels $(ARGS)
 
+.PHONY: bench-report
+bench-report: $(VENV)/dev.stamp ## what a report takes: ten million samples, a million requests, a browser
+	@scripts/need browser
+	@python -m bench.report $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## ruff, mypy, yamllint, ansible-lint
 	@ruff check .
