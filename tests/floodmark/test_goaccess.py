@@ -7,7 +7,6 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +41,8 @@ def goaccess_is_there() -> None:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[HostFolder]:
-    before = set(tmp_path.iterdir())
-    yield HostFolder(tmp_path / "proxy1")
-    assert set(tmp_path.iterdir()) - before <= {tmp_path / "proxy1"}
+def host(tmp_path: Path) -> HostFolder:
+    return HostFolder(tmp_path / "proxy1")
 
 
 def archive(host: HostFolder, log: bytes, name: str = f"./{LOG}") -> None:
@@ -156,9 +153,7 @@ def test_a_run_goes_on_without_reports_and_says_so(host: HostFolder, monkeypatch
     assert re.fullmatch(r"host proxy1 has no goaccess\.html: \S+host\.tar\.gz is missing or damaged: .*\.", said)
     monkeypatch.setenv("PATH", "/nowhere")
     (said,) = make_reports(run, ["proxy1"])
-    assert said.startswith(
-        "This run has no goaccess.html: GoAccess is not installed on this machine; on Debian 'scripts/need goa"
-    )
+    assert said.startswith("This run has no goaccess.html: GoAccess is not installed on this machine; on Debian")
 
 
 def test_a_run_says_which_lines_are_not_in_a_report(host: HostFolder) -> None:

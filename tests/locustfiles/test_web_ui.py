@@ -124,9 +124,13 @@ class Page:
         return list(csv.DictReader(log.read_text().splitlines()))
 
 
+def new_settings() -> control.Settings:
+    return control.Settings(control.new_room(), PASSWORD, os.getpid(), [{}, {}], {"rate": 1000})
+
+
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    settings = control.Settings(control.new_room(), PASSWORD, os.getpid(), [{}, {}], {"rate": 1000})
+    settings = new_settings()
     port = _free_port()
     process = control.start(settings, port, tmp_path / control.LOG)
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
@@ -306,26 +310,25 @@ def test_the_access_log_is_for_those_who_have_logged_in_and_for_its_own_page(pag
     page.look_at_log().close()
 
 
-def test_the_page_says_why_there_is_no_goaccess(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_says_why_there_is_no_goaccess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "sh").symlink_to("/bin/sh")
     monkeypatch.setenv("PATH", str(programs))
-    settings = dataclasses.replace(page.settings, room=control.new_room())
-    port = _free_port()
-    process = control.start(settings, port, tmp_path / "second.log")
-    without = Page(f"http://127.0.0.1:{port}", settings, tmp_path, page.target)
-    without.hold(2)
-    assert "GoAccess is not installed on this machine" in without.http.get(f"{without.url}/access-log/").text
-    assert without.told()["state"] == "held"
-    without.end()
+    settings, port = new_settings(), _free_port()
+    process = control.start(settings, port, tmp_path / control.LOG)
+    page = Page(f"http://127.0.0.1:{port}", settings, tmp_path, "http://127.0.0.1:1")
+    page.hold(2)
+    assert "GoAccess is not installed on this machine" in page.http.get(f"{page.url}/access-log/").text
+    assert page.told()["state"] == "held"
+    page.end()
     assert process.wait(20) == 0
-    without.http.close()
+    page.http.close()
 
 
-def test_goaccess_ends_with_a_page_that_is_killed(page: Page, tmp_path: Path) -> None:
-    settings = dataclasses.replace(page.settings, room=control.new_room())
-    process = control.start(settings, _free_port(), tmp_path / "second.log")
+def test_goaccess_ends_with_a_page_that_is_killed(tmp_path: Path) -> None:
+    settings = new_settings()
+    process = control.start(settings, _free_port(), tmp_path / control.LOG)
     children = psutil.Process(process.pid).children(recursive=True)
     assert sorted(one.name() for one in children) == ["goaccess", "grep"]
     process.kill()
