@@ -67,7 +67,13 @@ ACCEPT_QUEUE = Table(
     "Depth and limit of the accept queue, one row for each listener and reading.",
     (
         T_NS,
-        Field("listener", "text", "", "upstream: the misbehaving server; front: nginx's own.", "agent.json"),
+        Field(
+            "listener",
+            "text",
+            "",
+            "upstream: the misbehaving server; upstream_2, …: others behind nginx; front: nginx's own.",
+            "agent.json",
+        ),
         Field(
             "depth_conns",
             "integer",

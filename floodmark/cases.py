@@ -109,6 +109,9 @@ class CaseFile(Shared):
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     title: str = Field(min_length=1, description="One line that says how the upstream misbehaves.")
     upstream: Upstream = Upstream()
+    others: list[Upstream] = Field(
+        default=[], description="Other servers that nginx chooses among in turn, beginning with `upstream`."
+    )
     reading: list[str] = Field(default=[], description="How to read a report of this case: short paragraphs.")
     virtual: dict[Workload, Windows] = Field(
         default={}, description="What is measured in virtual time, in this order, and in how many windows each."
@@ -123,6 +126,7 @@ class Case(Model):
     name: str
     title: str
     upstream: Upstream
+    others: list[Upstream] = []
     reading: list[str] = []
     virtual: dict[Workload, Windows] = {}
     parameters: Parameters
@@ -182,6 +186,7 @@ def load_cases(folder: Path = CASES) -> dict[int, Case]:
             name=file.name,
             title=file.title,
             upstream=file.upstream,
+            others=file.others,
             reading=file.reading,
             virtual=file.virtual,
             parameters=resolve_parameters(base.parameters.model_dump(), file.parameters, origin=relative(path)),

@@ -43,7 +43,7 @@ FOLLOWS = {
     "kernel": ("kernel_version",),
     "kernel_version": ("kernel",),
     "host": ("machine",),
-    "case": ("upstream",),
+    "case": ("upstream", "others"),
     "somaxconn": ("sysctls.net.core.somaxconn", "queue_limit"),
     "upstream_backlog": ("queue_limit",),
     "queue_limit": ("somaxconn", "sysctls.net.core.somaxconn", "upstream_backlog"),

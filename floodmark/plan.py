@@ -47,6 +47,9 @@ RUN_OPTIONS = frozenset(
 # What the role testbed is told by a run itself.
 FROM_THE_PLAN = {"testbed_start_state", "testbed_measurement"}
 CLOCKS = ("host", "virtual")
+# Where the servers behind nginx listen: in the folder that systemd makes for their unit, or from this port on.
+UPSTREAM_DIR = "/run/floodmark-upstream"
+UPSTREAM_PORT = 9000
 # Ansible's names for the order in which the hosts of a run take turns.
 HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
 SCHEMA_VERSION = 1
@@ -92,6 +95,7 @@ def make_plan(
         if "testbed_virtual_timeout_s" in inventory:
             whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
     check_sql(case)
+    servers = servers_of_a_run(case, parameters, extra.get("upstream_port", UPSTREAM_PORT))
     margin_s = whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
     guard_timeout_s = longest_s + margin_s
@@ -118,7 +122,8 @@ def make_plan(
         "inventory": list(inventory.get("ansible_inventory_sources", [])),
         "clock": clock,
         "web": web,
-        "start_state": start_state(case, parameters, inventory) if clock == "virtual" else "",
+        "servers": servers,
+        "start_state": start_state(case, servers, parameters, inventory) if clock == "virtual" else "",
         "owner": owner(ansible_pid),
         "fingerprint": provisioning_fingerprint(),
         "control_node": {
@@ -254,14 +259,47 @@ def _check_virtual(case: Case, parameters: Parameters) -> None:
         )
 
 
-def start_state(case: Case, parameters: Parameters, inventory: Mapping[str, Any]) -> str:
+def servers_of_a_run(case: Case, parameters: Parameters, first_port: Any) -> list[dict[str, Any]]:
+    """Return what nginx chooses among: how each server behaves, and where it listens.
+
+    Args:
+        case: the first server is the one that the case is about, `upstream`; then come `upstream_2` and so on.
+        parameters: of the run.
+        first_port: of the first one on TCP; the others have those after it.
+
+    Returns:
+        For each its `behaviour`; its `listener` as the agent knows it; its `address` as nginx does.
+
+    Raises:
+        ParameterError: that is no port.
+    """
+    behaviours = [case.upstream, *case.others]
+    port = whole_number("upstream_port", first_port, 1, 65536 - len(behaviours))
+    servers = []
+    for number, behaviour in enumerate(behaviours, start=1):
+        name = "upstream" if number == 1 else f"upstream_{number}"
+        unix = parameters.transport == "unix"
+        listener = {
+            "name": name,
+            "transport": parameters.transport,
+            "path": f"{UPSTREAM_DIR}/{name}.sock" if unix else "",
+            "port": 0 if unix else port + number - 1,
+        }
+        address = f"unix:{listener['path']}" if unix else f"127.0.0.1:{listener['port']}"
+        servers.append({"behaviour": behaviour.model_dump(), "listener": listener, "address": address})
+    return servers
+
+
+def start_state(
+    case: Case, servers: Sequence[Mapping[str, Any]], parameters: Parameters, inventory: Mapping[str, Any]
+) -> str:
     """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
     on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
     # Its packages are for the role testbed to know, and its other variables leave the disk as it is.
     inputs = role_variables() - role_variables("testbed")
     given = {name: str(inventory[name]) for name in inputs if name in inventory}
     roles = _digest([ROOT / "roles/virtual", ROOT / "roles/testbed"])
-    content = [provisioning_fingerprint(), roles, case.number, case.upstream.model_dump(), on_disk, given]
+    content = [provisioning_fingerprint(), roles, case.number, servers, on_disk, given]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

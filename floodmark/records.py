@@ -139,6 +139,7 @@ def _fields(content: dict[str, Any], description: dict[str, Any], host: str) -> 
         "case": content["case"]["number"],
         "clock": content.get("clock", "host"),
         **{f"upstream.{name}": value for name, value in content["case"].get("upstream", {}).items()},
+        "others": content["case"].get("others", []),
         **content["parameters"],
         **_queue_limits(description.get("listeners", [])),
         "host": host,

@@ -129,7 +129,11 @@ class Suite:
             "boot": self.file.boot,
             "seed": self.file.seed,
             "combinations": {
-                one.name: {"upstream": one.case.upstream.model_dump(), "parameters": one.parameters.model_dump()}
+                one.name: {
+                    "upstream": one.case.upstream.model_dump(),
+                    "others": [other.model_dump() for other in one.case.others],
+                    "parameters": one.parameters.model_dump(),
+                }
                 for one in self.combinations
             },
         }

@@ -39,8 +39,8 @@ def test_nginx_conf_has_each_directive_from_its_variable() -> None:
         ROOT / "roles/nginx/templates/nginx.conf.j2",
         nginx_worker_connections=77,
         nginx_proxy_read_timeout="9s",
-        nginx_upstream_server="127.0.0.1:9000",
+        nginx_upstream_servers=["127.0.0.1:9000", "unix:/run/two.sock"],
     )
     assert "worker_connections 77;" in text
     assert "proxy_read_timeout 9s;" in text
-    assert "server 127.0.0.1:9000;" in text
+    assert "        server 127.0.0.1:9000;\n        server unix:/run/two.sock;\n    }" in text

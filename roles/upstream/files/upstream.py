@@ -15,6 +15,7 @@ Which of accept(), read, write and close it calls is all that tells the cases ap
     case 8  accept                      reset    resets when the request has come
     case 9  accept         read  half            writes half of its answer
 
+A process may hold several servers, each with a behaviour and a thread of its own.
 SIGTERM ends it at once, however many connections hang: the kernel closes them.
 """
 
@@ -29,6 +30,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,10 +48,10 @@ NO_LINGER = struct.pack("ii", 1, 0)
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-def listen(config: dict[str, Any]) -> socket.socket:
+def listen(where: dict[str, Any], backlog: int) -> socket.socket:
     """Return the listening socket; the kernel clamps its backlog to somaxconn in this very call."""
-    if config["transport"] == "unix":
-        path = Path(str(config["path"]))
+    if where["transport"] == "unix":
+        path = Path(where["path"])
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(path))
@@ -57,8 +59,8 @@ def listen(config: dict[str, Any]) -> socket.socket:
     else:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", int(str(config["port"]))))
-    listener.listen(int(str(config["backlog"])))
+        listener.bind(("127.0.0.1", where["port"]))
+    listener.listen(backlog)
     return listener
 
 
@@ -114,9 +116,8 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def connections(listener: socket.socket, config: dict[str, Any]) -> Iterator[socket.socket]:
+def connections(listener: socket.socket, how: bool | str, config: dict[str, Any]) -> Iterator[socket.socket]:
     """Yield one connection after the other, when the case accepts it, for ever."""
-    how = config["behaviour"]["accept"]
     if not how:
         signal.pause()
     interval_s = 1 / config["accepts_per_s"] if how == "slowly" else 0.0
@@ -127,11 +128,10 @@ def connections(listener: socket.socket, config: dict[str, Any]) -> Iterator[soc
         time.sleep(max(0.0, next_s - time.monotonic()))
 
 
-def serve(listener: socket.socket, config: dict[str, Any]) -> None:
+def serve(listener: socket.socket, behaviour: dict[str, bool | str], config: dict[str, Any]) -> None:
     """Treat every connection as the case says, for ever."""
-    behaviour = config["behaviour"]
     held = []
-    for connection in connections(listener, config):
+    for connection in connections(listener, behaviour["accept"], config):
         with contextlib.suppress(ConnectionError):  # the client may have given up by now
             if behaviour["read"]:
                 read_request(connection)
@@ -164,9 +164,12 @@ def main() -> None:
     """Serve as the configuration says."""
     config = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     raise_descriptor_limit()
-    listener = listen(config)
+    servers = [(listen(one["listener"], config["backlog"]), one["behaviour"], config) for one in config["servers"]]
+    # What systemd does to this process when it is ready, it does to all threads that are there.
+    for other in servers[1:]:
+        threading.Thread(target=serve, args=other, daemon=True).start()
     notify_ready()
-    serve(listener, config)
+    serve(*servers[0])
 
 
 if __name__ == "__main__":
