@@ -40,14 +40,21 @@ class Upstream:
         self, folder: Path, case: int, backlog: int = 16, fds: int | None = None, port: int = 0, **more: int
     ) -> None:
         self.path = folder / "u.sock"
+        self.other_path = folder / "u2.sock"
         self.port = port
         config = folder / "upstream.json"
+        definition = load_cases()[case]
+        listeners = [
+            {"name": "upstream", "transport": "tcp" if port else "unix", "path": str(self.path), "port": port},
+            {"name": "upstream_2", "transport": "unix", "path": str(self.other_path), "port": 0},
+        ]
+        behaviours = [one.model_dump() for one in (definition.upstream, *definition.others)]
         settings = {
-            "transport": "tcp" if port else "unix",
-            "path": str(self.path),
-            "port": port,
+            "servers": [
+                {"behaviour": behaviour, "listener": listener}
+                for behaviour, listener in zip(behaviours, listeners, strict=False)
+            ],
             "backlog": backlog,
-            "behaviour": load_cases()[case].upstream.model_dump(),
             "accepts_per_s": 10,
         }
         config.write_text(json.dumps({**settings, **more}))
@@ -196,6 +203,17 @@ def test_case_9_writes_half_of_what_it_has_promised(start: Start, clients: Clien
     assert b"Content-Length: 10" in head.splitlines()
     assert body == b"flood"
     assert upstream.accepted() == [0]
+
+
+def test_case_11_holds_two_servers_of_which_one_accepts(start: Start, clients: Clients) -> None:
+    upstream = start(11)
+    clients.append(upstream.connect())
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(upstream.other_path))
+        other.settimeout(5)
+        other.sendall(REQUEST)
+        assert other.recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
+    assert upstream.queued() == 1
 
 
 @pytest.mark.parametrize("case", [1, 7, 8, 9])
