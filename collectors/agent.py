@@ -30,6 +30,7 @@ from collectors.errors import Unreadable
 from collectors.loop import READABLE, Loop
 from collectors.output import Output, OutputError, TableWriter
 from collectors.process import Processes
+from collectors.socket_memory import SocketMemory
 from collectors.stub_status import StubStatus
 from collectors.systemd import notify
 from collectors.tcp_ext import TcpExt
@@ -135,6 +136,7 @@ class Agent:
         self._add("unix_states", UnixStates(config.upstream))
         self._add("upstream_conns", upstream_conns(config.upstream))
         self._add("tcp_ext", TcpExt())
+        self._add("socket_memory", SocketMemory())
         status = StubStatus(config.front.port, config.status_path, self._loop)
         status.deliver = self._add("stub_status", status).deliver
         processes = Processes(config.nginx_unit, config.upstream_unit)

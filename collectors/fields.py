@@ -10,13 +10,14 @@ History of FORMAT_VERSION, raised when a column changes its meaning, name or uni
     3  queue_waits
     4  virtual_windows, of runs in virtual time
     5  requests.generator, intended_ns, connected_ns, first_byte_ns; a file of requests for each process
+    6  process.deleted_files, deleted_bytes; socket_memory; syscalls
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,14 @@ PROCESS = Table(
         Field("private_dirty_bytes", "integer", "bytes", "Memory that this process alone has written.", _SMAPS),
         Field("fds", "integer", "fds", "Open file descriptors.", "/proc/PID/fd"),
         Field("sockets", "integer", "fds", "Open sockets: connections, listeners, channels.", "/proc/PID/fd"),
+        Field(
+            "deleted_files",
+            "integer",
+            "fds",
+            "Open files that have no name any more: where nginx keeps request bodies.",
+            "/proc/PID/fd; nginx ngx_file.c ngx_create_temp_file, ngx_files.c ngx_open_tempfile",
+        ),
+        Field("deleted_bytes", "integer", "bytes", "What these files hold together.", "fstat()"),
         Field("threads", "integer", "threads", "Threads.", "/proc/PID/status"),
         Field("cpu_s", "real", "s", "User and system time since the process started.", "/proc/PID/stat"),
         Field(
@@ -291,6 +300,40 @@ TCP_EXT = Table(
     ),
 )
 
+_MEMINFO = "net/core/sock.c sk_get_meminfo"
+
+SOCKET_MEMORY = Table(
+    "socket_memory",
+    "What the kernel itself holds for the sockets of the host's network namespace; no process has this memory.",
+    (
+        T_NS,
+        Field("unix_socks", "integer", "socks", "Unix sockets that a process holds.", "net/unix/diag.c"),
+        Field(
+            "unix_sent_bytes",
+            "integer",
+            "bytes",
+            "Sent through them and not yet received, with the kernel's overhead: the sender is charged.",
+            f"SK_MEMINFO_WMEM_ALLOC, {_MEMINFO}",
+        ),
+        Field("tcp_socks", "integer", "socks", "TCP sockets over IPv4, accepted or not.", "net/ipv4/inet_diag.c"),
+        Field(
+            "tcp_unread_bytes",
+            "integer",
+            "bytes",
+            "Received by them and not yet read, with the kernel's overhead.",
+            f"SK_MEMINFO_RMEM_ALLOC, {_MEMINFO}",
+        ),
+        Field(
+            "tcp_unsent_bytes",
+            "integer",
+            "bytes",
+            "Written to them and not yet acknowledged, with the kernel's overhead.",
+            f"SK_MEMINFO_WMEM_QUEUED, {_MEMINFO}",
+        ),
+        REASON,
+    ),
+)
+
 AGENT = Table(
     "agent",
     "The agent itself: a row for each reading that it made, and every 100 ms one of the source agent for its cost.",
@@ -315,6 +358,41 @@ QUEUE_WAITS = Table(
         Field("accepted_ns", "integer", "ns", "When accept() returned it; empty when nobody took it.", _TRACE),
         Field("wait_ns", "integer", "ns", "From the one to the other.", _TRACE),
         Field("reason", "text", "", "Why there is no accept(), or no trace at all.", _TRACE),
+    ),
+)
+
+_STRACE = "strace"
+
+SYSCALLS = Table(
+    "syscalls",
+    "Every system call of nginx's processes, captured by strace, which slows them; only with strace=true.",
+    (
+        Field("t_ns", "integer", "ns", "When it began, on the host's monotonic clock; strace knows the µs.", _STRACE),
+        Field("role", "text", "", "nginx-master or nginx-worker.", "collectors/strace.py"),
+        Field("pid", "integer", "", "Process id.", _STRACE),
+        Field("name", "text", "", "Name of the call.", _STRACE),
+        Field("fd", "integer", "", "Its first argument, where that is a descriptor.", _STRACE),
+        Field(
+            "object",
+            "text",
+            "",
+            "What it acts on: client (a descriptor that accept4() gave), upstream (socket()), file (openat()); empty "
+            "for what was open before.",
+            "floodmark/strace.py",
+        ),
+        Field(
+            "client",
+            "integer",
+            "",
+            "Which client it is for, numbered in each process as they were accepted, from 1; what nginx opens is for "
+            "the client that it has read from last.",
+            "floodmark/strace.py",
+        ),
+        Field("arguments", "text", "", "As strace prints them; long ones are cut.", _STRACE),
+        Field("result", "integer", "", "What it returned; empty for a call that had not returned.", _STRACE),
+        Field("error", "text", "", "Name of the error, such as EAGAIN.", _STRACE),
+        Field("took_ns", "integer", "ns", "From its beginning to its return, with what strace adds.", _STRACE),
+        Field("reason", "text", "", "Why there is no capture.", "collectors/strace.py"),
     ),
 )
 
@@ -424,6 +502,6 @@ VIRTUAL_WINDOWS = Table(
     ),
 )
 
-SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, AGENT)
+SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, SOCKET_MEMORY, AGENT)
 LOGS = (NGINX_ACCESS, NGINX_ERRORS)
-TABLES = {table.name: table for table in (*SOURCES, QUEUE_WAITS, *LOGS, REQUESTS)}
+TABLES = {table.name: table for table in (*SOURCES, QUEUE_WAITS, SYSCALLS, *LOGS, REQUESTS)}

@@ -59,6 +59,17 @@ def parent_and_cpu_s(stat: str) -> tuple[int, float]:
     return int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+def nginx_roles(unit: str) -> dict[int, str]:
+    """Return the processes of nginx's unit: pid -> nginx-master or nginx-worker."""
+    lists = unit_processes({"nginx": unit})
+    pids = [int(line) for path in lists.values() for line in path.read_text(encoding="ascii").split()]
+    return {pid: _role_of_nginx(parent_and_cpu_s(_text(f"/proc/{pid}/stat"))[0], pids) for pid in pids}
+
+
+def _role_of_nginx(parent: int, siblings: list[int]) -> str:
+    return "nginx-worker" if parent in siblings else "nginx-master"
+
+
 class Processes:
     """Follows the processes of two units, one at each reading: all at once would take too long for the beat.
 
@@ -101,7 +112,7 @@ def _look_at(name: str, pid: int, siblings: list[int]) -> Iterator[Row | None]:
     try:
         parent, cpu_s = parent_and_cpu_s(_text(f"{folder}/stat"))
         if name == "nginx":
-            role = "nginx-worker" if parent in siblings else "nginx-master"
+            role = _role_of_nginx(parent, siblings)
         status = _numbers(_STATUS, f"{folder}/status")
         yield None
         memory = _numbers(_ROLLUP, f"{folder}/smaps_rollup")
@@ -109,11 +120,16 @@ def _look_at(name: str, pid: int, siblings: list[int]) -> Iterator[Row | None]:
         links = os.open(f"{folder}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fds = os.listdir(links)  # noqa: PTH208 - a Path for each would cost more than the kernel does
-            sockets = 0
+            sockets = deleted = deleted_bytes = 0
             names = iter(fds)
             while some := list(itertools.islice(names, FDS_A_STEP)):
                 yield None
-                sockets += sum(_is_socket(links, fd) for fd in some)
+                for fd in some:
+                    target = _target(links, fd)
+                    sockets += target.startswith("socket:")
+                    if target.endswith(" (deleted)") and target.startswith("/"):
+                        deleted += 1
+                        deleted_bytes += _size(links, fd)
         finally:
             os.close(links)
     except OSError as why:
@@ -129,6 +145,8 @@ def _look_at(name: str, pid: int, siblings: list[int]) -> Iterator[Row | None]:
         memory["Private_Dirty"] * 1024,
         len(fds),
         sockets,
+        deleted,
+        deleted_bytes,
         status["Threads"],
         cpu_s,
         status["voluntary_ctxt_switches"],
@@ -137,13 +155,20 @@ def _look_at(name: str, pid: int, siblings: list[int]) -> Iterator[Row | None]:
     )
 
 
-def _is_socket(links: int, fd: str) -> bool:
-    # socket:[31213], pipe:[…], anon_inode:[eventpoll], /var/log/…
+def _target(links: int, fd: str) -> str:
+    # socket:[31213], pipe:[…], anon_inode:[eventpoll], /var/log/…, /var/cache/floodmark-nginx/body/0000000007 (deleted)
     try:
         # From the open folder the kernel has to find one name and not five.
-        return os.readlink(fd, dir_fd=links).startswith("socket:")
+        return os.readlink(fd, dir_fd=links)
     except FileNotFoundError:
-        return False  # it was closed meanwhile
+        return ""  # it was closed meanwhile
+
+
+def _size(links: int, fd: str) -> int:
+    try:
+        return os.stat(fd, dir_fd=links).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _text(path: str) -> str:
@@ -159,4 +184,4 @@ def _numbers(pattern: re.Pattern[str], path: str) -> dict[str, int]:
 
 
 def _failed(role: str, pid: int | None, reason: str) -> Row:
-    return (role, pid, *[None] * 10, reason)
+    return (role, pid, *[None] * 12, reason)

@@ -27,9 +27,12 @@ NLMSG_DONE = 3
 UDIAG_SHOW_NAME = 0x01
 UDIAG_SHOW_ICONS = 0x08
 UDIAG_SHOW_RQLEN = 0x10
+UDIAG_SHOW_MEMINFO = 0x20
 UNIX_DIAG_NAME = 0
 UNIX_DIAG_ICONS = 3
 UNIX_DIAG_RQLEN = 4
+UNIX_DIAG_MEMINFO = 5
+INET_DIAG_SKMEMINFO = 7
 
 TCP_ESTABLISHED = 1
 TCP_CLOSE_WAIT = 8
@@ -54,6 +57,9 @@ _INET_REQUEST = struct.Struct("=BBBBI2s2s16s16sIII")
 # struct inet_diag_msg { __u8 family, state, timer, retrans; struct inet_diag_sockid id;
 #                        __u32 expires, rqueue, wqueue, uid, inode; }
 _INET_MESSAGE = struct.Struct("=BBBB2s2s16s16sIIIIIIII")
+
+# enum { SK_MEMINFO_RMEM_ALLOC, RCVBUF, WMEM_ALLOC, SNDBUF, FWD_ALLOC, WMEM_QUEUED, … }; newer kernels have more.
+_MEMINFO = struct.Struct("=6I")
 
 # What is read of an answer to an exact query: type of the message, then
 # of unix_diag_msg the one attribute that was asked for: its type, rqueue, wqueue;
@@ -329,14 +335,50 @@ def parse_tcp_connections(bodies: Iterable[bytes], port: int) -> list[Connection
     return connections
 
 
+# All sockets that there are: the states of sk_state are 1 to 12 (include/net/tcp_states.h).
+_ANY_STATE = 0x1FFE
+UNIX_MEMORY = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, _ANY_STATE, 0, UDIAG_SHOW_MEMINFO, 0, 0)
+
+
+def tcp_memory() -> bytes:
+    """Return the request for the memory of all TCP sockets over IPv4."""
+    return _inet_request(0, _ANY_STATE, _ANY_ADDRESS, extensions=1 << (INET_DIAG_SKMEMINFO - 1))
+
+
+class Memory(NamedTuple):
+    """What the kernel holds for one socket, with its overhead (bytes)."""
+
+    unread: int
+    sent: int
+    queued: int
+
+
+def parse_unix_memory(bodies: Iterable[bytes]) -> Iterator[Memory]:
+    """Yield the memory of each socket in an answer to UNIX_MEMORY."""
+    return _memory(bodies, _UNIX_MESSAGE.size, UNIX_DIAG_MEMINFO)
+
+
+def parse_tcp_memory(bodies: Iterable[bytes]) -> Iterator[Memory]:
+    """Yield the memory of each socket in an answer to `tcp_memory`; TIME_WAIT has none and is left out."""
+    return _memory(bodies, _INET_MESSAGE.size, INET_DIAG_SKMEMINFO)
+
+
+def _memory(bodies: Iterable[bytes], offset: int, kind: int) -> Iterator[Memory]:
+    for body in bodies:
+        values = _attributes(body, offset).get(kind)
+        if values is not None:
+            unread, _rcvbuf, sent, _sndbuf, _forward, queued = _MEMINFO.unpack_from(values)
+            yield Memory(unread, sent, queued)
+
+
 def _message(request: bytes, flags: int, sequence: int) -> bytes:
     return _HEADER.pack(_HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, flags, sequence, 0) + request
 
 
-def _inet_request(port: int, states: int, address: bytes) -> bytes:
+def _inet_request(port: int, states: int, address: bytes, extensions: int = 0) -> bytes:
     """Return the question for TCP sockets with a local port and address."""
     return _INET_REQUEST.pack(
-        socket.AF_INET, socket.IPPROTO_TCP, 0, 0, states,
+        socket.AF_INET, socket.IPPROTO_TCP, extensions, 0, states,
         port.to_bytes(2, "big"), b"\0\0", address, _ANY_ADDRESS, 0, _NO_COOKIE, _NO_COOKIE,
     )  # fmt: skip
 

@@ -21,9 +21,10 @@ from typing import Any
 
 import duckdb
 
-from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SOURCES, TABLES, Table
+from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SOURCES, SYSCALLS, TABLES, Table
 from floodmark.errors import RunError
 from floodmark.runs import HostFolder, RunFolder
+from floodmark.strace import parse_strace
 
 SQL_TYPES = {"integer": "BIGINT", "real": "DOUBLE", "text": "VARCHAR"}
 PHASES = ("baseline", "flood", "drain")
@@ -97,6 +98,7 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
             losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
         if (raw / f"{QUEUE_WAITS.name}.csv").exists():  # only with trace=true
             losses.extend(_load_csv(database, QUEUE_WAITS, raw / f"{QUEUE_WAITS.name}.csv"))
+        _load_strace(database, raw, host["clocks"]["wall_minus_monotonic_ns"])
         generators = _load_flood(database, run.load(folder.name), losses)
         wall_ns = host["clocks"]["wall_minus_monotonic_ns"]
         losses.extend(_load_access_log(database, raw / "nginx-access.log", wall_ns))
@@ -188,6 +190,21 @@ def _cut_off(path: Path) -> int:
         kept = start + found + 1 if place else 0
         file.truncate(kept)
     return end - kept
+
+
+def _load_strace(database: duckdb.DuckDBPyConnection, raw: Path, wall_ns: int) -> None:
+    """Load what strace has captured, or why it has not; nothing where it was not wanted."""
+    description = raw / "strace.json"
+    if not description.exists():
+        return
+    about = read_object(description, raw)
+    rows: list[tuple[Any, ...]] = []
+    if about["reason"] is not None:
+        rows.append((*[None] * (len(SYSCALLS.columns) - 1), about["reason"]))
+    for pid, role in about["processes"].items():
+        calls = parse_strace(_lines(raw / f"strace.{pid}"), wall_ns)
+        rows += ((call.t_ns, role, int(pid), *call[1:], None) for call in calls)
+    _insert(database, SYSCALLS, rows, description)
 
 
 def _load_flood(database: duckdb.DuckDBPyConnection, folder: Path, losses: list[str]) -> list[dict[str, Any]]:

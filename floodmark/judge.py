@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 from pydantic import ValidationError
 
-from collectors.fields import LOGS, QUEUE_WAITS, SOURCES, TABLES
+from collectors.fields import LOGS, QUEUE_WAITS, SOURCES, SYSCALLS, TABLES
 from collectors.trace import STILL_WAITING
 from floodmark.cases import Case, Claim, Expectation, Observation
 from floodmark.errors import CaseError, RunError
@@ -123,7 +123,7 @@ def check_sql(case: Case) -> None:
         row = f"SELECT {values}" + ("" if table in LOGS else ", 'flood'")
         database.execute(f"INSERT INTO {table.name} {row} UNION ALL {row}")
     # Rows of a table are readings that succeeded, so that the views show them.
-    for table in (*SOURCES, QUEUE_WAITS):
+    for table in (*SOURCES, QUEUE_WAITS, SYSCALLS):
         database.execute(f"UPDATE {table.name} SET reason = NULL")
     create_views(database, case.parameters, [{"name": "upstream", "owner": "nginx", "limit_conns": 0}])
     for part in ("fault", "expect", "claims"):
@@ -344,6 +344,8 @@ def _doubts(metrics: dict[str, Any], tables: Ingested, parameters: Parameters) -
         yield f"nginx's own accept queue was not seen, so it may have overflowed: {why or 'it has no rows'}"
     if parameters.trace:
         yield from _doubts_of_the_trace(metrics, tables)
+    if parameters.strace:
+        yield from _doubts_of_strace(tables)
     if tables.host.get("scheduling", {}).get("upstream") not in (None, "SCHED_FIFO"):
         yield "the upstream had no real-time priority: behind other processes it may let a short queue overflow"
     if tables.clock.error_ns is None:
@@ -359,6 +361,17 @@ def _doubts_of_the_trace(metrics: dict[str, Any], tables: Ingested) -> Iterator[
         yield f"the queue was not traced, or not all of it: {reason}"
     if not reasons and not metrics["waits_n"] and not metrics["waits_unaccepted"]:
         yield "the trace saw no connection come into the queue"
+
+
+def _doubts_of_strace(tables: Ingested) -> Iterator[str]:
+    """Yield what a capture costs, or why there is none."""
+    reason = scalar(tables.database, "SELECT any_value(reason) FROM syscalls")
+    if reason:
+        yield f"nginx's system calls were not captured: {reason}"
+    elif not scalar(tables.database, "SELECT count(*) FROM syscalls"):
+        yield "nginx's system calls were not captured: strace wrote nothing"
+    else:
+        yield "strace stopped nginx at each system call: what it did is true, how long it took is not"
 
 
 # --- the verdict on a run -----------------------------------------------------------------------

@@ -117,14 +117,25 @@ class Parameters(BaseModel):
         int, _number("s", 1, 75, "proxy_connect_timeout of nginx (it has no effect on unix sockets).")
     ]
     proxy_read_timeout_s: Annotated[int, _number("s", 1, 600, "proxy_read_timeout and proxy_send_timeout of nginx.")]
+    proxy_request_buffering: Annotated[
+        bool, Field(description="proxy_request_buffering of nginx: read the whole request before connecting upstream.")
+    ]
+    client_body_buffer_size_kb: Annotated[
+        int,
+        _number("kB", 1, 16384, "client_body_buffer_size of nginx: how much of a request's body stays in its memory."),
+    ]
     accept_queue_hz: Annotated[int, _rate("accept_queue")]
     unix_states_hz: Annotated[int, _rate("unix_states")]
     upstream_conns_hz: Annotated[int, _rate("upstream_conns")]
     stub_status_hz: Annotated[int, _rate("stub_status")]
     process_hz: Annotated[int, _rate("process")]
     tcp_ext_hz: Annotated[int, _rate("tcp_ext")]
+    socket_memory_hz: Annotated[int, _rate("socket_memory")]
     trace: Annotated[
         bool, Field(description="Follow every connection through the upstream's accept queue, by bpftrace.")
+    ]
+    strace: Annotated[
+        bool, Field(description="Capture every system call of nginx, by strace; it slows nginx, so compare no times.")
     ]
     virtual_window_ms: Annotated[
         int,

@@ -116,7 +116,9 @@ def make_plan(
         "flood_at_most_s": parameters.flood_at_most_s,
         "answer_timeout_s": parameters.answer_timeout_s,
         "guard_timeout_s": guard_timeout_s,
-        "free_mb": LEAST_FREE_MB + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6),
+        "free_mb": LEAST_FREE_MB
+        + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6)
+        + math.ceil(parameters.users * parameters.payload_bytes / 1e6),  # nginx keeps bodies in files
         "rates_hz": parameters.rates_hz,
         "hosts": hosts,
         "inventory": list(inventory.get("ansible_inventory_sources", [])),

@@ -53,6 +53,20 @@ def test_a_row_has_what_psutil_says(this_process: Processes) -> None:
         assert 0 < row["private_dirty_bytes"] <= row["pss_bytes"] <= row["rss_bytes"]  # type: ignore[operator]
 
 
+def test_files_without_a_name_are_counted_with_what_they_hold(this_process: Processes, tmp_path: Path) -> None:
+    before = read(this_process)
+    read(this_process)  # the upstream's turn
+    with ExitStack() as stack:
+        for number in range(3):
+            body = stack.enter_context((tmp_path / f"{number}").open("wb"))
+            body.write(b"x" * 1000)
+            body.flush()
+            (tmp_path / f"{number}").unlink()
+        row = read(this_process)
+    assert row["deleted_files"] == int(str(before["deleted_files"])) + 3
+    assert row["deleted_bytes"] == int(str(before["deleted_bytes"])) + 3000
+
+
 def test_a_unit_that_does_not_run_has_a_reason_and_no_number(this_process: Processes) -> None:
     read(this_process)
     row = read(this_process)

@@ -46,8 +46,9 @@ class NoAccept(FakeRun):
             self.files["unix_states.csv"] += f"{t_ns},0,1,{waiting},0,0,0,9,{waiting},9,0,\n"
             self.files["upstream_conns.csv"] += f"{t_ns},0,0,{live},{waiting - live},\n"
             self.files["stub_status.csv"] += f"{t_ns},{active + 1},{active},0,{active},0,9,9,9,\n"
-            self.files["process.csv"] += f"{t_ns},nginx-worker,7,1000,1,1,1,1,1,1,0.1,1,1,\n"
+            self.files["process.csv"] += f"{t_ns},nginx-worker,7,1000,1,1,1,1,1,0,0,1,0.1,1,1,\n"
             self.files["tcp_ext.csv"] += f"{t_ns},0,0,0,0,0,0,\n"
+            self.files["socket_memory.csv"] += f"{t_ns},40,0,3,0,0,\n"
             self.files["agent.csv"] += f"{t_ns},accept_queue,1000,50000,0,,\n{t_ns},agent,,,,0.005,\n"
         for number in range(1, 13):
             refused = number > 9
