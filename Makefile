@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Cases, parameters and inventories are passed on as they are: make case CASE=2 ARGS='-e users=64 -i inventory/mine.yml'
 CASE ?=
+LAB ?=
 ARGS ?=
 
 # What a command says is shown only when it fails.
@@ -24,6 +25,11 @@ help: ## print the targets
 case: $(VENV)/run.stamp ## run one case on the built-in testbed: make case CASE=3 [ARGS='-e transport=tcp']
 	@$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed)
 	@ansible-playbook run-case.yml -e 'case=$(CASE)' $(ARGS)
+
+.PHONY: lab
+lab: $(VENV)/run.stamp ## run a lab, all its points: make lab LAB=single-request [ARGS='-e transport=tcp']; without LAB list them
+	@$(if $(LAB),$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed))
+	@floodmark lab $(LAB) $(ARGS)
 
 .PHONY: web
 web: $(VENV)/run.stamp ## hold a case up for Locust's web page, with the accept queue in it: make web CASE=3

@@ -6,6 +6,7 @@ Values and conditions in a case are SQL over the tables of a run (see `floodmark
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -62,28 +63,41 @@ class Upstream(Model):
     )
 
 
-class Observation(Model):
-    """One value taken from the tables of a run, and the condition that it is held against."""
+class Figure(Model):
+    """One value taken from the tables of a run."""
 
+    name: str = Field(pattern=r"^[a-z0-9_]+$", description="A short name, permanent.")
     value: Sql = Field(description="SQL expression over the table in `from`; may use parameters by their name.")
     from_: str = Field(alias="from", description="A table or view of the run, or several joined.")
-    holds: Sql = Field(description="SQL condition over `value` and the parameters.")
     transport: list[Transport] = Field(
         default=["unix", "tcp"], description="The transports for which this is stated.", min_length=1
     )
 
 
+class Observation(Figure):
+    """A value, and the condition that it is held against."""
+
+    holds: Sql = Field(description="SQL condition over `value` and the parameters.")
+
+
 class Expectation(Observation):
     """What our model of the kernel and nginx predicts; if it fails, the run fails."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$", description="A short name, permanent.")
     applies: Sql = Field(default="true", description="SQL condition over the parameters: when the model says this.")
 
 
 class Claim(Observation):
     """A sentence of the original study, which a run confirms, refutes or could not observe."""
 
-    study: str = Field(description="What the study says, in its own order of thought.")
+    study: str = Field(description="What the study says, in its words.")
+    measured: str = Field(default="", description="What the value is, where the sentence does not say it.")
+    why: str = Field(description="What is so, and why.")
+    source: str = Field(description="The function of the kernel or of nginx that explains it, or how else one sees it.")
+
+    @property
+    def digest(self) -> str:
+        """The hash of what is measured: verdicts with one digest are answers to one question."""
+        return hashlib.sha256(f"{self.value}\0{self.from_}\0{self.holds}".encode()).hexdigest()[:12]
 
 
 class Shared(Model):
@@ -133,6 +147,7 @@ class Case(Model):
     fault: list[Expectation]
     expect: list[Expectation]
     claims: list[Claim]
+    figures: list[Figure] = []
 
 
 def case_schema() -> dict[str, Any]:

@@ -350,6 +350,52 @@ def suite(file: Path, dry_run: bool) -> None:
 
 
 @main.command()
+@click.argument("name", required=False)
+@click.option(
+    "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."
+)
+@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help="A parameter of the runs; may be repeated.")
+@click.option("--quiet", is_flag=True, help="Write how it goes into progress.txt of its folder, and print nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print lab.json in the end.")
+def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """Make all runs of a lab, and judge them together.
+
+    NAME is a lab; without it the labs are listed. The name of an execution in results/ makes what is missing of that
+    one, and judges it anew.
+
+    The exit status is 0 when every run is valid and all expectations hold, otherwise 1; 130 when it was interrupted.
+
+    \b
+    Example:  floodmark lab
+              floodmark lab single-request -e transport=tcp
+              floodmark lab 20261126T191500Z-lab-single-request
+    """
+    from floodmark.case_player import Interrupted
+    from floodmark.lab_runner import begin_lab, find_lab_folder, is_lab_folder, judge_lab, run_points
+    from floodmark.lab_show import print_lab, print_labs
+    from floodmark.labs import load_labs
+
+    if name is None:
+        print_labs(Console(), load_labs())
+        return
+    begun = is_lab_folder(name)
+    given = dict(one.partition("=")[::2] for one in extra)
+    folder = find_lab_folder(name) if begun else begin_lab(name, inventory, given)
+    with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
+        try:
+            run_points(Console(file=progress if quiet else None, stderr=as_json), folder)
+        except Interrupted as sentence:
+            click.echo(f"floodmark: {sentence}", err=True)
+            sys.exit(130)
+    content = judge_lab(folder, again=begun)
+    if as_json:
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    elif not quiet:
+        print_lab(Console(), folder)
+    sys.exit(0 if content["passed"] else 1)
+
+
+@main.command()
 @click.argument("run", required=False)
 def watch(run: str | None) -> None:
     """Look on while a run goes on: the queue, the states, nginx's answers.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from collectors.fields import TABLES, VIRTUAL_WINDOWS, Table
 from floodmark.cases import CASES, case_schema, load_cases
+from floodmark.labs import LABS, lab_schema
 from floodmark.runs import RESULTS
 from floodmark.suites import SUITES, suite_schema
 
@@ -25,6 +26,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/<host>/goaccess.html     nginx's access log as GoAccess shows it, times in UTC; not in virtual time
 <run>/<host>/raw/host.tar.gz   what the host wrote, untouched
 <run>/<host>/raw/console.log   in virtual time: the serial log; virtual.json beside it says what was fixed
+<time>-lab-<name>/lab.json     the points of a lab, which are runs of their own, and the verdict on all of them together
 <run>/load/<host>/             requests.N.csv, load.N.json of process N, and Locust's own statistics, report and log
 ```
 
@@ -65,6 +67,7 @@ def generated_files() -> dict[Path, str]:
     """Return path -> content of every generated file."""
     return {
         CASES / "schema.json": json.dumps(case_schema(), indent=2) + "\n",
+        LABS / "schema.json": json.dumps(lab_schema(), indent=2) + "\n",
         SUITES / "schema.json": json.dumps(suite_schema(), indent=2) + "\n",
         RESULTS / "README.md": data_dictionary(),
     }

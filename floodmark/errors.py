@@ -5,6 +5,7 @@
     ├── ParameterError    a parameter of a run
     ├── RunError          a folder below results/
     ├── CompareError      runs that cannot be compared in the way that was asked for
+    ├── LabError          a lab file, or the name that selects one
     └── SuiteError        a suite file, or the journal of a suite
 
 The command line and the Ansible plugins print the sentence and nothing else; anything that is not
@@ -35,6 +36,10 @@ class RunError(FloodmarkError):
 
 class CompareError(FloodmarkError):
     """Runs that cannot be compared in the way that was asked for."""
+
+
+class LabError(FloodmarkError):
+    """A lab that does not exist, or a lab file that does not fit its schema or contradicts itself."""
 
 
 class SuiteError(FloodmarkError):

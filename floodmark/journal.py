@@ -70,7 +70,7 @@ class Journal:
         Raises:
             RunError: it is not.
         """
-        done = _finished(folder, took_s)
+        done = read_finished(folder, took_s)
         # The run is on the disk before the line that says so. It also keeps what is still to be written from
         # being written while the next run is measured.
         os.sync()
@@ -116,7 +116,7 @@ def read_journal(suite: Suite, results: Path) -> Journal:
             took_s[line["run"]] = line["took_s"]
     for name, folder in folders.items():
         try:
-            journal.finished[name] = _finished(folder, took_s.get(name))
+            journal.finished[name] = read_finished(folder, took_s.get(name))
         except RunError:
             continue  # it was cut off, or its folder was removed: it will be run again
     return journal
@@ -201,7 +201,12 @@ def _needed(content: dict[str, Any], number: int) -> set[str]:
     return {"event", "run"} | more.get(content.get("event", ""), set())
 
 
-def _finished(folder: RunFolder, took_s: float | None) -> Finished:
+def read_finished(folder: RunFolder, took_s: float | None) -> Finished:
+    """Return what came of a complete run.
+
+    Raises:
+        RunError: it is not complete.
+    """
     content = folder.read_run()
     return Finished(folder, valid=bool(content.get("valid")), passed=bool(content.get("passed")), took_s=took_s)
 

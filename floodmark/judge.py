@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from collectors.fields import LOGS, QUEUE_WAITS, SOURCES, SYSCALLS, TABLES
 from collectors.trace import STILL_WAITING
-from floodmark.cases import Case, Claim, Expectation, Observation
+from floodmark.cases import Case, Claim, Expectation, Figure, Observation
 from floodmark.errors import CaseError, RunError
 from floodmark.ingest import PHASES, Ingested, create_tables, ingest
 from floodmark.loadgen.arrivals import planned
@@ -126,30 +126,43 @@ def check_sql(case: Case) -> None:
     for table in (*SOURCES, QUEUE_WAITS, SYSCALLS):
         database.execute(f"UPDATE {table.name} SET reason = NULL")
     create_views(database, case.parameters, [{"name": "upstream", "owner": "nginx", "limit_conns": 0}])
-    for part in ("fault", "expect", "claims"):
+    for part in ("fault", "expect", "claims", "figures"):
         for one in getattr(case, part):
-            name = one.name if isinstance(one, Expectation) else one.study[:40]
             try:
-                observe(database, one)
-                if isinstance(one, Expectation):
-                    _condition(database, one.applies)
+                try_sql(database, one)
             except duckdb.Error as error:
                 message = str(error).strip().splitlines()[0]
-                raise CaseError(f"case {case.number}, {part}, '{name}': this SQL does not work: {message}.") from None
+                raise CaseError(
+                    f"case {case.number}, {part}, '{one.name}': this SQL does not work: {message}."
+                ) from None
+
+
+def try_sql(database: duckdb.DuckDBPyConnection, figure: Figure) -> None:
+    """Evaluate all that a figure, an expectation or a claim has, whatever comes of it."""
+    look(database, figure)
+    if isinstance(figure, Observation):
+        observe(database, figure)
+    if isinstance(figure, Expectation):
+        _condition(database, figure.applies)
 
 
 def observe(database: duckdb.DuckDBPyConnection, observation: Observation) -> tuple[Any, bool | None]:
     """Return the value of an observation, and whether its condition holds; None when there is nothing to see."""
-    rows = database.execute(f"SELECT {observation.value} FROM {observation.from_} CROSS JOIN params").fetchmany(2)
-    if len(rows) > 1:
-        raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
-    value = plain(rows[0][0]) if rows else None
+    value = look(database, observation)
     holds = database.execute(
         f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params", [value]
     ).fetchone()
     if value is None or holds is None or holds[0] is None:
         return value, None
     return value, bool(holds[0])
+
+
+def look(database: duckdb.DuckDBPyConnection, figure: Figure) -> Any:
+    """Return the one value of a figure, None when there is nothing to see."""
+    rows = database.execute(f"SELECT {figure.value} FROM {figure.from_} CROSS JOIN params").fetchmany(2)
+    if len(rows) > 1:
+        raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
+    return plain(rows[0][0]) if rows else None
 
 
 def _condition(database: duckdb.DuckDBPyConnection, condition: str) -> bool:
@@ -180,12 +193,12 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     database = tables.database
     create_views(database, case.parameters, tables.host["listeners"], tables.generators)
     transport = case.parameters.transport
-    faults = _expectations(database, case.fault, transport)
+    faults = judge_expectations(database, case.fault, transport)
     phases = list(_phases(tables))
     metrics = key_figures(database, phases, tables)
     reasons = [
         *_unobserved(faults),
-        *_incomplete(tables, phases, transport),
+        *_incomplete(tables, phases, case.parameters),
         *_disturbed(database, tables, metrics, run.run_id, case.parameters),
     ]
     verdict = {
@@ -197,9 +210,10 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
         "doubts": list(_doubts(metrics, tables, case.parameters)),
         "params": case.parameters.model_dump(),
         "faults": faults,
-        "expectations": _expectations(database, case.expect, transport),
+        "expectations": judge_expectations(database, case.expect, transport),
         "unstated": _unstated(database, case.expect, transport),
-        "claims": [_claim(database, claim, transport) for claim in case.claims],
+        "claims": [judge_claim(database, claim, transport) for claim in case.claims],
+        "figures": {one.name: look(database, one) if transport in one.transport else None for one in case.figures},
         "phases": phases,
         "metrics": metrics,
     }
@@ -207,7 +221,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     return verdict
 
 
-def _expectations(
+def judge_expectations(
     database: duckdb.DuckDBPyConnection, expectations: list[Expectation], transport: str
 ) -> list[dict[str, Any]]:
     """Return name, value and outcome of each expectation that is stated for this run."""
@@ -231,10 +245,14 @@ def _unstated(
     ]
 
 
-def _claim(database: duckdb.DuckDBPyConnection, claim: Claim, transport: str) -> dict[str, Any]:
+def judge_claim(database: duckdb.DuckDBPyConnection, claim: Claim, transport: str) -> dict[str, Any]:
+    """Return what becomes of a sentence of the study."""
     value, holds = observe(database, claim) if transport in claim.transport else (None, None)
     verdict = {True: "confirmed", False: "refuted", None: "not observed"}[holds]
-    return {"study": claim.study, "verdict": verdict, "value": value, "condition": claim.holds}
+    return {
+        "name": claim.name, "study": claim.study, "measured": claim.measured, "verdict": verdict, "value": value,
+        "condition": claim.holds, "digest": claim.digest,
+    }  # fmt: skip
 
 
 def _phases(tables: Ingested) -> Iterator[dict[str, Any]]:
@@ -256,7 +274,7 @@ def _unobserved(faults: list[dict[str, Any]]) -> Iterator[str]:
             yield f"the fault was not observed: {one['name']} is {one['value']}, and it takes {one['condition']}"
 
 
-def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) -> Iterator[str]:
+def _incomplete(tables: Ingested, phases: list[dict[str, Any]], parameters: Parameters) -> Iterator[str]:
     """Yield what is missing."""
     if tables.phases.flood_start_ns is None:
         yield "there was no flood: no request was sent"
@@ -267,8 +285,10 @@ def _incomplete(tables: Ingested, phases: list[dict[str, Any]], transport: str) 
     if unfinished:
         yield f"{unfinished} requests were sent and never ended: the flood was cut off"
     for table in SOURCES:
-        if table.name == "unix_states" and transport == "tcp":
+        if table.name == "unix_states" and parameters.transport == "tcp":
             continue  # there is nothing to see, and its rows say so
+        if table.name == "stub_status" and parameters.worker_connections <= SLOTS_NOT_FOR_CLIENTS:
+            continue  # no worker has a slot for whoever asks
         good = scalar(tables.database, f"SELECT count(*) FROM {table.name} WHERE reason IS NULL")
         if not good:
             why = scalar(tables.database, f"SELECT any_value(reason) FROM {table.name}")
@@ -427,6 +447,7 @@ def _judge_or_explain(
             "doubts": [],
             "params": case.parameters.model_dump(),
             **{name: [] for name in ("faults", "expectations", "unstated", "claims", "phases")},
+            "figures": {},
             "metrics": {},
         }
         folder.path.mkdir(exist_ok=True)

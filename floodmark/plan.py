@@ -24,6 +24,7 @@ from floodmark.caps import check_caps, check_ownership
 from floodmark.cases import ROOT, Case, find_case, load_cases
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.judge import check_sql
+from floodmark.labs import find_lab, refuse_other_case
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
 from floodmark.runs import new_run, write_json
 from floodmark.web.feed import HEARTBEAT_PATIENCE_S
@@ -36,6 +37,7 @@ RUN_OPTIONS = frozenset(
         "case",
         "guard_free_mb",
         "guard_margin_s",
+        "lab",
         "metrics",
         "nginx_listen_port",
         "provision",
@@ -79,18 +81,29 @@ def make_plan(
     Raises:
         FloodmarkError: something is not as it must be; nothing was written then.
     """
-    cases = load_cases()
-    case = find_case(extra.get("case") if case is None else case, cases)
-    _check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
+    lab = find_lab(extra["lab"]) if extra.get("lab") else None
+    if lab:
+        case = lab.file.case if case is None else case
+        refuse_other_case(extra, lab)
+    case = find_case(extra.get("case") if case is None else case, load_cases())
+    check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
     given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
     layers = [case.parameters.model_dump(), inventory_parameters(inventory)]
     resolve_parameters(*layers, origin="floodmark_parameters of the inventory")
+    if lab:
+        case = lab.extend(case)
+        layers.append(lab.file.parameters)
     parameters = resolve_parameters(*layers, given, origin="-e")
     check_caps(parameters, inventory)
     hosts = hosts_of_a_run(inventory["groups"])
     clock = clock_of_a_run(hosts, inventory.get("hostvars", {}))
     check_ownership(hosts, inventory.get("hostvars", {}))
     if clock == "virtual":
+        if lab:
+            raise FloodmarkError(
+                f"-e: lab={lab.name} is measured in the host's time, and these hosts have testbed_clock=virtual: take "
+                "another inventory."
+            )
         _check_virtual(case, parameters)
         if "testbed_virtual_timeout_s" in inventory:
             whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
@@ -104,11 +117,13 @@ def make_plan(
         longest_s, guard_timeout_s = WebOptions.read(extra).hold_s, HEARTBEAT_PATIENCE_S
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
-    run = new_run(case.number, parameters.transport + ("-virtual" if clock == "virtual" else ""))
+    kind = "-virtual" if clock == "virtual" else f"-{lab.name}" if lab else ""
+    run = new_run(case.number, parameters.transport + kind)
     plan = {
         "schema_version": SCHEMA_VERSION,
         "run_id": run.run_id,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "lab": lab.name if lab else None,
         "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
         "parameters": parameters.model_dump(),
         "flood": parameters.flood,
@@ -143,7 +158,7 @@ def make_plan(
     return {**plan, "folder": str(run.path)}
 
 
-def _check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
+def check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
     """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
     allowed = role_variables("testbed") - FROM_THE_PLAN | options
     for name in extra:

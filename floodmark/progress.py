@@ -7,6 +7,7 @@ draws on the terminal. It is a process of its own because Ansible forks for each
 draws would be copied in the middle of a line.
 
     {"begin": "flood", "expect_s": 12.5, "watch": "results/…/load"}
+    {"begin": "lab", "follow": "results/…/progress.txt"}
     {"end": "flood", "ok": true, "note": "…"}
     {"say": "host proxy1: …"}
 """
@@ -78,9 +79,11 @@ class Step:
     begun: float = field(default_factory=time.monotonic)
     expect_s: float = 0.0
     watch: Path | None = None
+    follow: Path | None = None
     _folder: Path | None = None
     _read: dict[Path, int] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
+    _followed: int = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -91,6 +94,16 @@ class Step:
         """Say how far it is: time left at most, and what was answered so far."""
         left = f"{max(0.0, self.expect_s - self.elapsed_s):.0f} s left at most" if self.expect_s else ""
         return "  ".join(part for part in (left, self._answers()) if part)
+
+    def new_lines(self) -> list[str]:
+        """Return what was added since the last time to the file that says how the step goes."""
+        if not self.follow or not self.follow.exists():
+            return []
+        with self.follow.open("rb") as opened:
+            opened.seek(self._followed)
+            added, newline, _rest = opened.read().rpartition(b"\n")
+        self._followed += len(added + newline)
+        return added.decode(errors="replace").splitlines()
 
     def _answers(self) -> str:
         """Count the answers in the newest log of requests, when the flood runs on this machine."""
@@ -133,15 +146,26 @@ class Painter:
         """Draw what one event says."""
         if "begin" in event:
             watch = Path(event["watch"]) if event.get("watch") else None
-            self._step = Step(event["begin"], expect_s=event.get("expect_s", 0.0), watch=watch)
+            follow = Path(event["follow"]) if event.get("follow") else None
+            self._step = Step(event["begin"], expect_s=event.get("expect_s", 0.0), watch=watch, follow=follow)
         elif "end" in event and self._step:
+            self._say_new_lines(self._step)
             self._finish(self._step, ok=event["ok"], note=event.get("note", ""))
             self._step = None
         elif "say" in event:
-            self._console.print(event["say"], markup=False, highlight=False, soft_wrap=True)
+            self._say(event["say"])
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _say_new_lines(self, step: Step) -> None:
+        for line in step.new_lines():
+            self._say(line)
 
     def draw(self) -> None:
         """Move what moves."""
+        if self._step:
+            self._say_new_lines(self._step)
         if not self._live or not self._step:
             return
         step = self._step

@@ -59,7 +59,7 @@ class RunFolder:
         Raises:
             RunError: it is gone, or damaged.
         """
-        return _read_json(self.plan)
+        return read_json(self.plan)
 
     def read_run(self) -> dict[str, Any]:
         """Return what happened.
@@ -77,7 +77,7 @@ class RunFolder:
                 f"run {self.run_id} is not complete: it has no run.json. What it left is in {self.path}; "
                 "run the case again."
             )
-        return _read_json(self.run)
+        return read_json(self.run)
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,19 @@ def new_run(case_number: int, transport: str, results: Path = RESULTS) -> RunFol
         transport: unix or tcp.
         results: where runs are kept.
     """
-    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-case{case_number}-{transport}"
+    return RunFolder(new_folder(f"case{case_number}-{transport}", results))
+
+
+def new_folder(name: str, results: Path = RESULTS) -> Path:
+    """Create a folder below the results, named by the time and what it is of."""
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
     for attempt in range(1, 1000):
         path = results / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             continue  # another run began in the same second
-        return RunFolder(path)
+        return path
     raise RunError(f"a thousand runs began in the same second: clear {results}.")
 
 
@@ -172,7 +177,12 @@ def write_json(path: Path, content: Any) -> None:
     temporary.replace(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of a run.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

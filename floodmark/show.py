@@ -88,8 +88,8 @@ def print_run(console: Console, run: RunFolder) -> None:
         if verdict.get("clock") == "virtual":
             _print_path_lengths(console, verdict)
             continue
-        _print_expectations(console, verdict["expectations"])
-        _print_claims(console, verdict["claims"])
+        print_expectations(console, verdict["expectations"])
+        print_claims(console, verdict["claims"])
         _print_figures(console, verdict)
     if len(verdicts) > 1:
         _print_hosts(console, verdicts)
@@ -198,7 +198,8 @@ def _print_path_lengths(console: Console, verdict: dict[str, Any]) -> None:
     console.print(f"[{UNCLEAR}]note[/]: these are {CAVEAT}.", highlight=False)
 
 
-def _print_expectations(console: Console, expectations: list[dict[str, Any]]) -> None:
+def print_expectations(console: Console, expectations: list[dict[str, Any]]) -> None:
+    """Print what our model has predicted, and what came of it."""
     table = table_of("", "expectation", ("value", "right"), "predicted")
     for one in expectations:
         mark = Text("✓", GOOD) if one["holds"] else Text("✗", BAD)
@@ -206,11 +207,13 @@ def _print_expectations(console: Console, expectations: list[dict[str, Any]]) ->
     console.print(table)
 
 
-def _print_claims(console: Console, claims: list[dict[str, Any]]) -> None:
+def print_claims(console: Console, claims: list[dict[str, Any]]) -> None:
+    """Print what the study says, and what becomes of it."""
     table = table_of("the study says", ("value", "right"), "verdict")
     colours = {"confirmed": GOOD, "refuted": "red", "not observed": "dim"}
     for one in claims:
-        table.add_row(escape(one["study"]), number(one["value"]), Text(one["verdict"], colours[one["verdict"]]))
+        said = f"{escape(one['study'])}" + (f" [dim]({escape(one['measured'])})[/]" if one.get("measured") else "")
+        table.add_row(said, number(one["value"]), Text(one["verdict"], colours[one["verdict"]]))
     console.print(table)
 
 

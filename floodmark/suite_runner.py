@@ -38,11 +38,19 @@ def load_suite(path: Path) -> Suite:
             f"{relative(path)}: inventory = '{relative(inventory)}' does not exist: inventory/ has those of the "
             "testbed, inventory/example/ is to be copied for hosts of your own."
         )
+    return resolve_suite(path, *list_inventory(inventory))
+
+
+def list_inventory(inventory: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """Return the groups of a run with their hosts, and the variables that a run takes from an inventory.
+
+    Raises:
+        FloodmarkError: it cannot be read.
+    """
     listing = _list_inventory(inventory)
-    hostvars = listing["_meta"]["hostvars"]
     groups = {name: _hosts_in(name, listing) for name in ("proxies", "load_generators", "testbed")}
     # A run takes its variables from the host that plans it, the control node.
-    return resolve_suite(path, groups, hostvars.get("localhost", {}))
+    return groups, dict(listing["_meta"]["hostvars"].get("localhost", {}))
 
 
 def proxies_of(inventory: Path) -> list[str]:

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -52,9 +53,17 @@ def in_words(seconds: float) -> str:
 # --- a suite under way ----------------------------------------------------------------------------
 
 
+class Named(Protocol):
+    """Something that is run, under a name."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+
 @dataclass
 class Bar:
-    """How far the suite is; on a terminal a bar moves below the lines of finished runs."""
+    """How far a series of runs is; on a terminal a bar moves below the lines of finished runs."""
 
     console: Console
     total: int
@@ -77,7 +86,7 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=self.total, done=0, left="")
 
-    def begin(self, run: SuiteRun, left_s: list[float]) -> None:
+    def begin(self, run: Named, left_s: list[float]) -> None:
         """Say that a run begins, and how long it and those after it will take."""
         self._what, self._step, self.left_s, self._begun = run.name, "", left_s, time.monotonic()
         self.draw()
@@ -87,7 +96,7 @@ class Bar:
         self._step = step_of(task) or self._step
         self.draw()
 
-    def end(self, run: SuiteRun, done: Finished) -> None:
+    def end(self, run: Named, done: Finished) -> None:
         """Print the line of a finished run."""
         self.done += 1
         self.say(

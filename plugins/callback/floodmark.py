@@ -13,6 +13,8 @@ from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError
+from floodmark.lab_runner import LabFolder
+from floodmark.lab_show import print_lab
 from floodmark.progress import is_rescued, message_of, step_of
 from floodmark.runs import RunFolder
 from floodmark.show import print_run
@@ -41,6 +43,7 @@ class CallbackModule(DefaultCallback):
         self._painter = None
         self._step = ""
         self._plan = None
+        self._lab = None
         self._failed = False
         self._rescued = False
         self._changes = 0
@@ -79,6 +82,8 @@ class CallbackModule(DefaultCallback):
             parameters = self._plan["parameters"]
             event["expect_s"] = parameters["baseline_s"] + self._plan["flood_at_most_s"]
             event["watch"] = str(Path(self._plan["folder"]) / "load")
+        elif step == "lab" and self._lab:
+            event["follow"] = str(self._lab.path / "progress.txt")
         elif step == "drain" and self._plan:
             event["expect_s"] = self._plan["parameters"]["drain_s"]
         self._send(**event)
@@ -130,6 +135,8 @@ class CallbackModule(DefaultCallback):
     def v2_runner_on_ok(self, result):
         if "plan" in result.result and result.task.action == "floodmark_plan":
             self._plan = result.result["plan"]
+        if result.task.action == "floodmark_lab":
+            self._lab = LabFolder(Path(result.result["lab"]))
         if result.task.action == "floodmark_web_ui" and "control" in result.result:
             self._end_gently(result.result["control"])
         if self._verbose:
@@ -166,7 +173,7 @@ class CallbackModule(DefaultCallback):
         if is_rescued(result.task):
             self._rescued = True
             return
-        judged = result.task.get_name().startswith("Judge | ") and result.result.get("rc") == 1
+        judged = result.task.get_name().startswith(("Judge | ", "Lab | ")) and result.result.get("rc") == 1
         if not judged and not ignore_errors:  # a verdict that is not good is shown as a table
             self._problems.append(self._explain(result))
 
@@ -206,6 +213,8 @@ class CallbackModule(DefaultCallback):
         return message if host == "localhost" or host in message else f"host {host}: {message}"
 
     def _show_verdict(self):
+        if self._lab and "overall" in self._lab.read():
+            print_lab(Console(), self._lab)
         if not self._plan:
             return
         run = RunFolder(Path(self._plan["folder"]))

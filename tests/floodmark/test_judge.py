@@ -139,12 +139,11 @@ def test_the_phases_are_those_of_the_requests(fake: NoAccept) -> None:
 
 
 def test_the_studys_mistakes_come_out_as_refuted(fake: NoAccept) -> None:
-    verdicts = {one["study"]: one["verdict"] for one in fake.judge()["claims"]}
-    backlog = "Rows of /proc/net/unix in state 03 SS_CONNECTING are the connections in the backlog queue."
-    assert verdicts[backlog] == "refuted"
-    assert verdicts["The accept queue never holds more than SOMAXCONN."] == "refuted"
-    assert verdicts["nginx calls listen() for every proxy_pass."] == "refuted"
-    assert verdicts["worker_connections accurately limits Active connections."] == "not observed"
+    verdicts = {one["name"]: one["verdict"] for one in fake.judge()["claims"]}
+    assert verdicts["state_03_is_the_backlog"] == "refuted"
+    assert verdicts["queue_holds_at_most_somaxconn"] == "refuted"
+    assert verdicts["nginx_listens_for_each_proxy_pass"] == "refuted"
+    assert verdicts["worker_connections_limits_active"] == "not observed"
 
 
 def test_a_wrong_number_fails_its_expectation(fake: NoAccept) -> None:

@@ -1,0 +1,69 @@
+"""What people see of labs in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from floodmark.cases import relative
+from floodmark.lab_runner import LabFolder
+from floodmark.labs import Lab, find_lab
+from floodmark.show import BAD, GOOD, at_underscores, number, print_claims, print_expectations, table_of
+
+COLUMN_WIDTH = 14
+
+
+def print_labs(console: Console, labs: Mapping[str, Lab]) -> None:
+    """Print all labs with their questions."""
+    table = table_of("lab", "question", "case", "points")
+    for lab in labs.values():
+        names = "; ".join(point.name for point in lab.points({}))
+        table.add_row(lab.name, lab.file.question, str(lab.file.case), escape(names))
+    console.print(table)
+    console.print("Run one with [bold]make lab LAB=single-request[/bold]")
+
+
+def print_lab(console: Console, folder: LabFolder) -> None:
+    """Print the table of points of a lab that was judged, and what is said of them together."""
+    content = folder.read()
+    lab = find_lab(content["lab"])
+    console.print(f"\n[bold]Lab {lab.name}[/bold]  {content['question']}", highlight=False)
+    for overall in content["overall"]:
+        console.print(f"[dim]host {overall['host']}, Linux {overall['kernel'] or 'unknown'}[/dim]", highlight=False)
+        _print_verdict(console, content, overall)
+        rows = [row for row in content["table"] if row["host"] == overall["host"]]
+        _print_points(console, lab, rows)
+        if overall["expectations"]:
+            print_expectations(console, overall["expectations"])
+        if overall["claims"]:
+            print_claims(console, overall["claims"])
+    console.print(
+        f"[dim]The points are {', '.join(str(one['run_id']) for one in content['points'])}, each with a verdict and "
+        f"claims of its own: floodmark show RUN. All of the lab is in {relative(folder.file)}[/dim]",
+        highlight=False,
+    )
+
+
+def _print_verdict(console: Console, content: Mapping[str, Any], overall: Mapping[str, Any]) -> None:
+    rows = [row for row in content["table"] if row["host"] == overall["host"]]
+    good = sum(row["passed"] for row in rows)
+    held = sum(one["holds"] for one in overall["expectations"])
+    total = len(overall["expectations"])
+    console.print(
+        f"[{GOOD if good == len(rows) else BAD}]{good} of {len(rows)} points are valid and their expectations hold[/], "
+        f"[{GOOD if held == total else BAD}]{held} of {total} expectations of all of them together hold[/]",
+        highlight=False,
+    )
+
+
+def _print_points(console: Console, lab: Lab, rows: list[dict[str, Any]]) -> None:
+    names = [one.name for one in lab.file.figures]
+    table = table_of("", "point", *((at_underscores(name, COLUMN_WIDTH), "right") for name in names))
+    for row in rows:
+        mark = f"[{GOOD}]✓[/]" if row["passed"] else f"[{BAD}]✗[/]" if row["valid"] else f"[{BAD}]invalid[/]"
+        point = escape("\n".join(at_underscores(one, 2 * COLUMN_WIDTH) for one in row["point"].split(", ")))
+        table.add_row(mark, point, *(number(row[name]) for name in names))
+    console.print(table)

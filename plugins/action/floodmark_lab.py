@@ -1,0 +1,34 @@
+"""Action of the task that begins a lab: checks all its points on the control node before a host is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
+
+from floodmark.errors import FloodmarkError
+from floodmark.lab_runner import begin_lab
+
+
+class ActionModule(ActionBase):
+    """Takes the extra variables and the inventory as they were given; returns the folder of the execution as `lab`."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        extra = load_extra_vars(self._loader)
+        try:
+            result["lab"] = str(begin_lab(extra.pop("lab", None), self._inventory(task_vars or {}), extra).path)
+        except FloodmarkError as error:
+            result.update(failed=True, msg=str(error))
+        return result
+
+    @staticmethod
+    def _inventory(variables: dict[str, Any]) -> Path:
+        if "ansible_limit" in variables:
+            raise FloodmarkError("--limit: a lab measures all hosts of its inventory: leave it out.")
+        sources = variables["ansible_inventory_sources"]
+        if len(sources) != 1:
+            raise FloodmarkError(f"-i: a lab has one inventory, a file or a folder, and {len(sources)} were given.")
+        return Path(sources[0])
