@@ -53,12 +53,14 @@ class FakeRun:
         times = f"{int((start_s - late_s) * S)},{int(start_s * S)},,,{int(end_s * S)}"
         self.requests.append(f"0,{self.run.run_id}/{number},{times},{status},{error},,5")
 
-    def logged(self, number: int, end_s: float, request_s: float, status: int = 200) -> None:
+    def logged(
+        self, number: int, end_s: float, request_s: float, status: int = 200, upstream: str = "0.001, 0.002"
+    ) -> None:
         entry = {
             "id": f"{self.run.run_id}/{number}",
             "msec": f"{(WALL + int(end_s * S)) / S:.3f}", "pid": "7", "status": str(status),
             "bytes_sent": "100", "request_time": f"{request_s:.3f}", "upstream_connect_time": "0.000",
-            "upstream_header_time": "-", "upstream_response_time": "0.001, 0.002", "upstream_status": str(status),
+            "upstream_header_time": "-", "upstream_response_time": upstream, "upstream_status": str(status),
         }  # fmt: skip
         self.files["nginx-access.log"] += json.dumps(entry) + "\n"
 

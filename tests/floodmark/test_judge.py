@@ -54,7 +54,8 @@ class NoAccept(FakeRun):
             refused = number > 9
             end_s = 2.01 if refused else 7.001
             self.request(number, 2, end_s, 502 if refused else 504)
-            self.logged(number, end_s - 0.001, end_s - 2.001, 502 if refused else 504)
+            took_s = end_s - 2.001
+            self.logged(number, end_s - 0.001, took_s, 502 if refused else 504, upstream=f"{took_s:.3f}")
             if refused:
                 self.files["nginx-error.log"] += (
                     "2023/11/14 22:13:22 [error] 7#7: *5 connect() to unix:/u.sock failed (11: Resource temporarily "
