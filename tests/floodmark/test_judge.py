@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from floodmark.cases import Case, load_cases
@@ -61,6 +63,9 @@ class NoAccept(FakeRun):
                     "2023/11/14 22:13:22 [error] 7#7: *5 connect() to unix:/u.sock failed (11: Resource temporarily "
                     "unavailable) while connecting to upstream, client: x\n"
                 )
+
+        # Of those that were refused it does not matter.
+        self.files["nginx-access.log"] = self.files["nginx-access.log"].replace("0.001, 0.002", "5.001")
 
     def judge(self, **parameters: Any) -> dict[str, Any]:
         self.write()
@@ -145,6 +150,31 @@ def test_the_studys_mistakes_come_out_as_refuted(fake: NoAccept) -> None:
     assert verdicts["queue_holds_at_most_somaxconn"] == "refuted"
     assert verdicts["nginx_listens_for_each_proxy_pass"] == "refuted"
     assert verdicts["worker_connections_limits_active"] == "not observed"
+
+
+def test_a_worker_without_a_slot_for_a_client_has_no_status_page_and_no_fault(fake: NoAccept) -> None:
+    columns = fake.files["stub_status.csv"].splitlines()[0]
+    fake.files["stub_status.csv"] = f"{columns}\n{10**9}{',' * (columns.count(',') - 1)},no answer\n"
+    assert "the source stub_status was silent: no answer" in fake.judge()["reasons"]
+    shutil.rmtree(fake.run.path / "proxy1")
+    shutil.rmtree(fake.run.path / "load")
+    assert fake.judge(worker_connections=2)["valid"]
+
+
+def test_strace_is_a_note_and_a_capture_that_is_missing_has_its_reason(fake: NoAccept) -> None:
+    assert any(
+        "nginx's system calls were not captured: strace wrote nothing" in one
+        for one in fake.judge(strace=True)["doubts"]
+    )
+
+
+def test_what_strace_has_captured_is_a_table_and_slows_nginx(fake: NoAccept) -> None:
+    fake.files["strace.json"] = json.dumps({"processes": {"7": "nginx-worker"}, "reason": None})
+    fake.files["strace.7"] = "1700000002.000000 accept4(5, NULL, NULL, SOCK_NONBLOCK) = 7 <0.000014>\n"
+    verdict = fake.judge(strace=True)
+    assert any("strace stopped nginx at each system call" in one for one in verdict["doubts"])
+    rows = duckdb.sql(f"SELECT t_ns, role, pid, name, result FROM '{fake.run.path}/proxy1/syscalls.parquet'").fetchall()
+    assert rows == [(2 * 10**9, "nginx-worker", 7, "accept4", 7)]
 
 
 def test_a_wrong_number_fails_its_expectation(fake: NoAccept) -> None:
