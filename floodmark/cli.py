@@ -225,7 +225,7 @@ def _compare_suite(file: Path, question: Question, shape: str) -> None:
 
     if shape not in ("terminal", "html", *SUITE_FORMATS):
         raise CompareError(
-            f"--format {shape} is for a comparison of runs; a suite has terminal, html, {', '.join(SUITE_FORMATS)}."
+            f"--format {shape} is for a comparison of runs; a suite has terminal, {', '.join(SUITE_FORMATS)}, html."
         )
     suite = load_suite(file)
     done = compare_suite(suite, read_journal(suite, RESULTS), question)
