@@ -16,9 +16,9 @@ from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readi
 # Steps in which events are counted (s), and how many of them a figure has at most.
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 3600)
 MOST_STEPS = 2000
-# Workers whose memory is drawn, and classes of nginx's errors: no legend can hold more.
+# Workers whose memory is drawn, and kinds of answers and errors: no legend can hold more.
 MOST_WORKERS = 4
-MOST_CLASSES = 6
+MOST_KINDS = 6
 WORKER_COLOURS = ("queue", "state-02", "state-03", "active")
 # However many share a page.
 LEAST_COLUMNS = 500
@@ -177,13 +177,15 @@ def _states(line: ReadLine) -> Figure:
     ]
     rare = ("00 free", "04 disconnecting")
     seen = [one for one in lines if one.label not in rare or np.nansum(one.y)]
-    return _figure(
-        "states", "Sockets on the upstream's path, by state", "sockets", seen, "Rows of /proc/net/unix"
-    )  # fmt: skip
+    title = "Sockets on the upstream's path, by state"
+    return _figure("states", title, "sockets", seen, "Rows of /proc/net/unix")
 
 
 def _active(line: ReadLine) -> Figure:
-    moments = f"(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason FROM ({SAME_MOMENT}))"
+    moments = (
+        f"(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason FROM ({SAME_MOMENT}) "
+        "UNION ALL SELECT t_ns, NULL, reason FROM upstream_conns WHERE reason IS NOT NULL)"
+    )
     return _figure(
         "active",
         "Active of nginx, beside Q + A + 1",
@@ -233,36 +235,34 @@ def _events(database: duckdb.DuckDBPyConnection, span: Span) -> Iterator[Figure]
     """Yield answers and nginx's errors per second."""
     width_s = next((one for one in STEPS_S if (span.high_s - span.low_s) / one <= MOST_STEPS), STEPS_S[-1])
     steps = "" if width_s == 1 else f", counted in steps of {width_s} s"
-    lines = [
-        Line(label, colour_of(label), x, y, " " in label, n)
-        for label, x, y, n in counted(
-            database, f"SELECT {OUTCOME} AS kind, end_ns AS t_ns FROM requests", span, width_s
-        )
-    ]  # fmt: skip
-    said = ", ".join(f"{one.n:,} × {one.label}" for one in lines)
+    answers, rarer = counted(
+        database, f"SELECT {OUTCOME} AS kind, end_ns AS t_ns FROM requests", span, width_s=width_s, most=MOST_KINDS
+    )
+    lines = [Line(kind, colour_of(kind), x, y, " " in kind, n) for kind, x, y, n in sorted(answers)]
+    said = f"Locust, at the end of each request{steps}: {_how_many(lines, rarer)}."
     yield Figure(
-        "answers", "What clients got, by status", "per second", lines,
-        [f"Locust, at the end of each request{steps}: {said}." if lines else "No request ended within the samples."],
-    )  # fmt: skip
+        "answers",
+        "What clients got, by status",
+        "per second",
+        lines,
+        [said if lines else "No request ended within the samples."],
+    )
 
     # nginx's log knows the second of the wall clock, and its own seconds are what can be counted.
-    classes = list(
-        counted(
-            database,
-            "SELECT coalesce(CAST(errno AS VARCHAR), message) AS kind, end_ns AS t_ns FROM nginx_errors",
-            _at_seconds_of_the_log(database, span),
-            width_s,
-        )
+    seconds = _at_seconds_of_the_log(database, span)
+    errors, rarer = counted(
+        database,
+        "SELECT coalesce(CAST(errno AS VARCHAR), message) AS kind, end_ns AS t_ns FROM nginx_errors",
+        seconds,
+        width_s=width_s,
+        most=MOST_KINDS,
     )
-    classes.sort(key=lambda one: -one[3])
-    zero_s = (_at_seconds_of_the_log(database, span).zero_ns - span.zero_ns) / 1e9
+    zero_s = (seconds.zero_ns - span.zero_ns) / 1e9
     lines = [
-        Line(class_name(kind), CLASS_COLOURS[i], np.clip(x + zero_s, span.low_s, span.high_s), y, n=n)
-        for i, (kind, x, y, n) in enumerate(classes[:MOST_CLASSES])
+        Line(class_name(kind), colour, np.clip(x + zero_s, span.low_s, span.high_s), y, n=n)
+        for (kind, x, y, n), colour in zip(errors, CLASS_COLOURS, strict=False)
     ]
-    said = ", ".join(f"{n:,} × {class_name(kind)}" for kind, _, _, n in classes[:MOST_CLASSES])
-    if len(classes) > MOST_CLASSES:
-        said += f"; and {len(classes) - MOST_CLASSES} rarer classes, which are not drawn"
+    said = _how_many(lines, rarer)
     early = database.execute(
         "SELECT count(*) FROM nginx_errors WHERE end_ns NOT BETWEEN $start AND $end",
         {"start": span.start_ns, "end": span.end_ns},
@@ -270,9 +270,18 @@ def _events(database: duckdb.DuckDBPyConnection, span: Span) -> Iterator[Figure]
     if early and early[0]:
         said += f"{'; ' if said else ''}{early[0]:,} lines from before the first sample or after the last are not drawn"
     yield Figure(
-        "errors", "Errors that nginx logged, by class", "per second", lines,
+        "errors",
+        "Errors that nginx logged, by class",
+        "per second",
+        lines,
         [f"error.log, which knows the second{steps}: {said or 'no line'}."],
-    )  # fmt: skip
+    )
+
+
+def _how_many(lines: Sequence[Line], rarer: int) -> str:
+    """Say how many there were of each kind."""
+    said = ", ".join(f"{one.n:,} × {one.label}" for one in lines)
+    return f"{said}; and {rarer:,} rarer kinds, which are not drawn" if rarer else said
 
 
 def _at_seconds_of_the_log(database: duckdb.DuckDBPyConnection, span: Span) -> Span:

@@ -137,17 +137,15 @@ def find_span(
         sources: those whose samples count; the second one is for when the first is missing.
     """
     samples = " UNION ALL ".join(f"SELECT t_ns FROM {name}" for name in sources)
-    first, last, begun, ended = (
-        database.execute(
-            f"""
+    row = database.execute(
+        f"""
         WITH samples AS ({samples}),
         sampled AS (SELECT min(t_ns) AS first, max(t_ns) AS last FROM samples),
         load AS (SELECT min(start_ns) AS begun, max(end_ns) AS ended FROM requests)
         SELECT least(first, begun), greatest(last, ended), begun, ended FROM sampled, load
         """
-        ).fetchone()
-        or (None,) * 4
-    )
+    ).fetchone()
+    first, last, begun, ended = row or (None,) * 4
     if first is None or last is None or last <= first:
         return None
     return Span(first, last, first if begun is None else begun), ended
@@ -232,31 +230,37 @@ def _reasons(database: duckdb.DuckDBPyConnection, failed: str, values: dict[str,
 
 
 def counted(
-    database: duckdb.DuckDBPyConnection, query: str, span: Span, width_s: float
-) -> Iterator[tuple[str, Numbers, Numbers, int]]:
-    """Yield for each kind of event how many there were in a second, as a line of steps.
+    database: duckdb.DuckDBPyConnection, query: str, span: Span, *, width_s: float, most: int
+) -> tuple[list[tuple[str, Numbers, Numbers, int]], int]:
+    """Count events of several kinds in steps of time.
 
     Args:
         database: the tables.
         query: gives `kind` and `t_ns` of each event.
         span: what is drawn of time.
         width_s: length of the steps.
+        most: kinds that are counted.
+
+    Returns:
+        Of each of the most frequent kinds: its name, a line of steps with how many there were in a second, and how
+        many altogether; and how many other kinds there are.
     """
-    rows = database.execute(
-        f"""
-        SELECT kind, CAST(floor((t_ns - {span.zero_ns}) / 1e9 / {width_s}) AS BIGINT) AS step, count(*)
-        FROM ({query}) WHERE t_ns BETWEEN {span.start_ns} AND {span.end_ns}
-        GROUP BY ALL ORDER BY ALL
-        """
-    ).fetchall()
+    database.execute(
+        f"CREATE OR REPLACE TEMP TABLE events AS SELECT kind, "
+        f"CAST(floor((t_ns - {span.zero_ns}) / 1e9 / {width_s}) AS BIGINT) AS step, count(*) AS n "
+        f"FROM ({query}) WHERE t_ns BETWEEN {span.start_ns} AND {span.end_ns} GROUP BY ALL"
+    )
+    kinds = database.execute("SELECT kind, sum(n) FROM events GROUP BY kind ORDER BY 2 DESC, kind").fetchall()
     first, last = int(np.floor(span.low_s / width_s)), int(np.floor(span.high_s / width_s))
-    for kind in dict.fromkeys(row[0] for row in rows):
+    x = np.clip(np.arange(first, last + 2) * width_s, span.low_s, span.high_s)
+    lines = []
+    for kind, n in kinds[:most]:
         counts = np.zeros(last - first + 2)
-        for _, step, count in (row for row in rows if row[0] == kind):
+        for step, count in database.execute("SELECT step, n FROM events WHERE kind = ?", [kind]).fetchall():
             counts[step - first] = count
         counts[-1] = counts[-2]  # the last step has an end
-        x = np.clip(np.arange(first, last + 2) * width_s, span.low_s, span.high_s)
-        yield kind, *collapse(x, counts / width_s), int(counts[:-1].sum())
+        lines.append((kind, *collapse(x, counts / width_s), int(n)))
+    return lines, len(kinds) - len(lines)
 
 
 def collapse(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:

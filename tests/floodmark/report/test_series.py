@@ -84,10 +84,19 @@ def test_a_silence_breaks_the_line() -> None:
 def test_events_are_counted_in_seconds_from_the_zero_of_the_axis() -> None:
     database = a_table("SELECT unnest([2.1, 2.9, 3.0, 4.5]) * 1e9 AS t_ns, 'a' AS kind")
     span = Span(0, 6_000_000_000, 2_000_000_000)
-    ((kind, x, y, n),) = counted(database, "SELECT kind, t_ns FROM samples", span, 1)
-    assert (kind, n) == ("a", 4)
+    ((kind, x, y, n),), others = counted(database, "SELECT kind, t_ns FROM samples", span, width_s=1, most=6)
+    assert (kind, n, others) == ("a", 4, 0)
     at = dict(zip(x.tolist(), y.tolist(), strict=True))
     assert (at[-2], at[0], at[1], at[3]) == (0, 2, 1, 0)
+
+
+def test_the_most_frequent_kinds_are_counted_and_the_others_are_said() -> None:
+    database = a_table(
+        "SELECT 1000000 AS t_ns, 'kind ' || CAST(floor(sqrt(i)) AS INTEGER) AS kind FROM range(10000) t(i)"
+    )
+    found, others = counted(database, "SELECT kind, t_ns FROM samples", SPAN, width_s=1, most=3)
+    assert [(name, n) for name, _, _, n in found] == [("kind 99", 199), ("kind 98", 197), ("kind 97", 195)]
+    assert others == 97
 
 
 def test_collapse_keeps_the_ends_of_every_plateau_and_every_gap() -> None:
