@@ -121,7 +121,7 @@ def _report_of(run: RunFolder) -> str:
         problems=problems,
         hosts=[_section(one, across, highest) for one in hosts],
         parameters=[_parameter(name, value) for name, value in parameters.items()],
-        control=dict(flat(content.get("control_node", {}))),
+        control={name: _fact(value) for name, value in flat(content.get("control_node", {}))},
         data=_data(hosts, across, highest) if across else None,
         caveat=CAVEAT,
         columns=columns_for(max(len(hosts), 1)),
@@ -234,7 +234,7 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
         "key_figures": _key_figures(host),
         "path_lengths": list(_path_lengths(verdict)) if host.virtual else [],
         "limits": list(_limits(verdict)) if verdict.get("metrics") and not host.virtual else [],
-        "description": host.description,
+        "description": {name: _fact(value) for name, value in host.description.items()},
         "figures": [
             {
                 "name": one.name,
@@ -287,6 +287,18 @@ def _path_lengths(verdict: dict[str, Any]) -> Iterator[tuple[str, str, str, str,
         value = f"{one['median']:.6f}" if work.unit == "s" else f"{one['median']:,.0f}"
         spread = "-" if one["half_spread"] is None else f"±{one['half_spread']:.2%}"
         yield work.meaning, value, work.unit, spread, f"{one['steady']} steady windows, n = {one['operations']}"
+
+
+def _fact(value: Any) -> str:
+    """Return what was read back from a host as text; what it has several of in a list."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, list):
+        parts = (
+            ", ".join(f"{name} {one[name]}" for name in one) if isinstance(one, dict) else str(one) for one in value
+        )
+        return "; ".join(parts)
+    return show.one_line(str(value))
 
 
 def _parameter(name: str, value: Any) -> tuple[str, str, str, str]:
