@@ -10,7 +10,7 @@ History of FORMAT_VERSION, raised when a column changes its meaning, name or uni
     3  queue_waits
     4  virtual_windows, of runs in virtual time
     5  requests.generator, intended_ns, connected_ns, first_byte_ns; a file of requests for each process
-    6  process.deleted_files, deleted_bytes; socket_memory; syscalls
+    6  process.deleted_files, deleted_bytes; socket_memory; syscalls; upstream_events
 """
 
 from __future__ import annotations
@@ -396,6 +396,18 @@ SYSCALLS = Table(
     ),
 )
 
+_UPSTREAM = "roles/upstream/files/upstream.py"
+
+UPSTREAM_EVENTS = Table(
+    "upstream_events",
+    "When an upstream with a pause stopped accepting and began again, as it has written down itself.",
+    (
+        Field("t_ns", "integer", "ns", "When it was, on the host's monotonic clock.", _UPSTREAM),
+        Field("listener", "text", "", "Which of the servers behind nginx.", _UPSTREAM),
+        Field("event", "text", "", "paused: no accept() from now on; resumed: accept() again.", _UPSTREAM),
+    ),
+)
+
 REQUESTS = Table(
     "requests",
     "Every request of the flood as the client saw it. Times are on the proxy host's monotonic clock.",
@@ -503,5 +515,5 @@ VIRTUAL_WINDOWS = Table(
 )
 
 SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, SOCKET_MEMORY, AGENT)
-LOGS = (NGINX_ACCESS, NGINX_ERRORS)
+LOGS = (NGINX_ACCESS, NGINX_ERRORS, UPSTREAM_EVENTS)
 TABLES = {table.name: table for table in (*SOURCES, QUEUE_WAITS, SYSCALLS, *LOGS, REQUESTS)}

@@ -48,9 +48,10 @@ class Model(BaseModel):
 class Upstream(Model):
     """Which calls the upstream makes on each connection, in this order."""
 
-    accept: Literal[True, False, "slowly"] = Field(
+    accept: Literal[True, False, "slowly", "with_a_pause"] = Field(
         default=True,
-        description="Call accept(); without it connections stay in the accept queue. slowly: upstream_accepts_per_s.",
+        description="Call accept(); without it connections stay in the accept queue. slowly: upstream_accepts_per_s. "
+        "with_a_pause: not for upstream_pause_s, from upstream_pause_after_s after the first connection on; once.",
     )
     read: bool = Field(default=True, description="Read the whole request.")
     write: Literal[True, False, "half"] = Field(

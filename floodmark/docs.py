@@ -39,8 +39,8 @@ All tables of a host are on one clock, the host's monotonic one, so they can be 
 python -c "import duckdb; print(duckdb.sql('from \\'results/latest/proxy1/accept_queue.parquet\\' limit 20'))"
 ```
 
-All tables but those of nginx's logs have a column `phase` besides: `baseline` before the first request, `flood` until
-the last one has ended, `drain` afterwards.
+All tables but the logs of nginx and of the upstream have a column `phase` besides: `baseline` before the first
+request, `flood` until the last one has ended, `drain` afterwards.
 A reading that failed is a row without values and with a reason; it is never 0 and never left out.
 """
 

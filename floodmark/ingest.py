@@ -21,7 +21,7 @@ from typing import Any
 
 import duckdb
 
-from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SOURCES, SYSCALLS, TABLES, Table
+from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SOURCES, SYSCALLS, TABLES, UPSTREAM_EVENTS, Table
 from floodmark.errors import RunError
 from floodmark.runs import HostFolder, RunFolder
 from floodmark.strace import parse_strace
@@ -96,8 +96,10 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
         host = read_object(raw / "host.json", folder.archive)
         for table in SOURCES:
             losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
-        if (raw / f"{QUEUE_WAITS.name}.csv").exists():  # only with trace=true
-            losses.extend(_load_csv(database, QUEUE_WAITS, raw / f"{QUEUE_WAITS.name}.csv"))
+        for table in (QUEUE_WAITS, UPSTREAM_EVENTS):
+            # The one is only there with trace=true, the other not in runs before format 6.
+            if (raw / f"{table.name}.csv").exists():
+                losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
         _load_strace(database, raw, host["clocks"]["wall_minus_monotonic_ns"])
         generators = _load_flood(database, run.load(folder.name), losses)
         wall_ns = host["clocks"]["wall_minus_monotonic_ns"]

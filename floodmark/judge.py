@@ -10,6 +10,7 @@ Values and conditions are SQL from the case files. They see the tables of the re
         sent            requests that were sent
         worker_slots    slots of one nginx worker for clients and upstream connections
         uncrowded       no worker can run out of slots, however the kernel spreads the clients
+        paused_ns, resumed_ns   when the upstream stopped accepting and began again; empty where it has no pause
         turned_away     times that nginx got no connection to an upstream: a full unix queue said EAGAIN, or TCP did not
                         answer within proxy_connect_timeout_s
 """
@@ -78,6 +79,8 @@ def create_views(
                 coalesce((SELECT limit_conns FROM listeners WHERE name = 'upstream'),
                          least($upstream_backlog, $somaxconn)) AS queue_limit,
                 (SELECT count(*) FROM requests) AS sent,
+                (SELECT min(t_ns) FROM upstream_events WHERE event = 'paused') AS paused_ns,
+                (SELECT min(t_ns) FROM upstream_events WHERE event = 'resumed') AS resumed_ns,
                 (SELECT count(*) FROM nginx_errors
                  WHERE errno IN (11, 110) AND message LIKE '%while connecting to upstream') AS turned_away
         )

@@ -50,6 +50,7 @@ def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]
     flood_s = length_s.get("flood")
     return {
         **_queue(database, tables),
+        **_pause(database),
         **_trace(database),
         **_nginx(database),
         "states": _states(database),
@@ -131,6 +132,28 @@ def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, end_ns: int |
         {"flood_end": end_ns},
     )
     return None if settled_s is None else max(0.0, settled_s)
+
+
+def _pause(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Return how long the upstream did not accept, by its own clock, and what it took to recover; None without a pause.
+
+    The queue has recovered when it is first empty. The clients have when the last of those who had begun before the
+    upstream accepted again has its answer: over TCP some come again seconds later.
+    """
+    return _first_row(
+        database,
+        """
+        WITH pause AS (SELECT paused_ns, resumed_ns FROM params)
+        SELECT
+            (SELECT (resumed_ns - paused_ns) / 1e9 FROM pause) AS pause_s,
+            (SELECT last(waiting_dead_conns ORDER BY t_ns) FROM upstream_conns CROSS JOIN pause
+             WHERE reason IS NULL AND t_ns < resumed_ns) AS pause_dead_conns,
+            (SELECT min(t_ns - resumed_ns) / 1e9 FROM upstream_queue CROSS JOIN pause
+             WHERE depth_conns = 0 AND t_ns >= resumed_ns) AS pause_queue_recovery_s,
+            (SELECT max(greatest(end_ns, resumed_ns) - resumed_ns) / 1e9 FROM requests CROSS JOIN pause
+             WHERE start_ns < resumed_ns) AS pause_clients_recovery_s
+        """,
+    )
 
 
 # A reading says how deep the queue was within this time of its own.

@@ -60,6 +60,11 @@ class Parameters(BaseModel):
     upstream_accepts_per_s: Annotated[
         int, _number("conns/s", 1, 10000, "How often an upstream that accepts slowly (case 6) calls accept() at most.")
     ]
+    upstream_pause_after_s: Annotated[
+        int,
+        _number("s", 1, 3600, "When an upstream with a pause (case 12) stops accepting, from its first connection on."),
+    ]
+    upstream_pause_s: Annotated[int, _number("s", 1, 3600, "For how long it does not accept.")]
     nginx_workers: Annotated[int, _number("processes", 1, 64, "worker_processes of nginx.")]
     worker_connections: Annotated[
         int,

@@ -31,7 +31,7 @@ def test_the_numbers_of_the_cases_are_permanent() -> None:
     assert names == {
         1: "always-200", 2: "no-accept", 3: "no-read", 4: "no-write", 5: "no-close",
         6: "slow-accept", 7: "close-at-once", 8: "reset", 9: "half-answer", 10: "short-queue",
-        11: "pool-of-two",
+        11: "pool-of-two", 12: "accept-pause",
     }  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def test_what_tells_the_cases_apart_are_the_calls_of_the_upstream() -> None:
         9: (True, True, "half", False),
         10: (True, True, True, True),
         11: (False, False, False, False),
+        12: ("with_a_pause", True, True, True),
     }
     assert [number for number, case in load_cases().items() if case.others] == [11]
 

@@ -128,14 +128,45 @@ def test_how_the_queue_filled_stood_and_emptied(fake: NoAccept) -> None:
     assert (metrics["identity_n"], metrics["identity_share"]) == (79, round(49 / 79, 6))
 
 
-def test_a_queue_that_empties_has_a_drain_time(fake: NoAccept) -> None:
+def empty_the_queue_late(fake: NoAccept) -> None:
+    """Let the last readings, from 7.5 s on, be of an empty queue."""
     for name in ("accept_queue.csv", "upstream_conns.csv"):
         late = re.compile(r"(?m)^((?:7[5-9]|[89]\d)\d{8},(?:upstream|0,0),).*$")
         emptied = {"accept_queue.csv": r"\g<1>0,8,unix_diag,", "upstream_conns.csv": r"\g<1>0,0,"}
         fake.files[name] = late.sub(emptied[name], fake.files[name])
+
+
+def test_a_queue_that_empties_has_a_drain_time(fake: NoAccept) -> None:
+    empty_the_queue_late(fake)
     metrics = fake.judge()["metrics"]
     assert metrics["drain_s"] == 0.499
     assert metrics["recovery_s"] == 0.499
+
+
+@pytest.mark.parametrize(
+    ("resumed_s", "dead", "queue_s", "clients_s"),
+    [(6.95, 0, 0.55, 0.051), (7.05, 9, 0.45, 0)],
+    ids=["while clients wait", "when they have gone"],
+)
+def test_the_recovery_counts_from_when_the_upstream_says_it_accepts_again(
+    fake: NoAccept, resumed_s: float, dead: int, queue_s: float, clients_s: float
+) -> None:
+    """By hand: clients wait from 2 s to 7.001 s, the readings at 6.9 s and 7 s see nine live and nine dead."""
+    empty_the_queue_late(fake)
+    fake.files["upstream_events.csv"] = (
+        f"t_ns,listener,event\n2050000000,upstream,paused\n{resumed_s * 1e9:.0f},upstream,resumed\n"
+    )
+    metrics = fake.judge()["metrics"]
+    assert metrics["pause_s"] == pytest.approx(resumed_s - 2.05)
+    assert metrics["pause_dead_conns"] == dead
+    assert metrics["pause_queue_recovery_s"] == pytest.approx(queue_s)
+    assert metrics["pause_clients_recovery_s"] == pytest.approx(clients_s)
+
+
+def test_without_a_pause_there_is_nothing_to_recover_from(fake: NoAccept) -> None:
+    empty_the_queue_late(fake)
+    metrics = fake.judge()["metrics"]
+    assert {value for name, value in metrics.items() if name.startswith("pause_")} == {None}
 
 
 def test_the_phases_are_those_of_the_requests(fake: NoAccept) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from floodmark import plan
 from floodmark.errors import FloodmarkError
 from floodmark.runs import RunFolder
+from tests.conftest import ROOT
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
 
@@ -42,6 +44,20 @@ def test_the_guard_waits_longer_than_the_run_can_take() -> None:
     assert made["guard_timeout_s"] > made["longest_s"] > 100
 
 
+def test_a_plan_says_where_each_server_listens() -> None:
+    assert [one["address"] for one in make(case="2")["servers"]] == ["unix:/run/floodmark-upstream/upstream.sock"]
+    one, other = make(case="11", transport="tcp", upstream_port="9100")["servers"]
+    assert (one["address"], other["address"]) == ("127.0.0.1:9100", "127.0.0.1:9101")
+    assert one["listener"] == {"name": "upstream", "transport": "tcp", "path": "", "port": 9100}
+    assert other["listener"]["name"] == "upstream_2"
+    assert (one["behaviour"]["accept"], other["behaviour"]["accept"]) == (False, True)
+
+
+def test_the_sockets_are_in_the_folder_that_systemd_makes() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/upstream/defaults/main.yml").read_text())
+    assert f"/run/{defaults['upstream_runtime_dir']}" == plan.UPSTREAM_DIR
+
+
 def test_a_longer_run_needs_more_space() -> None:
     short, long = make(case="3"), make(case="3", transport="tcp", load_shape="sustained", duration_s="3600")
     # About 1,000 readings a second, each some 300 bytes in table and archive.
@@ -58,6 +74,7 @@ def test_a_longer_run_needs_more_space() -> None:
         ({"case": "2", "locust_target": "http://example.com"}, "locust_target follows from the parameters of a run"),
         ({"case": "2", "metrics": "0.0.0.0:9177"}, "metrics=0.0.0.0:9177 is not allowed: it must be an address on"),
         ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
+        ({"case": "11", "upstream_port": "65535"}, "upstream_port=65535 is not allowed: it must be 1 to 65534"),
         ({"case": "2", "run_order": "random"}, "run_order=random is not allowed: it must be inventory, reverse_"),
         ({}, "no case was given"),
     ],

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from collectors.fields import UPSTREAM_EVENTS
 from collectors.proc_net_unix import StateCounts, find_listener, read_proc_net_unix
 from collectors.sock_diag import (
     ACCEPTED_UNIX_CONNECTIONS,
@@ -56,6 +57,9 @@ class Upstream:
             ],
             "backlog": backlog,
             "accepts_per_s": 10,
+            "pause_after_s": 1,
+            "pause_s": 1,
+            "events": str(folder / "events.csv"),
         }
         config.write_text(json.dumps({**settings, **more}))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
@@ -214,6 +218,26 @@ def test_case_11_holds_two_servers_of_which_one_accepts(start: Start, clients: C
         other.sendall(REQUEST)
         assert other.recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
     assert upstream.queued() == 1
+
+
+def test_case_12_writes_down_when_it_did_not_accept(start: Start, clients: Clients, tmp_path: Path) -> None:
+    upstream = start(12)
+    events = tmp_path / "events.csv"
+    clients.append(upstream.connect())
+    assert clients[0].recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
+    upstream.wait_until(events.exists)
+    clients.append(upstream.connect())
+    assert upstream.queued() == 1, "from the moment on that it has written down"
+    assert clients[1].recv(1000).startswith(b"HTTP/1.0 200 OK\r\n")
+    answered_ns = time.monotonic_ns()
+    (paused, *of_paused), (resumed, *of_resumed) = (line.split(",") for line in events.read_text().splitlines())
+    assert (of_paused, of_resumed) == (["upstream", "paused"], ["upstream", "resumed"])
+    assert int(paused) + 1_000_000_000 <= int(resumed) <= answered_ns
+
+
+def test_the_record_has_the_columns_of_its_table() -> None:
+    tasks = (ROOT / "roles/upstream/tasks/apply.yml").read_text()
+    assert f'content: "{",".join(UPSTREAM_EVENTS.columns)}\\n"' in tasks
 
 
 @pytest.mark.parametrize("case", [1, 7, 8, 9])

@@ -63,7 +63,7 @@ def test_a_case_shows_what_was_measured_by_hand(case: int, transport: str, snaps
     if (case, transport) == (2, "tcp"):
         assert metrics["listen_overflows"] > 0
         assert metrics["listen_drops"] >= metrics["listen_overflows"]
-    _check_access_report(folder_of(done), truth["status"])
+    _check_access_report(folder_of(done), metrics["status"])
     assert snapshot() == before, "the host was not left as it was found"
     assert "Pausing" not in done.stdout
     assert "TASK" not in done.stdout
@@ -82,6 +82,25 @@ def _check_access_report(run: Path, status: dict[str, int]) -> None:
     codes = [code for group in shown["status_codes"]["data"] for code in group["items"]]
     assert {code["data"].partition(" ")[0]: code["hits"]["count"] for code in codes} == status
     assert shown["vhosts"]["data"][0]["data"] == run.name
+
+
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+def test_a_pause_leaves_a_queue_of_the_dead_and_is_recovered_from(transport: str) -> None:
+    """Nine wait for accept() until nginx gives up on them; when the upstream goes on, it accepts those first."""
+    shorter = ["duration_s=5", "upstream_pause_after_s=1", "upstream_pause_s=3", "proxy_connect_timeout_s=2"]
+    done = play("-e", "case=12", "-e", f"transport={transport}", *(part for one in shorter for part in ("-e", one)))
+    assert done.returncode == 0, evidence(done)
+    verdict = verdict_of(done)
+    metrics = verdict["metrics"]
+    assert verdict["valid"]
+    assert verdict["unstated"] == []
+    assert metrics["pause_s"] >= 3
+    assert metrics["pause_dead_conns"] == 9
+    assert metrics["pause_queue_recovery_s"] is not None
+    if transport == "unix":
+        assert metrics["status"]["504"] == 9
+    else:
+        assert metrics["pause_clients_recovery_s"] > 0, "who came last has come again"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ Which of accept(), read, write and close it calls is all that tells the cases ap
     case 7  accept                      close    closes at once
     case 8  accept                      reset    resets when the request has come
     case 9  accept         read  half            writes half of its answer
+    case 12 accept,        read  write  close    stops accepting for a while, and writes down when
+            with_a_pause
 
 A process may hold several servers, each with a behaviour and a thread of its own.
 SIGTERM ends it at once, however many connections hang: the kernel closes them.
@@ -26,6 +28,7 @@ import errno
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -116,10 +119,16 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def connections(listener: socket.socket, how: bool | str, config: dict[str, Any]) -> Iterator[socket.socket]:
+def connections(listener: socket.socket, server: dict[str, Any], config: dict[str, Any]) -> Iterator[socket.socket]:
     """Yield one connection after the other, when the case accepts it, for ever."""
+    how = server["behaviour"]["accept"]
     if not how:
         signal.pause()
+    if how == "with_a_pause":
+        yield from until_the_pause(listener, config["pause_after_s"])
+        record(config, server, "paused")
+        time.sleep(config["pause_s"])
+        record(config, server, "resumed")
     interval_s = 1 / config["accepts_per_s"] if how == "slowly" else 0.0
     while True:
         connection = accept(listener)
@@ -128,10 +137,28 @@ def connections(listener: socket.socket, how: bool | str, config: dict[str, Any]
         time.sleep(max(0.0, next_s - time.monotonic()))
 
 
-def serve(listener: socket.socket, behaviour: dict[str, bool | str], config: dict[str, Any]) -> None:
+def until_the_pause(listener: socket.socket, after_s: float) -> Iterator[socket.socket]:
+    """Yield connections for a time that begins with the first one, so that it does not matter when a flood begins."""
+    connection = accept(listener)
+    pause_s = time.monotonic() + after_s
+    yield connection
+    while (left_s := pause_s - time.monotonic()) > 0:
+        if select.select([listener], [], [], left_s)[0]:
+            yield accept(listener)
+
+
+def record(config: dict[str, Any], server: dict[str, Any], event: str) -> None:
+    """Write down what happens now."""
+    line = f"{time.monotonic_ns()},{server['listener']['name']},{event}\n"
+    with Path(config["events"]).open("a", encoding="ascii") as file:
+        file.write(line)
+
+
+def serve(listener: socket.socket, server: dict[str, Any], config: dict[str, Any]) -> None:
     """Treat every connection as the case says, for ever."""
+    behaviour = server["behaviour"]
     held = []
-    for connection in connections(listener, behaviour["accept"], config):
+    for connection in connections(listener, server, config):
         with contextlib.suppress(ConnectionError):  # the client may have given up by now
             if behaviour["read"]:
                 read_request(connection)
@@ -164,7 +191,7 @@ def main() -> None:
     """Serve as the configuration says."""
     config = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     raise_descriptor_limit()
-    servers = [(listen(one["listener"], config["backlog"]), one["behaviour"], config) for one in config["servers"]]
+    servers = [(listen(one["listener"], config["backlog"]), one, config) for one in config["servers"]]
     # What systemd does to this process when it is ready, it does to all threads that are there.
     for other in servers[1:]:
         threading.Thread(target=serve, args=other, daemon=True).start()
