@@ -14,8 +14,8 @@ Which of accept(), read, write and close it calls is all that tells the cases ap
     case 7  accept                      close    closes at once
     case 8  accept                      reset    resets when the request has come
     case 9  accept         read  half            writes half of its answer
-    case 12 accept,        read  write  close    stops accepting for a while, and writes down when
-            with_a_pause
+    case 12 accept         read  write  close    stops accepting for a while, and writes down when
+            with a pause
 
 A process may hold several servers, each with a behaviour and a thread of its own.
 SIGTERM ends it at once, however many connections hang: the kernel closes them.
@@ -124,12 +124,19 @@ def connections(listener: socket.socket, server: dict[str, Any], config: dict[st
     how = server["behaviour"]["accept"]
     if not how:
         signal.pause()
-    if how == "with_a_pause":
+    elif how == "slowly":
+        yield from one_in(listener, 1 / config["accepts_per_s"])
+    elif how == "with_a_pause":
         yield from until_the_pause(listener, config["pause_after_s"])
         record(config, server, "paused")
         time.sleep(config["pause_s"])
         record(config, server, "resumed")
-    interval_s = 1 / config["accepts_per_s"] if how == "slowly" else 0.0
+    while True:
+        yield accept(listener)
+
+
+def one_in(listener: socket.socket, interval_s: float) -> Iterator[socket.socket]:
+    """Yield connections for ever, with this time between two accept() at least."""
     while True:
         connection = accept(listener)
         next_s = time.monotonic() + interval_s
