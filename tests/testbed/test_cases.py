@@ -110,6 +110,7 @@ def test_a_pause_leaves_a_queue_of_the_dead_and_is_recovered_from(transport: str
         "case=2 upstream_backlog=3 somaxconn=100 users=50 nginx_workers=4 load_shape=sustained duration_s=2",
         "case=2 transport=tcp users=120 somaxconn=16",
         "case=3 load_shape=sustained duration_s=2 payload_bytes=100000 users=20 keepalive=true",
+        "case=11 transport=tcp payload_bytes=0",
     ],
 )
 def test_the_model_predicts_other_numbers_as_well(arguments: str) -> None:
