@@ -254,12 +254,13 @@ def key_figure_rows(verdict: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         "sock_diag",
     )
     if metrics.get("pause_s") is not None:
-        table.add_row(
+        yield (
             "the upstream paused",
-            f"for {_number(metrics['pause_s'])} s, in the end with {_number(metrics['pause_dead_conns'])} in its queue "
-            "whose client had gone; "
-            f"the queue was empty {_after(metrics['pause_queue_recovery_s'], 'never')}, "
-            f"the last who had waited was answered {_after(metrics['pause_clients_recovery_s'], 'never')}",
+            (
+                f"for {number(metrics['pause_s'])} s, in the end with {number(metrics['pause_dead_conns'])} in its queue "
+                f"whose client had gone; the queue was empty {_after(metrics['pause_queue_recovery_s'], 'never')}, "
+                f"the last who had waited was answered {_after(metrics['pause_clients_recovery_s'], 'never')}"
+            ),
             "the upstream's clock, sock_diag, Locust",
         )
     if verdict["params"].get("trace"):  # runs before format 3 have no such parameter
