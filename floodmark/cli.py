@@ -371,7 +371,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
               floodmark lab 20261126T191500Z-lab-single-request
     """
     from floodmark.case_player import Interrupted
-    from floodmark.lab_runner import begin_lab, find_lab_folder, is_lab_folder, judge_lab, run_points
+    from floodmark.lab_runner import begin_lab, go_on_with, is_lab_folder, judge_lab, run_points
     from floodmark.lab_show import print_lab, print_labs
     from floodmark.labs import load_labs
 
@@ -380,7 +380,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
         return
     begun = is_lab_folder(name)
     given = dict(one.partition("=")[::2] for one in extra)
-    folder = find_lab_folder(name) if begun else begin_lab(name, inventory, given)
+    folder = go_on_with(name, given) if begun else begin_lab(name, inventory, given)
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
         try:
             run_points(Console(file=progress if quiet else None, stderr=as_json), folder)
@@ -459,6 +459,34 @@ def edge(
     except Interrupted as sentence:
         click.echo(f"floodmark: {sentence}", err=True)
         sys.exit(130)
+
+
+@main.command()
+@click.option("--write", is_flag=True, help="Write what was found into docs/claims-evidence.json, and the page.")
+def claims(write: bool) -> None:
+    """Collect from all runs in results/ what they say of the study's sentences.
+
+    A run counts when it is valid and has the parameters of its case or lab; docs/claims.md is the page that is made
+    of it.
+
+    \b
+    Example:  floodmark claims
+              floodmark claims --write
+    """
+    from floodmark.claims import PAGE, claims_page, collect, merge, read_evidence, stated_claims, write_evidence
+
+    new = collect()
+    found = merge(new, read_evidence())
+    lacking = sorted(set(stated_claims()) - {one.claim for one in found})
+    runs = len({one.run_id for one in new})
+    click.echo(f"{len(new)} verdicts of {runs} runs were found, {len(found) - len(new)} of other runs were known.")
+    if lacking:
+        click.echo(f"No run says anything of: {', '.join(lacking)}.", err=True)
+    if write and not lacking:
+        write_evidence(found)
+        PAGE.write_text(claims_page(found), encoding="utf-8")
+        click.echo(f"wrote {PAGE}")
+    sys.exit(1 if lacking else 0)
 
 
 @main.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from collectors.fields import TABLES, VIRTUAL_WINDOWS, Table
 from floodmark.cases import CASES, case_schema, load_cases
+from floodmark.claims import PAGE, claims_page, read_evidence
 from floodmark.labs import LABS, lab_schema
 from floodmark.runs import RESULTS
 from floodmark.suites import SUITES, suite_schema
@@ -70,4 +71,5 @@ def generated_files() -> dict[Path, str]:
         LABS / "schema.json": json.dumps(lab_schema(), indent=2) + "\n",
         SUITES / "schema.json": json.dumps(suite_schema(), indent=2) + "\n",
         RESULTS / "README.md": data_dictionary(),
+        PAGE: claims_page(read_evidence()),
     }

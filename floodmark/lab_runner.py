@@ -71,6 +71,27 @@ def find_lab_folder(name: str, results: Path = RESULTS) -> LabFolder:
     return LabFolder(path.resolve())
 
 
+def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:
+    """Return an execution of a lab that is to go on, with other options for the runs to come.
+
+    Args:
+        name: of its folder, or a path.
+        extra: what is given with `-e`: options of a run, but no parameters, which would make it another lab.
+        results: where runs are kept.
+
+    Raises:
+        FloodmarkError: there is none, or something else is given.
+    """
+    folder = find_lab_folder(name, results)
+    content = folder.read()
+    other = sorted(extra.keys() - RUN_OPTIONS)
+    if other:
+        raise LabError(f"-e: {', '.join(other)} is fixed for {folder.path.name}, which has been begun: leave it out.")
+    if extra:
+        write_json(folder.file, {**content, "given": {**content["given"], **extra}})
+    return folder
+
+
 # --- before any host is touched -------------------------------------------------------------------
 
 

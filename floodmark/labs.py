@@ -73,6 +73,10 @@ class LabFile(Shared):
     also: list[dict[str, Any]] = Field(default=[], description="Further points, with what each differs in.")
     figures: list[Figure] = Field(default=[], description="Numbers of each run that the table of points has besides.")
     overall: Overall = Overall()
+    also_asks: list[str] = Field(
+        default=[],
+        description="Claims of cases/base.yml that its runs are a test of; docs/claims.md then has them there.",
+    )
 
 
 @dataclass(frozen=True)

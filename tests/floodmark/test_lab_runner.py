@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from floodmark import lab_runner
-from floodmark.errors import FloodmarkError, RunError
-from floodmark.lab_runner import LabFolder, begin_lab, is_lab_folder, judge_lab, run_points
+from floodmark.errors import FloodmarkError, LabError, RunError
+from floodmark.lab_runner import LabFolder, begin_lab, go_on_with, is_lab_folder, judge_lab, run_points
 from floodmark.lab_show import print_lab
 from floodmark.labs import find_lab
 from floodmark.runs import RunFolder
@@ -112,6 +112,17 @@ def test_a_lab_goes_on_where_it_was_ended(results: Path, monkeypatch: pytest.Mon
     assert judge_lab(folder)["passed"]
     run_points(quiet(), folder)
     assert len(FakePlay.made) == 4, "nothing is left to do"
+
+
+def test_the_runs_to_come_may_have_other_options_but_no_other_parameters(results: Path) -> None:
+    folder = begin(results)
+    go_on_with(folder.path.name, {"guard_margin_s": "240"}, results)
+    run_points(quiet(), folder)
+    assert {one["guard_margin_s"] for one in FakePlay.made} == {"240"}
+    with pytest.raises(LabError, match=f"-e: users is fixed for {folder.path.name}, which has been begun"):
+        go_on_with(folder.path.name, {"users": "9"}, results)
+    with pytest.raises(RunError, match="there is no lab run '20260101T000000Z-lab-none'"):
+        go_on_with("20260101T000000Z-lab-none", {}, results)
 
 
 def test_what_is_not_stated_without_a_point_is_not_asked(results: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from floodmark.cases import find_case, load_cases
+from floodmark.cases import CASES, Base, find_case, load_cases, read_model
 from floodmark.errors import FloodmarkError, LabError
 from floodmark.judge import check_sql, judge_expectations
 from floodmark.labs import LABS, Lab, create_points, find_lab, load_labs
@@ -48,6 +48,12 @@ def test_the_sql_of_every_lab_works_and_its_names_are_its_own(name: str) -> None
     assert len(names) == len(set(names))
     claims = [one.name for one in (*case.claims, *lab.file.overall.claims)]
     assert len(claims) == len(set(claims))
+
+
+@pytest.mark.parametrize("name", load_labs())
+def test_what_a_lab_asks_besides_is_a_claim_of_all_cases(name: str) -> None:
+    known = {one.name for one in read_model(CASES / "base.yml", Base).claims}
+    assert set(load_labs()[name].file.also_asks) <= known
 
 
 @pytest.mark.parametrize("name", load_labs())
