@@ -259,7 +259,8 @@ def key_figure_rows(verdict: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             (
                 f"for {number(metrics['pause_s'])} s, in the end with {number(metrics['pause_dead_conns'])} in its "
                 "queue whose client had gone; "
-                f"the queue was empty {_after(metrics['pause_queue_recovery_s'], 'never')}, the last who had waited was answered {_after(metrics['pause_clients_recovery_s'], 'never')}"
+                f"the queue was empty {_after(metrics['pause_queue_recovery_s'], 'never')}, "
+                f"the last who had waited was answered {_after(metrics['pause_clients_recovery_s'], 'never')}"
             ),
             "the upstream's clock, sock_diag, Locust",
         )
