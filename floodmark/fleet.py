@@ -27,6 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from floodmark.archive import unpack
 from floodmark.cases import ROOT
 
 # How long Locust may take to end after it was asked to.
@@ -229,7 +230,7 @@ def _collect(fleet: Fleet, generator: Generator, process: subprocess.Popen[bytes
     if not (generator.reach and packed):
         return
     with contextlib.suppress(tarfile.TarError, EOFError), tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(fleet.results, filter="data")
+        unpack(archive, fleet.results)
 
 
 def _free_port() -> int:

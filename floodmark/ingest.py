@@ -22,6 +22,7 @@ from typing import Any
 import duckdb
 
 from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SOURCES, SYSCALLS, TABLES, UPSTREAM_EVENTS, Table
+from floodmark.archive import unpack
 from floodmark.errors import RunError
 from floodmark.runs import HostFolder, RunFolder
 from floodmark.strace import parse_strace
@@ -127,7 +128,7 @@ def extract_archive(archive: Path, target: Path) -> None:
     """
     try:
         with tarfile.open(archive) as opened:
-            opened.extractall(target, filter="data")
+            unpack(opened, target)
     except FileNotFoundError:
         raise RunError(f"{archive} is missing: nothing was fetched from this host.") from None
     except (tarfile.TarError, EOFError, OSError) as error:
