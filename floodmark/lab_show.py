@@ -65,5 +65,5 @@ def _print_points(console: Console, lab: Lab, rows: list[dict[str, Any]]) -> Non
     for row in rows:
         mark = f"[{GOOD}]✓[/]" if row["passed"] else f"[{BAD}]✗[/]" if row["valid"] else f"[{BAD}]invalid[/]"
         point = escape("\n".join(at_underscores(one, 2 * COLUMN_WIDTH) for one in row["point"].split(", ")))
-        table.add_row(mark, point, *(number(row[name]) for name in names))
+        table.add_row(mark, point, *(number(row.get(name)) for name in names))
     console.print(table)

@@ -114,6 +114,20 @@ def test_a_lab_goes_on_where_it_was_ended(results: Path, monkeypatch: pytest.Mon
     assert len(FakePlay.made) == 4, "nothing is left to do"
 
 
+def test_a_point_that_failed_has_no_figures_and_the_others_are_shown(results: Path) -> None:
+    folder = begin(results)
+    run_points(quiet(), folder)
+    path = RunFolder(results / folder.read()["points"][1]["run_id"]).host("proxy1").verdict
+    failed = {"valid": False, "expectations": [], "metrics": {}, "figures": {}, "kernel": None}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **failed}))
+    content = judge_lab(folder)
+    assert (content["valid"], content["passed"]) == (False, False)
+    screen = io.StringIO()
+    print_lab(Console(file=screen, width=150), folder)
+    assert "invalid" in screen.getvalue()
+    assert "2 of 3 points are valid" in screen.getvalue()
+
+
 def test_the_runs_to_come_may_have_other_options_but_no_other_parameters(results: Path) -> None:
     folder = begin(results)
     go_on_with(folder.path.name, {"guard_margin_s": "240"}, results)
