@@ -70,7 +70,8 @@ def proxies_of(inventory: Path) -> list[str]:
 def _list_inventory(inventory: Path) -> dict[str, Any]:
     done = subprocess.run(
         [PROGRAMS / "ansible-inventory", "--list", "-i", inventory],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        # Within a task of Ansible its standard input does not block, which Ansible itself refuses.
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise SuiteError(f"inventory {relative(inventory)} cannot be read: {' '.join(done.stderr.split())}")
