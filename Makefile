@@ -115,6 +115,10 @@ format: $(VENV)/dev.stamp ## let ruff format the Python code
 	@ruff format .
 	@ruff check --fix .
 
+.PHONY: docs
+docs: $(VENV)/dev.stamp ## build the documentation as a site that works from disk: site/index.html
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --clean $(ARGS)
+
 .PHONY: schema
 schema: $(VENV)/run.stamp ## write the generated files anew: the schemas of cases and suites, results/README.md
 	@floodmark docs --write
