@@ -133,8 +133,8 @@ lock: $(VENV)/uv.stamp ## pin the newest allowed versions of all Python packages
 	    --no-annotate --no-emit-index-url --no-emit-find-links requirements/$$set.in -o requirements/$$set.txt; done
 
 .PHONY: clean
-clean: ## remove the Python environment and caches (results and testbed stay)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist
+clean: ## remove the Python environment, the site and caches (results and testbed stay)
+	@rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache dist
 
 # --- the environment -------------------------------------------------------------------------------
 

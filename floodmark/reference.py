@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from functools import cache
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import click
@@ -44,11 +44,13 @@ def reference_pages() -> dict[str, str]:
 
 def cases_page() -> str:
     """Return what each case is, what clients get by our model, and how a report of it is read."""
-    return "# Cases\n\n" + _lines(
-        "What the model predicts is checked in every run; [parameters](parameters.md) lists the values that a case starts",
-        "from. All is said of workers that cannot run out of slots (`uncrowded`); the [case file](case-file.md#what-sql-may-use) says what the names mean.",
-        "The last column is for the default values, and empty where the number depends on how a race for the queue ends.",
-    ) + "\n".join(_case(case) for case in load_cases().values())
+    head = _lines(
+        "What the model predicts is checked in every run; [parameters](parameters.md) lists the values that a case",
+        "starts from. All is said of workers that cannot run out of slots (`uncrowded`); what the names mean is in",
+        "[case file](case-file.md#what-sql-may-use). The last column is for the default values, and empty where the",
+        "number depends on how a race for the queue ends.",
+    )
+    return "# Cases\n\n" + head + "\n".join(_case(case) for case in load_cases().values())
 
 
 def case_anchor(case: Case) -> str:
@@ -80,7 +82,8 @@ def _answers(case: Case) -> Iterator[tuple[str, ...]]:
             status = " ".join(filter(None, answer.groups()))
             when = one.applies.removeprefix("uncrowded").removeprefix(" AND ").removeprefix("true")
             formula = " ".join(exactly[1].split())
-            yield status, " and ".join(one.transport), f"`{formula}`", when and f"`{when}`", _by_default(case, one, formula)
+            number = _by_default(case, one, formula)
+            yield status, " and ".join(one.transport), f"`{formula}`", when and f"`{when}`", number
 
 
 def _by_default(case: Case, one: Expectation, formula: str) -> str:
@@ -107,10 +110,11 @@ def parameters_page() -> str:
         (f"`{name}`", Parameters.model_fields[name].description or "", f"`{_plain(value)}`", range_of(name))
         for name, value in base.items()
     ]
-    return "# Parameters\n\n" + _lines(
-        "Given with `-e name=value`, in a suite, or in an inventory's `floodmark_parameters`. The defaults are those of",
-        "[cases/base.yml](../../cases/base.yml); a [case](cases.md) may have others, and `-e` has the last word.",
-    ) + _table(("parameter", "meaning", "default", "allowed"), rows)  # fmt: skip
+    head = _lines(
+        "Given with `-e name=value`, in a suite, or in an inventory's `floodmark_parameters`. The defaults are those",
+        "of [cases/base.yml](../../cases/base.yml); a [case](cases.md) may have others, and `-e` has the last word.",
+    )
+    return "# Parameters\n\n" + head + _table(("parameter", "meaning", "default", "allowed"), rows)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -125,20 +129,21 @@ def case_file_page() -> str:
         ("claims, a list of", Claim),
     )
     _, _, views = inspect.cleandoc(judge.__doc__ or "").partition("\n\n")
-    return "# Case file\n\n" + _lines(
-        "`cases/<number>-<name>.yml`; [how to add a case](../../CONTRIBUTING.md#how-to-add-a-case) goes through it in order, and",
-        "[cases/2-no-accept.yml](../../cases/2-no-accept.yml) is one. Unknown keys are errors.",
-    ) + "".join(_keys(title, model) for title, model in parts) + (
+    head = _lines(
+        "`cases/<number>-<name>.yml`; [how to add a case](../../CONTRIBUTING.md#how-to-add-a-case) goes through it in",
+        "order, and [cases/2-no-accept.yml](../../cases/2-no-accept.yml) is one. Unknown keys are errors.",
+    )
+    sql = (
         "\n## What SQL may use\n\nThe tables of a run ([columns](../../results/README.md)) and these:\n\n"
         f"```text\n{views.rstrip()}\n```\n"
-    )  # fmt: skip
+    )
+    return "# Case file\n\n" + head + "".join(_keys(title, model) for title, model in parts) + sql
 
 
 def suite_file_page() -> str:
     """Return the keys of a suite file."""
-    return "# Suite file\n\n" + _lines(
-        "`suites/<name>.yml`; [suites](../suites.md) says what becomes of it.",
-    ) + _keys("The file", SuiteFile)  # fmt: skip
+    head = "`suites/<name>.yml`; [suites](../suites.md) says what becomes of it.\n"
+    return "# Suite file\n\n" + head + _keys("The file", SuiteFile)
 
 
 def _keys(title: str, model: type[BaseModel]) -> str:
@@ -188,11 +193,12 @@ def command_line_page() -> str:
         commands.append(_help(f"floodmark {name}", command, context))
     targets = re.findall(r"^([a-z-]+):.*## (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     rows = [(f"`make {name}`", meaning) for name, meaning in targets]
-    return (
-        "# Command line\n\n"
-        + _lines("Runs are made by `ansible-playbook`, or by `make`, which sets up what it needs. `floodmark` shows what came of them.")
-        + "\n## make\n\n" + _table(("target", "what it does"), rows) + "".join(commands)
-    )  # fmt: skip
+    head = _lines(
+        "Runs are made by `ansible-playbook`, or by `make`, which sets up what it needs. `floodmark` shows what came",
+        "of them.",
+    )
+    makes = "\n## make\n\n" + _table(("target", "what it does"), rows)
+    return "# Command line\n\n" + head + makes + "".join(commands)
 
 
 def _help(name: str, command: click.Command, context: click.Context) -> str:

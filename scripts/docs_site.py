@@ -31,10 +31,12 @@ IN_THE_REFERENCE = {
     "floodmark/cli.py": "reference/command-line.md",
     "cases/schema.json": "reference/case-file.md",
     "suites/schema.json": "reference/suite-file.md",
-    **{f"cases/{case.number}-{case.name}.yml": f"reference/cases.md#{case_anchor(case)}" for case in load_cases().values()},
+    **{f"cases/{one.number}-{one.name}.yml": f"reference/cases.md#{case_anchor(one)}" for one in load_cases().values()},
 }
 # [text](target#anchor), and ![text](target)
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
+# Fenced blocks and spans. A span may be the text of a link, whose target then stands in the next part.
+CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 LANGUAGES = {".py": "python", ".yml": "yaml", ".json": "json", ".toml": "toml"}
 
 
@@ -44,8 +46,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for path in sorted(ROOT.glob(pattern)):
             name = str(path.relative_to(ROOT))
             files.append(File.generated(config, name, abs_src_path=str(path)))
-    for origin, text in reference_pages().items():
-        files.append(File.generated(config, origin.removeprefix("docs/"), content=text))
+    for name, text in reference_pages().items():
+        files.append(File.generated(config, name.removeprefix("docs/"), content=text))
     for page in list(files.documentation_pages()):
         origin = _origin(page.src_uri)
         for name in _linked(page.content_string, origin):
@@ -75,17 +77,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _linked(markdown: str, origin: PurePosixPath) -> Iterator[str]:
-    found: list[str] = []
-    _outside_code(markdown, lambda text: found.extend(link[2] for link in LINK.finditer(text)) or text)
-    for target in found:
-        yield _resolve(target, origin)
+    for text in CODE.split(markdown)[::2]:
+        for link in LINK.finditer(text):
+            yield _resolve(link[2], origin)
 
 
 def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
     """Change what is not in a fenced block or a span of code."""
-    parts = re.split(r"(^```.*?^```|`[^`\n]+`)", markdown, flags=re.MULTILINE | re.DOTALL)
-    # A span of code may be the text of a link, whose target then stands in the next part.
-    return "".join(part if number % 2 else change(part) for number, part in enumerate(parts))
+    return "".join(part if number % 2 else change(part) for number, part in enumerate(CODE.split(markdown)))
 
 
 def _origin(uri: str) -> PurePosixPath:

@@ -1,8 +1,8 @@
 """Examples in the documentation: how they are found, and how it is checked that they would work.
 
-A block of a page that is marked with `<!-- runs -->` in the line above it needs no host, and is executed as it stands on a
-made-up run. Of all others each command is checked as far as that goes without a host: options exist, values
-are allowed, files are there, a plan can be made.
+A block of a page that is marked with `<!-- runs -->` in the line above it needs no host, and is executed as it stands
+on a made-up run. Of all others each command is checked as far as that goes without a host: options exist, values are
+allowed, files are there, a plan can be made.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,12 +43,16 @@ KERNELS_TARGETS = {"bindeb-pkg", "modules_install"}
 # An inventory that a reader has written: two machines that are theirs.
 MINE: dict[str, Any] = {
     "groups": {"proxies": ["mine"], "load_generators": ["localhost"], "testbed": []},
-    "hostvars": {"mine": {"floodmark_i_own_these_hosts": True}},
+    "hostvars": {"mine": {"floodmark_i_own_these_hosts": True}, "localhost": {"ansible_connection": "local"}},
 }
 
 
 class ExampleError(Exception):
     """An example that would not work as it stands; the sentence says why."""
+
+
+class IncompleteError(ExampleError):
+    """An example that names no case: enough within a sentence, and not to be copied."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,17 @@ def spans(page: Path) -> Iterator[str]:
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each command that can be checked, without what comes after a pipe or goes to a file."""
     for line in text.replace("\\\n", " ").splitlines():
-        if not line.strip() or Path(line.split()[0]).name not in CHECKS:
+        if not line.strip() or _program(line.split()[0]) not in CHECKS:
             continue
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words = list(lexer)
         end = next((number for number, word in enumerate(words) if set(word) <= set("|&;<>()")), len(words))
         yield words[:end]
+
+
+def _program(word: str) -> str:
+    return word.rpartition("/")[2]
 
 
 def check(words: Sequence[str], results: Path) -> None:
@@ -104,7 +113,7 @@ def check(words: Sequence[str], results: Path) -> None:
         ExampleError: it would not work.
         click.UsageError, FloodmarkError: the same, in the words of floodmark.
     """
-    CHECKS[Path(words[0]).name](list(words[1:]), results)
+    CHECKS[_program(words[0])](list(words[1:]), results)
 
 
 def _check_floodmark(arguments: list[str], results: Path) -> None:
@@ -112,8 +121,11 @@ def _check_floodmark(arguments: list[str], results: Path) -> None:
         name, command, rest = main.resolve_command(context, [*context._protected_args, *context.args])
         assert command
         given = command.make_context(name, rest, parent=context).params
-    if name == "suite" or given.get("suite_file"):
-        read_suite(ROOT / (given.get("file") or given["suite_file"]))
+    suite = given.get("file") or given.get("suite_file")
+    if suite == Path("FILE"):
+        raise IncompleteError("no suite is named")
+    if suite:
+        read_suite(ROOT / suite)
     if name == "edge":
         extra = dict(one.partition("=")[::2] for one in given["extra"])
         _check_plan({"case": given["number"], **extra}, str(given["inventory"]), results, web=False)
@@ -149,7 +161,8 @@ def _check_make(arguments: list[str], results: Path) -> None:
     given = dict(word.split("=", 1) for word in arguments if "=" in word)
     targets = [word for word in arguments if "=" not in word]
     unknown = set(targets) - set(re.findall(r"^\.PHONY: (\S+)", makefile, re.MULTILINE)) - KERNELS_TARGETS
-    unknown |= set() if KERNELS_TARGETS & set(targets) else given.keys() - set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE))
+    if not KERNELS_TARGETS & set(targets):
+        unknown |= given.keys() - set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE))
     if unknown:
         raise ExampleError(f"the Makefile has no {', '.join(sorted(unknown))}")
     for target, playbook in (("case", "run-case.yml"), ("web", "web-ui.yml")):
@@ -162,6 +175,8 @@ CHECKS = {"floodmark": _check_floodmark, "ansible-playbook": _check_playbook, "m
 
 
 def _check_plan(extra: Mapping[str, str], inventory: str, results: Path, *, web: bool) -> None:
+    if not extra.get("case"):
+        raise IncompleteError("no case is named")
     made = plan.make_plan(extra, inventory_of(inventory), os.getpid(), web=web)
     assert Path(made["folder"]).is_relative_to(results), "an example must not write into the results of this checkout"
 
@@ -176,8 +191,9 @@ def inventory_of(name: str) -> dict[str, Any]:
     loader = DataLoader()
     inventory = InventoryManager(loader, sources=[str(ROOT / name)])
     variables = VariableManager(loader, inventory)
-    hosts = {host.name: variables.get_vars(host=host, include_hostvars=False) for host in inventory.get_hosts("proxies")}
-    return {**next(iter(hosts.values())), "groups": inventory.get_groups_dict(), "hostvars": hosts}
+    hosts = {host.name: variables.get_vars(host=host, include_hostvars=False) for host in inventory.get_hosts()}
+    first, *_ = inventory.get_hosts("proxies")
+    return {**hosts[first.name], "groups": inventory.get_groups_dict(), "hostvars": hosts}
 
 
 def check_yaml(text: str, folder: Path) -> None:
@@ -211,11 +227,9 @@ def check_yaml(text: str, folder: Path) -> None:
 def check_span(text: str, results: Path) -> None:
     """Check a command within a sentence, which may leave out what the sentence is not about."""
     for words in commands(text):
-        try:
-            if len(words) > 1:
+        if len(words) > 1:
+            with suppress(click.MissingParameter, IncompleteError):
                 check(words, results)
-        except click.MissingParameter:
-            pass
 
 
 def help_examples() -> Iterator[tuple[str, str]]:
@@ -223,5 +237,3 @@ def help_examples() -> Iterator[tuple[str, str]]:
     for name, command in main.commands.items():
         _, _, text = (command.help or "").partition("Example:")
         yield name, "\n".join(line.strip() for line in text.splitlines())
-
-

@@ -36,7 +36,7 @@ from tests.floodmark.test_judge import NoAccept
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
-def of(*languages: str, runs: bool | None = None) -> Any:
+def of(*languages: str, runs: bool | None = None) -> pytest.MarkDecorator:
     """Parametrize a test with the blocks of some languages."""
     found = [one for one in BLOCKS if one.language in languages and runs in (None, one.runs)]
     return pytest.mark.parametrize("block", found, ids=lambda one: one.place)
@@ -130,10 +130,10 @@ def test_a_block_of_python_runs(block: Block, execute: Callable[..., Any]) -> No
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("floodmark show --jason", "No such option '?--jason"),
+        ("floodmark show --jason", "No such option"),
         ("floodmark compare RUN... --by kernel --format xml", "'xml' is not one of"),
         ("floodmark compare RUN...", "Missing option '--by'"),
-        ("floodmark shwo", "No such command 'shwo'"),
+        ("floodmark shwo", "No such command"),
         ("floodmark suite suites/kernel.yml", "there is no suite file"),
         ("floodmark edge --case 1 -e usres=5", "did you mean 'users'"),
         ("ansible-playbook run-case.yml -e case=2 -e somaxcon=8", "did you mean 'somaxconn'"),
@@ -151,8 +151,8 @@ def test_a_wrong_command_is_found(line: str, sentence: str, results: Path) -> No
     (words,) = commands(line)
     with pytest.raises((click.UsageError, FloodmarkError, ExampleError)) as caught:
         check(words, results)
-    said = caught.value.format_message() if isinstance(caught.value, click.UsageError) else str(caught.value)
-    assert sentence.replace("'?", "") in said.replace("'--jason'", "--jason")
+    error = caught.value
+    assert sentence in (error.format_message() if isinstance(error, click.UsageError) else str(error))
 
 
 @pytest.mark.parametrize(
