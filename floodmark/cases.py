@@ -121,7 +121,9 @@ class CaseFile(Shared):
     """One case: a file `cases/<number>-<name>.yml`."""
 
     number: int = Field(ge=1, le=99, description="Permanent; `-e case=` selects by it.")
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    name: str = Field(
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="Permanent; the file is called after number and name."
+    )
     title: str = Field(min_length=1, description="One line that says how the upstream misbehaves.")
     upstream: Upstream = Upstream()
     others: list[Upstream] = Field(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -125,10 +125,10 @@ def case_file_page() -> str:
     parts = (
         ("The file", CaseFile),
         ("upstream", Upstream),
-        ("fault and expect, a list of", Expectation),
-        ("claims, a list of", Claim),
+        ("An entry of fault and expect", Expectation),
+        ("An entry of claims", Claim),
     )
-    _, _, views = inspect.cleandoc(judge.__doc__ or "").partition("\n\n")
+    views = textwrap.dedent((judge.__doc__ or "").rpartition("\n\n")[2])
     head = _lines(
         "`cases/<number>-<name>.yml`; [how to add a case](../../CONTRIBUTING.md#how-to-add-a-case) goes through it in",
         "order, and [cases/2-no-accept.yml](../../cases/2-no-accept.yml) is one. Unknown keys are errors.",
@@ -150,23 +150,36 @@ def _keys(title: str, model: type[BaseModel]) -> str:
     schema = model.model_json_schema(by_alias=True)
     required = set(schema.get("required", []))
     rows = [
-        (f"`{name}`", one.get("description", ""), _allowed(one, schema), _default(name, one, required))
+        (f"`{name}`", _meaning(one, schema), _allowed(one, schema), _default(name, one, required))
         for name, one in schema["properties"].items()
     ]
     return f"\n## {title}\n\n" + _table(("key", "meaning", "value", "default"), rows)
 
 
+def _meaning(one: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return what a key means: in its own words, or in those of the mapping behind it."""
+    return str(one.get("description") or schema.get("$defs", {}).get(_behind(one), {}).get("description", ""))
+
+
+def _behind(one: dict[str, Any]) -> str:
+    return str(one.get("$ref", "")).rpartition("/")[2]
+
+
 def _allowed(one: dict[str, Any], schema: dict[str, Any]) -> str:
     """Say in words what JSON Schema allows."""
     if "$ref" in one:
-        kind = schema["$defs"][one["$ref"].rpartition("/")[2]]
+        kind = schema["$defs"][_behind(one)]
         return "mapping, see below" if "properties" in kind else _allowed(kind, schema)
     if "const" in one:
         return f"`{_plain(one['const'])}`"
     if "enum" in one:
         return " or ".join(f"`{_plain(value)}`" for value in one["enum"])
     if one.get("type") == "array":
-        return f"list of {_allowed(one['items'], schema)}" if one["items"] else "list"
+        return (
+            f"list of {_allowed(one['items'], schema)}".replace("of mapping,", "of mappings,")
+            if one["items"]
+            else "list"
+        )
     if one.get("type") == "object":
         return "mapping"
     words = {"boolean": "`true` or `false`", "string": "text", "integer": "whole number"}.get(one.get("type", ""), "")

@@ -82,6 +82,8 @@ def test_the_reference_has_all_that_there_is() -> None:
     for case in load_cases().values():
         assert f"\n## Case {case.number}: {case.name}\n" in pages["cases"]
         assert all(paragraph in pages["cases"] for paragraph in case.reading)
+    for name in ("upstream_queue", "queue_limit", "turned_away"):
+        assert f"{name} " in pages["case-file"].partition("## What SQL may use")[2]
     for name in main.commands:
         assert f"\n## floodmark {name}\n" in pages["command-line"]
 
