@@ -50,11 +50,13 @@ test: $(VENV)/dev.stamp ## lint, unit tests, all cases on the testbed
 	@scripts/need qemu
 	@scripts/need goaccess
 	@scripts/need browser
-	@$(MAKE) -j2 --output-sync=line test-containers test-beside
+	@nice $(MAKE) test-beside >$(VENV)/beside.log 2>&1 & status=0; \
+	  $(MAKE) test-containers || status=$$?; \
+	  wait $$! || status=$$?; cat $(VENV)/beside.log; exit $$status
 
 .PHONY: test-beside
-test-beside: $(VENV)/dev.stamp ## lint and all tests but those on containers; yields to them, which mostly wait
-	@nice $(MAKE) lint test-fast test-machines
+test-beside: $(VENV)/dev.stamp ## lint and all tests but those on containers, which mostly wait and leave room for these
+	@$(MAKE) lint test-fast test-machines
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev.stamp ## the tests that need no testbed
