@@ -119,7 +119,7 @@ format: $(VENV)/dev.stamp ## let ruff format the Python code
 
 .PHONY: docs
 docs: $(VENV)/dev.stamp ## build the documentation as a site that works from disk: site/index.html
-	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --clean $(ARGS)
+	@$(call quietly,NO_MKDOCS_2_WARNING=1 mkdocs build --clean $(ARGS))
 
 .PHONY: schema
 schema: $(VENV)/run.stamp ## write the generated files anew: the schemas of cases and suites, results/README.md
