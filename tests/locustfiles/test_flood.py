@@ -33,13 +33,18 @@ class Quiet(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    # With the usual five, a server that is late drops SYNs, and they come again after a second.
+    request_queue_size = 1024
+
+
 class UnixServer(ThreadingMixIn, UnixStreamServer):
     pass
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+    with Server(("127.0.0.1", 0), Quiet) as server:
         threading.Thread(target=server.serve_forever).start()
         yield server.server_port
         server.shutdown()
@@ -73,7 +78,8 @@ def test_a_sustained_flood_sends_again_until_its_time_is_over(tmp_path: Path, po
     rows = flood(
         tmp_path, port, "--users=2", "--spawn-rate=2", "--load-shape=sustained", "--duration-s=1", "--think-time-ms=100"
     )
-    starts = sorted(int(row["start_ns"]) for row in rows)
+    # When they were to start; a busy machine is late with it.
+    starts = sorted(int(row["intended_ns"]) for row in rows)
     assert 2 < len(rows) <= 22
     assert starts[-1] - starts[0] < 1_000_000_000
 
@@ -85,8 +91,10 @@ def test_an_open_flood_starts_its_requests_when_they_were_planned(tmp_path: Path
     rows = flood(
         tmp_path,
         port,
-        "--users=50",
-        "--spawn-rate=50",
+        # However late the server is: none is dropped, and none is given up.
+        "--users=300",
+        "--spawn-rate=300",
+        "--answer-timeout-s=30",
         "--load-shape=open",
         "--arrivals=constant",
         "--rate=100:1 200:1",
