@@ -20,7 +20,8 @@ SHORT = ["-e", "proxy_read_timeout_s=1", "-e", "proxy_connect_timeout_s=1", "-e"
 MACHINES = ROOT / ".testbed-machines"
 KERNELS_INVENTORY = ["-i", "inventory/kernels.yml", "-e", f"testbed_state_dir={MACHINES}"]
 
-RUN_ID = re.compile(r"\d{8}T\d{6}Z-case\d+-[a-z]+(?:-\d+)?")
+# results/20261126T212544Z-case2-unix-virtual
+RUN_ID = re.compile(r"\d{8}T\d{6}Z-case\d+(?:-[a-z0-9]+)+")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
