@@ -77,8 +77,9 @@ def test_a_host_that_another_run_holds_is_left_alone(testbed: Callable[[str], st
 
 
 def test_a_run_can_be_looked_at_from_another_terminal_and_does_not_notice() -> None:
-    process, _ = start_case_3()
-    done = run("script", "--quiet", "--return", "--command", "timeout -s INT 6 floodmark watch", "/dev/null")
+    process, folder = start_case_3()
+    watch = f"timeout -s INT 6 floodmark watch {folder.name}"
+    done = run("script", "--quiet", "--return", "--command", watch, "/dev/null")
     for said in ("Case 3", "limit 8", "Q + A + 1"):
         assert said in done.stdout, evidence(done)
     assert process.wait(90) == 0
