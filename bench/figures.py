@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -56,8 +57,7 @@ class Figure:
 
 def quartiles(name: str, values: list[float], unit: str, **more: Any) -> Figure:
     """Return the median of some measurements with its quartiles."""
-    ordered = sorted(values)
-    low, middle, high = (ordered[int(share * (len(ordered) - 1) + 0.5)] for share in (0.25, 0.5, 0.75))
+    low, middle, high = statistics.quantiles(values * 2 if len(values) == 1 else values, n=4, method="inclusive")
     return Figure(name, _short(middle), unit, len(values), _short(low), _short(high), **more)
 
 
