@@ -104,8 +104,9 @@ def _write_samples(raw: Path, size: Size, rates_hz: dict[str, int]) -> None:
         "upstream_conns": "i % 5, 0, i % 9, 0",
         "stub_status": "1 + i % 14, i % 14, 0, 1, 0, i, i, i",
         "process": "CASE l WHEN 1 THEN 'nginx-master' WHEN 4 THEN 'upstream' ELSE 'nginx-worker' END, 100 + l, 12e6, "
-        "3500000 + i % 999, 1200000 + i % 999, 800000, 20, 15, 1, i / 100.0, i, i",
+        "3500000 + i % 999, 1200000 + i % 999, 800000, 20, 15, 0, 0, 1, i / 100.0, i, i",
         "tcp_ext": "0, 0, 0, 0, 0, 0",
+        "socket_memory": "40 + i % 9, 0, 3, 0, 0",
     }  # fmt: skip
     rows_of_one = {"accept_queue": "(VALUES ('upstream'), ('front')) x(l)", "process": "range(1, 5) x(l)"}
     beats = []
