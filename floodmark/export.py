@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 from rich.console import Console
+from rich.markup import escape
 
 from floodmark.database import SAMPLED, STATED, columns_of
 from floodmark.metrics import plain
@@ -51,7 +52,7 @@ def print_answer(answer: duckdb.DuckDBPyConnection, shape: str) -> None:
 
 
 def _print_on_terminal(console: Console, columns: list[str], answer: duckdb.DuckDBPyConnection) -> None:
-    shown = table_of(*columns)
+    shown = table_of(*map(escape, columns))
     rows = answer.fetchmany(MOST_ROWS + 1)
     for row in rows[:MOST_ROWS]:
         shown.add_row(*map(_cell, row))
@@ -61,4 +62,4 @@ def _print_on_terminal(console: Console, columns: list[str], answer: duckdb.Duck
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else str(plain(value))
+    return "-" if value is None else escape(str(plain(value)))  # a log may say [/error]

@@ -104,6 +104,11 @@ def test_an_answer_comes_in_three_shapes(fake: NoAccept) -> None:
     assert "None" not in shown
 
 
+def test_brackets_in_an_answer_are_no_markup(fake: NoAccept) -> None:
+    assert fake
+    assert "[/error] [bold]" in printed("sql", "SELECT '[/error] [bold]' AS said")
+
+
 def test_without_a_question_the_tables_are_listed(fake: NoAccept) -> None:
     assert fake
     for name in ("expectations", "accept_queue", "virtual_windows"):
