@@ -274,9 +274,9 @@ def sql(query: str | None, shape: str) -> None:
     Example:  floodmark sql "SELECT run, value FROM metrics WHERE name = 'accept_queue_max' ORDER BY run"
               floodmark sql "SELECT kernel, count(*) FROM runs WHERE passed GROUP BY kernel" --format csv
     """
-    from floodmark.database import ask, runs_in
+    from floodmark.database import ask
     from floodmark.export import print_answer, print_tables
-    from floodmark.runs import RESULTS
+    from floodmark.runs import RESULTS, runs_in
 
     if query is None:
         print_tables(Console())

@@ -24,7 +24,7 @@ from collectors.fields import LOGS, TABLES, VIRTUAL_WINDOWS
 from floodmark import judge
 from floodmark.errors import RunError, did_you_mean
 from floodmark.ingest import SQL_TYPES
-from floodmark.runs import RUN_ID, RunFolder
+from floodmark.runs import RunFolder
 
 SAMPLED = {**TABLES, VIRTUAL_WINDOWS.name: VIRTUAL_WINDOWS}
 HAVE_PHASES = [table for table in TABLES.values() if table not in LOGS]
@@ -147,11 +147,6 @@ def ask(query: str, folders: Iterable[Path]) -> duckdb.DuckDBPyConnection:
                 f"there is no table '{unknown[1]}': {did_you_mean(unknown[1], known)}There are {', '.join(known)}."
             ) from None
         raise RunError(f"this SQL does not work: {said}.") from None
-
-
-def runs_in(results: Path) -> list[Path]:
-    """Return the folders of all runs in a results folder, oldest first."""
-    return sorted(path for path in results.iterdir() if RUN_ID.match(path.name) and not path.is_symlink())
 
 
 def _create_stated(database: duckdb.DuckDBPyConnection, name: str, runs: Iterable[RunFolder]) -> None:

@@ -145,6 +145,11 @@ def new_folder(name: str, results: Path = RESULTS) -> Path:
     raise RunError(f"a thousand runs began in the same second: clear {results}.")
 
 
+def runs_in(results: Path) -> list[Path]:
+    """Return the folders of all runs in a results folder, oldest first."""
+    return sorted(path for path in results.iterdir() if RUN_ID.match(path.name))
+
+
 def find_run(name: str, results: Path = RESULTS) -> RunFolder:
     """Return the run with a name, a path, or `latest`.
 
@@ -155,7 +160,7 @@ def find_run(name: str, results: Path = RESULTS) -> RunFolder:
     if not folder.is_dir():
         if "/" in name:
             raise RunError(f"there is no run '{name}': no such folder.")
-        known = sorted(path.name for path in results.iterdir() if RUN_ID.match(path.name))
+        known = [path.name for path in runs_in(results)]
         if not known:
             raise RunError("there are no runs yet: 'make case CASE=3' makes one.")
         raise RunError(f"there is no run '{name}': {did_you_mean(name, known)}The newest is {known[-1]}.")

@@ -30,7 +30,7 @@ from rich.text import Text
 from floodmark.cases import ROOT
 from floodmark.errors import FloodmarkError, RunError
 from floodmark.plan import owner_is_gone
-from floodmark.runs import RESULTS, RUN_ID, RunFolder, find_run
+from floodmark.runs import RESULTS, RunFolder, find_run, runs_in
 
 REFRESH_S = 0.25
 BLOCK_BYTES = 65536
@@ -55,7 +55,7 @@ def running(results: Path = RESULTS) -> RunFolder:
     Raises:
         RunError: there is none.
     """
-    folders = sorted((path for path in results.iterdir() if RUN_ID.match(path.name)), reverse=True)
+    folders = runs_in(results)[::-1]
     for path in folders:
         run = RunFolder(path)
         if run.plan.exists() and not owner_is_gone(run.read_plan()["owner"]):

@@ -10,7 +10,7 @@ from typing import Any
 
 from floodmark import judge, show
 from floodmark.report.pages import OURS, render, write_page
-from floodmark.runs import REPORT, RUN_ID, RunFolder
+from floodmark.runs import REPORT, RunFolder, runs_in
 
 INDEX = "index.html"
 INCOMPLETE = "not complete"
@@ -78,9 +78,8 @@ def index_of(results: Path) -> str:
 
 def read_entries(results: Path) -> Iterator[Entry]:
     """Yield what is known of all runs, newest first."""
-    names = sorted((path.name for path in results.iterdir() if RUN_ID.match(path.name)), reverse=True)
-    for name in names:
-        yield from _entries(RunFolder(results / name))
+    for folder in reversed(runs_in(results)):
+        yield from _entries(RunFolder(folder))
 
 
 def _entries(run: RunFolder) -> Iterator[Entry]:

@@ -15,10 +15,11 @@ import floodmark
 from collectors.fields import TABLES
 from floodmark import runs
 from floodmark.cli import main
-from floodmark.database import ask, runs_in
+from floodmark.database import ask
 from floodmark.errors import FloodmarkError, RunError
 from floodmark.judge import judge_run
 from floodmark.junit import junit
+from floodmark.runs import runs_in
 from tests.floodmark.test_judge import NoAccept
 
 
