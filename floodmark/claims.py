@@ -5,16 +5,17 @@
     docs/claims-not-covered.yml    sentences that no run tests, with the reason
     docs/claims.md                 the page, generated from these three
 
-A run counts when it can be repeated by its command: it is valid, and has the parameters of its case or of its lab. A
-verdict counts while the question is the one that the YAML asks now. Where there is a run that was made by a commit,
-those that were made by a changed checkout do not count; where there is none, their commit is marked with a +.
+A run counts when it can be repeated by its command: it is valid, and has the parameters of its case or of its lab, but
+for what its inventory sets for its hosts. A verdict counts while the question is the one that the YAML asks now. Where
+there is a run that was made by a commit, those that were made by a changed checkout do not count; where there is none,
+their commit is marked with a +.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ NOT_COVERED = DOCS / "claims-not-covered.yml"
 PAGE = DOCS / "claims.md"
 GENERAL = "nginx and the kernel in general"
 UNSEEN = "not observed"
+# What `make case` takes when it is not told; ansible.cfg says so.
+DEFAULT_INVENTORY = "inventory/testbed.yml"
 # Behind the commit of a checkout that was changed since.
 CHANGED = "+"
 
@@ -137,12 +140,12 @@ def collect(results: Path = RESULTS) -> list[Evidence]:
     Of runs of one kind the newest gives the value, and all of them are counted.
     """
     stated, labs = stated_claims(), load_labs()
-    groups: dict[tuple[str, str, str, str], list[_Said]] = {}
+    groups: dict[tuple[str, ...], list[_Said]] = {}
     for path in sorted(results.glob("2*")):
         for one in _said_by(path, labs):
             known = stated.get(one.claim)
             if known and known.claim.digest == one.verdict.get("digest"):
-                groups.setdefault((one.claim, one.where, one.transport, one.kernel), []).append(one)
+                groups.setdefault(_kind(one), []).append(one)
     return _in_order([_evidence(runs) for runs in groups.values()], stated)
 
 
@@ -181,18 +184,19 @@ def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
     lab = labs.get(content["lab"]) if content["lab"] else None
     if content["lab"] and lab is None:
         return
-    place = f"case {content['case']['number']}"
+    place = where = f"case {content['case']['number']}"
     transport = content["parameters"]["transport"]
-    where, command = place, f"make case CASE={content['case']['number']}"
     if lab:
-        point = _point_of(lab, content["parameters"])
-        place, where, command = f"lab {lab.name}", point, f"make lab LAB={lab.name}"
-    elif not _is_as_in_the_case(content["parameters"], content["case"]["number"]):
+        place, where = f"lab {lab.name}", _point_of(lab, content["parameters"], content)
+    elif not _is_as_in_the_case(content):
         return
-    elif transport != "unix":
-        command += f" ARGS='-e transport={transport}'"
     if not where:
         return
+    if lab:
+        command = _command(f"lab LAB={lab.name}", content["inventory"])
+    else:
+        options = [] if transport == "unix" else [f"-e transport={transport}"]
+        command = _command(f"case CASE={content['case']['number']}", content["inventory"], *options)
     of_the_case = _names_in_case(content["case"]["number"])
     for verdict in read_verdicts(run):
         for one in verdict["claims"] if verdict["valid"] else []:
@@ -218,14 +222,15 @@ def _said_by_lab(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
     lab = labs.get(content["lab"])
     if lab is None or "overall" not in content:
         return
-    if any(not _point_of(lab, row) for row in content["table"]):
+    if any(not _point_of(lab, row, content) for row in content["table"]):
         return  # with other settings
     transports = sorted({row["transport"] for row in content["table"]}, reverse=True)
     for host in content["overall"]:
         for one in host["claims"]:
             yield _Said(
                 f"lab {lab.name}/{one['name']}", _where(lab, content, host["host"]), " and ".join(transports),
-                host["kernel"], one, path.name, _commit(content), f"make lab LAB={lab.name}",
+                host["kernel"], one, path.name, _commit(content),
+                _command(f"lab LAB={lab.name}", [content["inventory"]]),
             )  # fmt: skip
 
 
@@ -239,17 +244,30 @@ def _commit(content: Mapping[str, Any]) -> str:
     return f"{state['git_commit'] or 'unknown'}"[:12] + (CHANGED if state["git_dirty"] is not False else "")
 
 
-def _is_as_in_the_case(parameters: Mapping[str, Any], case_number: int) -> bool:
-    """Tell whether a run has its case's parameters but for the transport."""
-    own = find_case(case_number, load_cases()).parameters.model_dump()
-    return _settings({**own, "transport": parameters["transport"]}) == _settings(parameters)
+def _command(target: str, inventories: Sequence[str], *options: str) -> str:
+    """Return what makes a run or a lab again; an inventory is named as seen from its checkout, wherever that lies."""
+    for inventory in inventories:
+        parts = Path(inventory).parts
+        name = "/".join(parts[parts.index("inventory") :]) if "inventory" in parts else parts[-1]
+        if name != DEFAULT_INVENTORY:
+            options = (f"-i {name}", *options)
+    return f"make {target}" + (f" ARGS='{' '.join(options)}'" if options else "")
 
 
-def _point_of(lab: Lab, parameters: Mapping[str, Any]) -> str:
+def _is_as_in_the_case(content: Mapping[str, Any]) -> bool:
+    """Tell whether a run has its case's parameters but for the transport and what its inventory sets."""
+    parameters = content["parameters"]
+    own = find_case(content["case"]["number"], load_cases()).parameters.model_dump()
+    wanted = {**own, **content["inventory_parameters"], "transport": parameters["transport"]}
+    return _settings(wanted) == _settings(parameters)
+
+
+def _point_of(lab: Lab, parameters: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """Return which point of a lab has these parameters; nothing when none has."""
     own = find_case(lab.file.case, load_cases()).parameters.model_dump()
+    of_inventory = content["inventory_parameters"]
     for point in lab.points({}):
-        wanted = resolve_parameters(own, lab.file.parameters, point.varied, origin=f"labs/{lab.name}.yml")
+        wanted = resolve_parameters(own, of_inventory, lab.file.parameters, point.varied, origin=f"labs/{lab.name}.yml")
         if _settings(wanted.model_dump()) == _settings(parameters):
             return point.name
     return ""
@@ -277,8 +295,8 @@ def _is_current(one: Evidence, stated: Mapping[str, Stated]) -> bool:
     return one.claim in stated and stated[one.claim].claim.digest == one.digest
 
 
-def _kind(one: Evidence) -> tuple[str, str, str, str]:
-    return one.claim, one.where, one.transport, one.kernel
+def _kind(one: _Said | Evidence) -> tuple[str, ...]:
+    return one.claim, one.where, one.transport, one.kernel, one.command
 
 
 def _in_order(found: list[Evidence], stated: Mapping[str, Stated]) -> list[Evidence]:
@@ -308,10 +326,10 @@ are ours. This page has each sentence of it that can be tested: our verdict, the
 command that makes it again, and where in the kernel or nginx one can read why.
 
 It is generated by `floodmark claims --write` from `cases/`, `labs/` and the verdicts of real runs
-([claims-evidence.json](claims-evidence.json)). A run counts when it is valid and has the parameters of its case or lab.
-n is the number of such runs; the value is that of the newest one, made by the commit beside it, or by a checkout that
-differed from it (+). *Not observed*: the run cannot tell. *It depends*: on the case or the transport, as the table of
-the sentence shows.
+([claims-evidence.json](claims-evidence.json)). A run counts when it is valid and has the parameters of its case or lab,
+but for what its inventory sets for slow hosts. n is the number of such runs; the value is that of the newest one, made
+by the commit beside it, or by a checkout that differed from it (+). *Not observed*: the run cannot tell. *It depends*:
+on the case or the transport, as the table of the sentence shows.
 """
 
 

@@ -128,6 +128,7 @@ def begin_lab(name: object, inventory: Path, extra: Mapping[str, Any], results: 
         "question": lab.file.question,
         "case": lab.file.case,
         "inventory": str(inventory.resolve()),
+        "inventory_parameters": inventory_parameters(variables),
         "given": given,
         "control_node": git_state(),
         "points": [

@@ -137,6 +137,7 @@ def make_plan(
         "rates_hz": parameters.rates_hz,
         "hosts": hosts,
         "inventory": list(inventory.get("ansible_inventory_sources", [])),
+        "inventory_parameters": inventory_parameters(inventory),
         "clock": clock,
         "web": web,
         "servers": servers,

@@ -57,6 +57,8 @@ def add_run(results: Path, number: int, verdict: str = "confirmed", value: Any =
         "run_id": run.run_id, "clock": "host", "lab": None, "case": {"number": 2},
         "parameters": {**load_cases()[2].parameters.model_dump(), **changes.get("parameters", {})},
         "hosts": {"proxies": ["proxy1"]},
+        "inventory": [changes.get("inventory", "/home/me/floodmark/inventory/testbed.yml")],
+        "inventory_parameters": changes.get("inventory_parameters", {}),
         "control_node": {"git_commit": f"{number}" * 40, "git_dirty": changes.get("dirty", False)},
     }  # fmt: skip
     claim = {"name": CLAIM.name, "verdict": verdict, "value": value, "digest": changes.get("digest", CLAIM.digest)}
@@ -76,6 +78,19 @@ def test_runs_of_one_kind_are_counted_and_the_newest_gives_the_value(tmp_path: P
     assert found.verdicts == {"confirmed": 2, "refuted": 1}
     assert (found.value, found.run_id, found.git_commit) == (10, "20260101T000003Z-case2-unix", "3" * 12)
     assert found.command == "make case CASE=2"
+
+
+def test_what_an_inventory_sets_for_its_hosts_is_part_of_the_command(tmp_path: Path) -> None:
+    slow = {"start_spread_ms": 500}
+    add_run(
+        tmp_path, 1, parameters={**slow, "transport": "tcp"}, inventory_parameters=slow,
+        inventory="/home/me/floodmark/inventory/kernels.yml",
+    )  # fmt: skip
+    add_run(tmp_path, 2, inventory="mine.yml")
+    assert [one.command for one in collect(tmp_path)] == [
+        "make case CASE=2 ARGS='-i mine.yml'",
+        "make case CASE=2 ARGS='-i inventory/kernels.yml -e transport=tcp'",
+    ]
 
 
 @pytest.mark.parametrize(
