@@ -23,7 +23,7 @@ import duckdb
 from collectors.fields import LOGS, TABLES, VIRTUAL_WINDOWS
 from floodmark import judge
 from floodmark.errors import RunError, did_you_mean
-from floodmark.ingest import SQL_TYPES
+from floodmark.ingest import SQL_TYPES, sql_text
 from floodmark.runs import RunFolder
 
 SAMPLED = {**TABLES, VIRTUAL_WINDOWS.name: VIRTUAL_WINDOWS}
@@ -173,15 +173,11 @@ def _said(run: RunFolder) -> Iterator[Said]:
 
 
 def _create_sampled(database: duckdb.DuckDBPyConnection, name: str, runs: Iterable[RunFolder]) -> None:
-    files = [str(file) for run in runs for file in sorted(run.path.glob(f"*/{name}.parquet"))]
+    files = [sql_text(file) for run in runs for file in sorted(run.path.glob(f"*/{name}.parquet"))]
     if files:
-        table = f"read_parquet({_listed(files)}, filename = true, union_by_name = true)"
+        table = f"read_parquet([{', '.join(files)}], filename = true, union_by_name = true)"
         database.execute(f"CREATE VIEW {name} AS SELECT {FROM_FILE_NAME}, * EXCLUDE filename FROM {table}")
         return
     types = {field.name: SQL_TYPES[field.type] for field in SAMPLED[name].fields}
     columns = ", ".join(f"{column} {types.get(column, 'VARCHAR')}" for column in columns_of(name))
     database.execute(f"CREATE TABLE {name} ({columns})")
-
-
-def _listed(files: list[str]) -> str:
-    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"

@@ -109,15 +109,19 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
     clock = max((_place_requests(database, wall_ns, one) for one in generators), key=lambda one: one.error_ns or 0)
     phases = _divide(database)
     for table in TABLES.values():
-        database.execute(
-            f"COPY {table.name} TO '{_quoted(folder.table(table.name))}' (FORMAT parquet, COMPRESSION zstd)"
-        )
+        write_table(database, table, folder)
     folder.description.write_text(json.dumps(host, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Ingested(database, host, generators, phases, clock, losses)
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+def write_table(database: duckdb.DuckDBPyConnection, table: Table, folder: HostFolder) -> None:
+    """Write a table into a host's folder, as Parquet."""
+    database.execute(f"COPY {table.name} TO {sql_text(folder.table(table.name))} (FORMAT parquet, COMPRESSION zstd)")
+
+
+def sql_text(value: str | Path) -> str:
+    """Return a text as SQL writes it, in quotes."""
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def extract_archive(archive: Path, target: Path) -> None:
@@ -173,7 +177,7 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
         )
     types = "{" + ", ".join(f"'{field.name}': '{SQL_TYPES[field.type]}'" for field in table.fields) + "}"
     database.execute(
-        f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv('{_quoted(path)}', header=true, delim=',', "
+        f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv({sql_text(path)}, header=true, delim=',', "
         f"quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
     )
     return losses
@@ -257,7 +261,7 @@ def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: i
                nullif(one.upstream_status, '')
         FROM (
             SELECT CASE WHEN json_valid(line) THEN json_transform(line, '{shape}') END AS one
-            FROM read_csv('{_quoted(path)}', columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
+            FROM read_csv({sql_text(path)}, columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
                           delim=chr(1), quote='', escape='', ignore_errors=true)
         )
         WHERE one.id IS NOT NULL AND one.msec IS NOT NULL

@@ -19,7 +19,7 @@ import numpy as np
 from collectors.fields import VIRTUAL_WINDOWS
 from floodmark.cases import Case
 from floodmark.errors import RunError
-from floodmark.ingest import SQL_TYPES, extract_archive, read_object
+from floodmark.ingest import SQL_TYPES, extract_archive, read_object, write_table
 from floodmark.runs import HostFolder, RunFolder, write_json
 from floodmark.steady import steady_from
 
@@ -209,8 +209,7 @@ def _write_table(folder: HostFolder, windows: dict[str, list[dict[str, int]]], f
             state = None if warm_up is None else "warm-up" if row["window"] < warm_up else "steady"
             values = [name, row["window"], row["operations"], row["elapsed_ns"], row["idle_ns"], _cost(row), state]
             database.execute(f"INSERT INTO {VIRTUAL_WINDOWS.name} VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-    path = str(folder.table(VIRTUAL_WINDOWS.name)).replace("'", "''")
-    database.execute(f"COPY {VIRTUAL_WINDOWS.name} TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
+    write_table(database, VIRTUAL_WINDOWS, folder)
 
 
 def _fixed(fixed: dict[str, Any], case: Case) -> str:
