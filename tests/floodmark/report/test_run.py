@@ -130,6 +130,14 @@ def test_a_verdict_of_an_older_version_is_shown_as_far_as_it_goes(tmp_path: Path
     assert "the verdict is of another version of Floodmark, it has no 'accept_queue_median'" in page.text
 
 
+def test_a_claim_of_an_older_version_is_shown_as_far_as_it_goes(fake: NoAccept) -> None:
+    run = judged(fake)
+    verdict = json.loads(run.host("proxy1").verdict.read_text())
+    verdict["claims"] = [{"study": "Several lines.", "verdict": "confirmed", "value": 10}]
+    write_json(run.host("proxy1").verdict, verdict)
+    assert "confirmed Several lines. 10 -" in read(run).text
+
+
 @pytest.mark.parametrize("content", ['{"case": 3}', '{"hosts": {"proxies": 7}}', "[]", "{"])
 def test_a_damaged_run_is_a_sentence_and_no_traceback(fake: NoAccept, content: str) -> None:
     run = judged(fake)
@@ -188,6 +196,8 @@ def test_several_hosts_have_a_section_each_on_shared_axes(fake: NoAccept) -> Non
     page = read(fake.run)
     assert page.count("section", **{"class": "host"}) == 2
     assert page.count("svg", **{"class": "plot"}) == 2 * len(FIGURES)
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert links == ["#proxy1", "#proxy2"]
     one, other = json.loads(page.scripts[0])["hosts"]
     assert [figure["highest"] for figure in one["figures"]] == [figure["highest"] for figure in other["figures"]]
 
