@@ -53,11 +53,12 @@ class Scale:
                 if len(inside) <= most:
                     break
             return inside[:: math.ceil(len(inside) / most)]
-        rough = (self.high - self.low) / most
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-        first = math.ceil(self.low / step - 1e-9)
-        return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        power = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
+        for step in (power, power * 2, power * 5, power * 10):
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            if last - first < most:
+                break
+        return [number * step for number in range(first, last + 1)]
 
 
 def text_of(value: float) -> str:
@@ -203,11 +204,11 @@ def draw_effect(
     middle = ROW_PX / 2
     left, right = _percents(scale, -margin, margin)
     parts = [f'<rect class="margin" x="{left:.2f}%" width="{right - left:.2f}%" height="100%"/>']
-    (zero,) = _percents(scale, 0)
-    parts.append(f'<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y2="{ROW_PX}"/>')
     if shift is None:
-        parts += _labels(scale, "%")
+        parts += _labels(scale, "%", most=5)  # three at least, because 0 is in the middle
     else:
+        (zero,) = _percents(scale, 0)
+        parts.append(f'<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y2="{ROW_PX}"/>')
         if low is not None and high is not None:
             begin, end = _percents(scale, low, high)
             parts.append(f'<line class="interval" x1="{begin:.2f}%" x2="{end:.2f}%" y1="{middle}" y2="{middle}"/>')
@@ -227,7 +228,7 @@ def draw_effect(
 def draw_values(scale: Scale, summary: Summary | None = None) -> Markup:
     """Return all values of one arm as dots, with quartiles and median; without a summary the axis."""
     if summary is None:
-        parts = _labels(scale, "")
+        parts = _labels(scale, "", most=4)
     else:
         begin, middle, end = _percents(scale, summary.low_quartile, summary.median, summary.high_quartile)
         parts = [f'<rect class="box" x="{begin:.2f}%" width="{end - begin:.2f}%" y="4" height="{ROW_PX - 8}"/>']
@@ -243,9 +244,9 @@ def _percents(scale: Scale, *values: float) -> list[float]:
     return places
 
 
-def _labels(scale: Scale, unit: str) -> list[str]:
+def _labels(scale: Scale, unit: str, most: int) -> list[str]:
     labels = []
-    for value in scale.ticks(4):
+    for value in scale.ticks(most):
         (x,) = _percents(scale, value)
         sign = "+" if unit and value > 0 else ""
         labels.append(f'<text class="across" x="{x:.2f}%" y="14">{sign}{text_of(value)}{unit and f" {unit}"}</text>')

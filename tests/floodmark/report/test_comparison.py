@@ -103,6 +103,13 @@ def test_a_shift_beyond_the_axis_is_an_arrow_and_one_of_nothing_has_no_picture(t
     assert "the baseline is 0" in page_of(runs).text
 
 
+@pytest.mark.parametrize("wide", [10, 11, 19.9, 24, 49.3, 50, 74, 99.9, 100])
+def test_an_axis_of_shifts_has_labels_on_both_sides(wide: float) -> None:
+    axis = draw_effect(Scale(-wide, wide), 5)
+    assert 3 <= axis.count(" %</text>") <= 5
+    assert ">0 %<" in axis
+
+
 def test_the_command_prints_it(runs: list[str]) -> None:
     done = CliRunner().invoke(main, ["compare", *runs, "--by", "kernel", "--format", "html"])
     assert done.exit_code == 0, done.output
