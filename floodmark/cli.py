@@ -21,11 +21,16 @@ class Commands(click.Group):
     """A group whose commands end with one sentence when the user's input is wrong."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a FloodmarkError becomes its sentence and status 2."""
+        """Run a command; a FloodmarkError, or a file that cannot be used, becomes its sentence and status 2."""
         try:
             return super().invoke(ctx)
         except FloodmarkError as error:
             click.echo(f"floodmark: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            if not error.filename:
+                raise
+            click.echo(f"floodmark: {error.filename} cannot be used: {error.strerror}.", err=True)
             sys.exit(2)
 
 

@@ -10,9 +10,11 @@ import csv
 import json
 import os
 import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -165,10 +167,7 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
     """
     if not path.exists():
         return [f"{path.name} is missing: the source {table.name} wrote nothing"]
-    losses = []
-    rest = _cut_off(path)
-    if rest:
-        losses.append(f"{path.name} ends in the middle of a line: its last {rest} bytes were left out")
+    losses: list[str] = []
     with path.open("rb") as file:
         header = file.readline().decode(errors="replace").rstrip("\n").split(",")
     if header != list(table.columns):
@@ -176,16 +175,21 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
             f"{path.name} has the columns {header}, and this version of Floodmark reads {list(table.columns)}."
         )
     types = "{" + ", ".join(f"'{field.name}': '{SQL_TYPES[field.type]}'" for field in table.fields) + "}"
-    database.execute(
-        f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv({sql_text(path)}, header=true, delim=',', "
-        f"quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
-    )
+    with _whole_lines(path, losses) as whole:
+        database.execute(
+            f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv({sql_text(whole)}, header=true, delim=',', "
+            f"quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
+        )
     return losses
 
 
-def _cut_off(path: Path) -> int:
-    """Take off what stands behind the last line break of a file, and return how many bytes that were."""
-    with path.open("rb+") as file:
+@contextmanager
+def _whole_lines(path: Path, losses: list[str]) -> Iterator[Path]:
+    """Yield a file without what stands behind its last line break, and add that to the losses.
+
+    The file itself stays as it is: who judges the run again is to see the same.
+    """
+    with path.open("rb") as file:
         end = place = file.seek(0, os.SEEK_END)
         while place:
             start = max(place - CHUNK_BYTES, 0)
@@ -195,8 +199,16 @@ def _cut_off(path: Path) -> int:
                 break
             place = start
         kept = start + found + 1 if place else 0
-        file.truncate(kept)
-    return end - kept
+        if kept == end:
+            yield path
+            return
+        losses.append(f"{path.name} ends in the middle of a line: its last {end - kept} bytes were left out")
+        file.seek(0)
+        with tempfile.NamedTemporaryFile(prefix="floodmark-") as whole:
+            shutil.copyfileobj(file, whole)
+            whole.truncate(kept)
+            whole.flush()
+            yield Path(whole.name)
 
 
 def _load_strace(database: duckdb.DuckDBPyConnection, raw: Path, wall_ns: int) -> None:
@@ -247,32 +259,35 @@ def _load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: i
     """
     if not path.exists():
         return []
-    _cut_off(path)
+    losses: list[str] = []
     names = ("id", "msec", "pid", "status", "bytes_sent", "request_time", "upstream_connect_time",
              "upstream_header_time", "upstream_response_time", "upstream_status")  # fmt: skip
     shape = json.dumps(dict.fromkeys(names, "VARCHAR"))
-    database.execute(
-        f"""
-        INSERT INTO nginx_access
-        SELECT one.id, CAST(CAST(one.msec AS DECIMAL(18, 3)) * 1000 AS BIGINT) * 1000000 - $wall_ns,
-               CAST(one.pid AS BIGINT), CAST(one.status AS BIGINT), CAST(one.bytes_sent AS BIGINT),
-               CAST(one.request_time AS DOUBLE), {_seconds("one.upstream_connect_time")},
-               {_seconds("one.upstream_header_time")}, {_seconds("one.upstream_response_time")},
-               nullif(one.upstream_status, '')
-        FROM (
-            SELECT CASE WHEN json_valid(line) THEN json_transform(line, '{shape}') END AS one
-            FROM read_csv({sql_text(path)}, columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
-                          delim=chr(1), quote='', escape='', ignore_errors=true)
+    with _whole_lines(path, losses) as whole:
+        database.execute(
+            f"""
+            INSERT INTO nginx_access
+            SELECT one.id, CAST(CAST(one.msec AS DECIMAL(18, 3)) * 1000 AS BIGINT) * 1000000 - $wall_ns,
+                   CAST(one.pid AS BIGINT), CAST(one.status AS BIGINT), CAST(one.bytes_sent AS BIGINT),
+                   CAST(one.request_time AS DOUBLE), {_seconds("one.upstream_connect_time")},
+                   {_seconds("one.upstream_header_time")}, {_seconds("one.upstream_response_time")},
+                   nullif(one.upstream_status, '')
+            FROM (
+                SELECT CASE WHEN json_valid(line) THEN json_transform(line, '{shape}') END AS one
+                FROM read_csv({sql_text(whole)}, columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
+                              delim=chr(1), quote='', escape='', ignore_errors=true)
+            )
+            WHERE one.id IS NOT NULL AND one.msec IS NOT NULL
+            """,
+            {"wall_ns": wall_ns},
         )
-        WHERE one.id IS NOT NULL AND one.msec IS NOT NULL
-        """,
-        {"wall_ns": wall_ns},
-    )
-    with path.open("rb") as file:
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
-    row = database.execute("SELECT count(*) FROM nginx_access").fetchone()
+        with whole.open("rb") as file:
+            lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
+        row = database.execute("SELECT count(*) FROM nginx_access").fetchone()
     damaged = lines - (row[0] if row else 0)
-    return [f"{path.name} has {damaged} damaged lines, which were left out"] if damaged else []
+    if damaged:
+        losses.append(f"{path.name} has {damaged} damaged lines, which were left out")
+    return losses
 
 
 def _seconds(column: str) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from floodmark.errors import RunError, SuiteError
-from floodmark.runs import RunFolder, write_json
+from floodmark.runs import RunFolder, unwritable, write_json
 from floodmark.suites import Suite, SuiteRun
 
 
@@ -127,10 +127,13 @@ def open_journal(suite: Suite, results: Path) -> Iterator[Journal]:
     """Hold the journal of a suite for writing, as the only process.
 
     Raises:
-        SuiteError: another process holds it, or it is damaged or belongs to another suite.
+        SuiteError: another process holds it, it cannot be written, or it is damaged or belongs to another suite.
     """
     folder = read_journal(suite, results).folder
-    folder.joinpath("logs").mkdir(parents=True, exist_ok=True)
+    try:
+        folder.joinpath("logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SuiteError(unwritable(folder, error)) from None
     # The kernel releases the lock when the process ends, however it ends.
     with folder.joinpath("lock").open("a+", encoding="utf-8") as lock:
         try:

@@ -17,6 +17,7 @@ Values and conditions are SQL from the case files. They see the tables of the re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -407,8 +408,13 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
         The content of run.json.
 
     Raises:
-        RunError: the plan is missing or damaged, or of another version; then nothing was changed.
+        RunError: the plan is missing or damaged, or of another version, or the folder is read-only; then nothing was
+            changed.
     """
+    if not os.access(run.path, os.W_OK):
+        raise RunError(
+            f"{run.path} cannot be written, where the verdict belongs: make it writable, or copy it and judge the copy."
+        )
     plan = run.read_plan() if run.plan.exists() else run.read_run()
     try:
         case = Case.model_validate({**plan["case"], "parameters": plan["parameters"]})

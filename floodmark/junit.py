@@ -25,7 +25,8 @@ def junit(runs: Iterable[RunFolder]) -> str:
     """
     suites = ElementTree.Element("testsuites", name="floodmark")
     for run in runs:
-        suites.extend(_suites(run))
+        for suite in _suites(run):  # extend() would make a TypeError of what goes wrong
+            suites.append(suite)
     ElementTree.indent(suites)
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 

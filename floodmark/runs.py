@@ -133,7 +133,11 @@ def new_run(case_number: int, transport: str, results: Path = RESULTS) -> RunFol
 
 
 def new_folder(name: str, results: Path = RESULTS) -> Path:
-    """Create a folder below the results, named by the time and what it is of."""
+    """Create a folder below the results, named by the time and what it is of.
+
+    Raises:
+        RunError: it cannot be written there.
+    """
     stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
     for attempt in range(1, 1000):
         path = results / (stem if attempt == 1 else f"{stem}-{attempt}")
@@ -141,8 +145,15 @@ def new_folder(name: str, results: Path = RESULTS) -> Path:
             path.mkdir(parents=True)
         except FileExistsError:
             continue  # another run began in the same second
+        except OSError as error:
+            raise RunError(unwritable(results, error)) from None
         return path
     raise RunError(f"a thousand runs began in the same second: clear {results}.")
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """Return the sentence for results that cannot be written."""
+    return f"{path} cannot be written: {error.strerror}. Make it writable, with room for a run, or take another checkout."
 
 
 def runs_in(results: Path) -> list[Path]:

@@ -159,6 +159,12 @@ def test_what_does_not_hold_is_a_failure_and_what_is_not_valid_an_error(fake: No
     assert not suite.findall("*/failure"), "a run that is not valid says nothing about the case"
 
 
+def test_a_run_without_run_json_is_no_empty_list_of_tests(fake: NoAccept) -> None:
+    fake.run.run.unlink()
+    with pytest.raises(RunError, match=r"is not complete: it has no run\.json"):
+        junit([fake.run])
+
+
 def test_runs_are_printed_by_name(fake: NoAccept) -> None:
     assert fake.run.run_id in printed("junit", str(fake.run.path))
 

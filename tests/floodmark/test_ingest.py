@@ -98,7 +98,10 @@ def test_lines_of_the_access_log_that_are_no_text_or_no_object_are_left_out_and_
     fake.files["nginx-access.log"] += '{"id":"\udcff","msec":"1"}\n17\n{"id":"2","ms\n{"id":"3","msec":"170'
     tables = fake.ingest()
     assert rows(tables, "SELECT count(*) FROM nginx_access") == [(1,)]
-    assert tables.losses == ["nginx-access.log has 3 damaged lines, which were left out"]
+    assert tables.losses == [
+        "nginx-access.log ends in the middle of a line: its last 21 bytes were left out",
+        "nginx-access.log has 3 damaged lines, which were left out",
+    ]
 
 
 def test_samples_belong_to_the_phase_of_their_time(fake: FakeRun) -> None:
@@ -132,6 +135,22 @@ def test_a_file_that_was_cut_off_loses_its_last_line_and_says_so(fake: FakeRun) 
     tables = fake.ingest()
     assert rows(tables, "SELECT max(depth_conns) FROM accept_queue") == [(3,)]
     assert tables.losses == ["accept_queue.csv ends in the middle of a line: its last 16 bytes were left out"]
+
+
+def test_what_was_cut_off_is_said_each_time_and_the_file_stays_as_it_is(fake: FakeRun) -> None:
+    fake.files["nginx-access.log"] += '{"id":"7"'
+    fake.ingest()
+    requests = fake.run.load("proxy1") / "requests.0.csv"
+    with requests.open("a") as file:
+        file.write("8,17")
+    before = requests.read_bytes()
+    expected = [
+        "requests.0.csv ends in the middle of a line: its last 4 bytes were left out",
+        "nginx-access.log ends in the middle of a line: its last 9 bytes were left out",
+    ]
+    for _ in range(2):
+        assert ingest(fake.run, fake.run.host("proxy1")).losses == expected
+    assert requests.read_bytes() == before
 
 
 def test_a_source_that_wrote_nothing_is_named(fake: FakeRun) -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from floodmark.errors import RunError
 from floodmark.runs import RunFolder, find_run, new_run, point_latest_at
+from tests.floodmark.test_judge import NoAccept
+
+FLOODMARK = Path(sys.executable).with_name("floodmark")
 
 
 def test_two_runs_of_the_same_second_have_two_folders(tmp_path: Path) -> None:
@@ -43,3 +48,28 @@ def test_a_damaged_run_json_is_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunError, match=r"run\.json is damaged"):
         RunFolder(tmp_path).read_run()
+
+
+def test_results_that_cannot_be_written_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file, where a folder belongs")
+    with pytest.raises(RunError, match=r"results cannot be written: Not a directory\. Make it writable"):
+        new_run(2, "unix", tmp_path / "results")
+
+
+@pytest.mark.parametrize("command", ["judge", "report"])
+def test_a_run_on_a_read_only_file_system_stays_as_it_is(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "20260101T000000Z-case2-unix"
+    path.mkdir()
+    fake = NoAccept(path)
+    fake.write()
+    fake.write_plan("proxy1")
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    read_only = f"mount --bind {path} {path} && mount -o remount,ro,bind {path} && exec {FLOODMARK}"
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", f"{read_only} {command} {path}/"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("floodmark: ")
+    assert "cannot be written" in done.stderr
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
