@@ -26,7 +26,7 @@ from floodmark.cases import CASES, ROOT, Base, CaseFile, Claim, Model, find_case
 from floodmark.errors import RunError
 from floodmark.labs import Lab, load_labs
 from floodmark.parameters import Parameters, resolve_parameters
-from floodmark.runs import RESULTS, RunFolder, read_json
+from floodmark.runs import RESULTS, RunFolder, labs_in, read_json, runs_in
 from floodmark.show import number, read_verdicts
 
 DOCS = ROOT / "docs"
@@ -141,7 +141,7 @@ def collect(results: Path = RESULTS) -> list[Evidence]:
     """
     stated, labs = stated_claims(), load_labs()
     groups: dict[tuple[str, ...], list[_Said]] = {}
-    for path in sorted(results.glob("2*")):
+    for path in [*runs_in(results), *labs_in(results)]:
         for one in _said_by(path, labs):
             known = stated.get(one.claim)
             if known and known.claim.digest == one.verdict.get("digest"):

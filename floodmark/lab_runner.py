@@ -26,12 +26,10 @@ from floodmark.judge import judge_claim, judge_expectations, judge_run
 from floodmark.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
 from floodmark.parameters import Parameters, resolve_parameters
 from floodmark.plan import RUN_OPTIONS, check_names, git_state, hosts_of_a_run, inventory_parameters
-from floodmark.runs import RESULTS, RUN_ID, RunFolder, new_folder, read_json, write_json
+from floodmark.runs import LAB_ID, RESULTS, RunFolder, new_folder, read_json, write_json
 from floodmark.show import read_verdicts
 from floodmark.suite_runner import list_inventory
 from floodmark.suite_show import ASSUMED_OVERHEAD_S, Bar
-
-MARK = "-lab-"
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class LabFolder:
 
 def is_lab_folder(name: str) -> bool:
     """Tell whether a name is that of an execution of a lab, and not of a lab or a run."""
-    return bool(RUN_ID.match(Path(name).name)) and MARK in Path(name).name
+    return bool(LAB_ID.match(Path(name).name))
 
 
 def find_lab_folder(name: str, results: Path = RESULTS) -> LabFolder:

@@ -20,8 +20,9 @@ RESULTS = ROOT / "results"
 LATEST = "latest"
 # What people look at, in the folder of each run.
 REPORT = "report.html"
-# Beside runs a results folder has `latest` and the results of benchmarks.
-RUN_ID = re.compile(r"\d{8}T\d{6}Z-")
+# Beside runs a results folder has those of labs, which say what their runs are, suites, `latest` and benchmarks.
+RUN_ID = re.compile(r"\d{8}T\d{6}Z-case")
+LAB_ID = re.compile(r"\d{8}T\d{6}Z-lab-")
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,23 @@ def new_folder(name: str, results: Path = RESULTS) -> Path:
 
 def unwritable(path: Path, error: OSError) -> str:
     """Return the sentence for results that cannot be written."""
-    return f"{path} cannot be written: {error.strerror}. Make it writable, with room for a run, or take another checkout."
+    return (
+        f"{path} cannot be written: {error.strerror}. Make it writable, with room for a run, or take another checkout."
+    )
 
 
 def runs_in(results: Path) -> list[Path]:
     """Return the folders of all runs in a results folder, oldest first."""
-    return sorted(path for path in results.iterdir() if RUN_ID.match(path.name))
+    return _named(RUN_ID, results)
+
+
+def labs_in(results: Path) -> list[Path]:
+    """Return the folders of all executions of labs in a results folder, oldest first."""
+    return _named(LAB_ID, results)
+
+
+def _named(pattern: re.Pattern[str], results: Path) -> list[Path]:
+    return sorted(path for path in results.iterdir() if pattern.match(path.name))
 
 
 def find_run(name: str, results: Path = RESULTS) -> RunFolder:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from floodmark.errors import RunError
-from floodmark.runs import RunFolder, find_run, new_run, point_latest_at
+from floodmark.runs import RunFolder, find_run, labs_in, new_run, point_latest_at, runs_in
 from tests.floodmark.test_judge import NoAccept
 
 FLOODMARK = Path(sys.executable).with_name("floodmark")
@@ -36,6 +36,18 @@ def test_what_is_no_run_is_not_the_newest(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     with pytest.raises(RunError, match=f"The newest is {run.run_id}"):
         find_run("nothing", tmp_path)
+
+
+def test_a_lab_is_no_run(tmp_path: Path) -> None:
+    for name in (
+        "20260101T000000Z-lab-single-request",
+        "20260101T000001Z-case2-unix-single-request",
+        "latest",
+        "suites",
+    ):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in runs_in(tmp_path)] == ["20260101T000001Z-case2-unix-single-request"]
+    assert [path.name for path in labs_in(tmp_path)] == ["20260101T000000Z-lab-single-request"]
 
 
 def test_without_runs_it_says_how_to_make_one(tmp_path: Path) -> None:
