@@ -95,18 +95,23 @@ def show(run: str, as_json: bool, svg: Path | None) -> None:
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where; report.html of the run otherwise."
 )
 def report(run: str, output: Path | None) -> None:
-    """Write the report of a run anew: one HTML file that needs nothing else.
+    """Write the report of a run or of a lab anew: one HTML file that needs nothing else.
 
-    What is missing of the run is said in it, and the rest is shown.
+    What is missing of the run is said in it, and the rest is shown. RUN may be an execution of a lab.
 
     \b
     Example:  floodmark report
               floodmark report 20261123T031500Z-case2-unix -o /tmp/report.html
     """
+    from floodmark.lab_runner import find_lab_folder, is_lab_folder
+    from floodmark.report.lab import write_lab_report
     from floodmark.report.run import write_report
     from floodmark.runs import find_run
 
-    click.echo(write_report(find_run(run), output))
+    if is_lab_folder(run):
+        click.echo(write_lab_report(find_lab_folder(run).path, output))
+    else:
+        click.echo(write_report(find_run(run), output))
 
 
 @main.command()
@@ -379,6 +384,8 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
     from floodmark.lab_runner import begin_lab, go_on_with, is_lab_folder, judge_lab, run_points
     from floodmark.lab_show import print_lab, print_labs
     from floodmark.labs import load_labs
+    from floodmark.report.index import write_index
+    from floodmark.report.lab import write_lab_report
 
     if name is None:
         print_labs(Console(), load_labs())
@@ -393,6 +400,8 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
             click.echo(f"floodmark: {sentence}", err=True)
             sys.exit(130)
     content = judge_lab(folder, again=begun)
+    write_lab_report(folder.path)
+    write_index(folder.path.parent)
     if as_json:
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
     elif not quiet:

@@ -28,10 +28,11 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/<host>/raw/host.tar.gz   what the host wrote, untouched
 <run>/<host>/raw/console.log   in virtual time: the serial log; virtual.json beside it says what was fixed
 <time>-lab-<name>/lab.json     the points of a lab, which are runs of their own, and the verdict on all of them together
+<time>-lab-<name>/report.html  the same for people, with figures of the points side by side
 <run>/load/<host>/             requests.N.csv, load.N.json of process N, and Locust's own statistics, report and log
 ```
 
-`index.html` lists all runs, each with its report. `suites/` has the journals of suites (docs/suites.md).
+`index.html` lists all runs and labs, each with its report. `suites/` has the journals of suites (docs/suites.md).
 A run without `run.json` was not completed; `plan.json` then says what it was meant to be.
 
 All tables of a host are on one clock, the host's monotonic one, so they can be joined on time:

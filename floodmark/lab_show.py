@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.markup import escape
 from floodmark.cases import relative
 from floodmark.lab_runner import LabFolder
 from floodmark.labs import Lab, find_lab
+from floodmark.runs import REPORT
 from floodmark.show import BAD, GOOD, at_underscores, number, print_claims, print_expectations, table_of
 
 COLUMN_WIDTH = 14
@@ -33,8 +34,9 @@ def print_lab(console: Console, folder: LabFolder) -> None:
     console.print(f"\n[bold]Lab {lab.name}[/bold]  {content['question']}", highlight=False)
     for overall in content["overall"]:
         console.print(f"[dim]host {overall['host']}, Linux {overall['kernel'] or 'unknown'}[/dim]", highlight=False)
-        _print_verdict(console, content, overall)
         rows = [row for row in content["table"] if row["host"] == overall["host"]]
+        said = (f"[{GOOD if good else BAD}]{sentence}[/]" for sentence, good in sentences(rows, overall))
+        console.print(", ".join(said), highlight=False)
         _print_points(console, lab, rows)
         if overall["expectations"]:
             print_expectations(console, overall["expectations"])
@@ -42,21 +44,22 @@ def print_lab(console: Console, folder: LabFolder) -> None:
             print_claims(console, overall["claims"])
     console.print(
         f"[dim]The points are {', '.join(str(one['run_id']) for one in content['points'])}, each with a verdict and "
-        f"claims of its own: floodmark show RUN. All of the lab is in {relative(folder.file)}[/dim]",
+        f"claims of its own: floodmark show RUN. All of the lab is in {relative(folder.file)}, drawn in {REPORT}[/dim]",
         highlight=False,
     )
 
 
-def _print_verdict(console: Console, content: Mapping[str, Any], overall: Mapping[str, Any]) -> None:
-    rows = [row for row in content["table"] if row["host"] == overall["host"]]
+def sentences(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield what became of a lab on one host, and whether that is as it should be.
+
+    Args:
+        rows: of the table of points.
+        overall: what was said of all of them together.
+    """
     good = sum(row["passed"] for row in rows)
-    held = sum(one["holds"] for one in overall["expectations"])
-    total = len(overall["expectations"])
-    console.print(
-        f"[{GOOD if good == len(rows) else BAD}]{good} of {len(rows)} points are valid and their expectations hold[/], "
-        f"[{GOOD if held == total else BAD}]{held} of {total} expectations of all of them together hold[/]",
-        highlight=False,
-    )
+    yield f"{good} of {len(rows)} points are valid and their expectations hold", good == len(rows)
+    held, total = sum(one["holds"] for one in overall["expectations"]), len(overall["expectations"])
+    yield f"{held} of {total} expectations of all of them together hold", held == total
 
 
 def _print_points(console: Console, lab: Lab, rows: list[dict[str, Any]]) -> None:

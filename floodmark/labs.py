@@ -40,6 +40,7 @@ from floodmark.cases import (
 from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
 from floodmark.judge import try_sql
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
+from floodmark.report import Picture
 
 LABS = ROOT / "labs"
 # Of the figures that every run has.
@@ -72,6 +73,7 @@ class LabFile(Shared):
     )
     also: list[dict[str, Any]] = Field(default=[], description="Further points, with what each differs in.")
     figures: list[Figure] = Field(default=[], description="Numbers of each run that the table of points has besides.")
+    draw: list[Picture] = Field(default=[], description="Figures that its page has of all points side by side.")
     overall: Overall = Overall()
     also_asks: list[str] = Field(
         default=[],

@@ -8,7 +8,15 @@ no script and is printed, and on a screen by uPlot, in which one can zoom. uPlot
     figures.py     what is drawn of a run
     svg.py         the same without a script
     run.py         the report of a run
+    lab.py         the runs of a lab side by side
     index.py       all runs
     comparison.py  a comparison of runs
     pages.py       what all pages have in common
 """
+
+from typing import Literal
+
+Picture = Literal[
+    "accept-queue", "states", "active", "answers", "errors", "memory", "own-memory", "bodies", "requests", "latency"
+]
+"""What is drawn of a run; the name of each figure is permanent."""

@@ -26,9 +26,10 @@ from floodmark.compare_formats import (
 from floodmark.records import Record
 from floodmark.report import figures
 from floodmark.report.figures import Figure
+from floodmark.report.multiples import side_by_side
 from floodmark.report.pages import render
 from floodmark.report.series import Line, find_span, open_tables
-from floodmark.report.svg import Scale, draw, draw_effect, draw_values, scale_of_latency
+from floodmark.report.svg import Scale, draw_effect, draw_values
 from floodmark.suite_compare import SuiteComparison, lines_of
 
 # Runs of an arm whose courses are drawn one over the other: more of them are a blur.
@@ -205,29 +206,11 @@ class _Course:
 def _multiples(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield small figures of each arm, all with the same axes: the accept queue, and how long requests took."""
     drawn = {value: _arm_figures(arm) for value, arm in comparison.arms.items()}
-    for number, (title, unit) in enumerate(
-        (("Accept queue", "connections"), ("How long requests took", "% of requests"))
-    ):
-        row = {value: pair[number] for value, pair in drawn.items()}
-        lines = [line for one in row.values() for line in one.lines if line.x.size]
-        if not lines:
-            continue
-        every = Figure(title, title, unit, lines, kind="latency" if number else "time")
-        low, high = (min(one.x[0] for one in lines), max(one.x[-1] for one in lines))
-        across = scale_of_latency(every) if number else Scale(float(low), float(high))
-        yield {
-            "title": title,
-            "unit": unit,
-            "arms": [
-                {
-                    "value": value,
-                    "baseline": value == comparison.baseline,
-                    "notes": one.notes,
-                    "picture": draw(one, across, every.highest, height_px=130, most_ticks=5) if one.drawn else None,
-                }
-                for value, one in row.items()
-            ],
-        }
+    for number, (title, unit) in enumerate(MULTIPLES):
+        figures = {value: pair[number] for value, pair in drawn.items()}
+        row = side_by_side(title, unit, figures, remarks={comparison.baseline: "the baseline"})
+        if row:
+            yield row
 
 
 def _arm_figures(arm: Arm) -> tuple[Figure, Figure]:

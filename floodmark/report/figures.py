@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
 import numpy as np
 
 from floodmark.metrics import SAME_MOMENT
+from floodmark.report import Picture
 from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readings
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
@@ -29,6 +30,9 @@ GROUPS = 400
 CURVE_POINTS = 1000
 # How a request ended, as people count it: `200`, `200 truncated`, `timeout`.
 OUTCOME = "concat_ws(' ', status, error)"
+# What nginx's errors have in common: the errno, or else the message without the number of a temporary file.
+# a client request body is buffered to a temporary file /var/lib/nginx/body/0000000001
+ERROR_CLASS = r"coalesce(CAST(errno AS VARCHAR), regexp_replace(message, '/\S*\d{10}$', '…'))"
 # Beside the colours of the statuses that have one of their own.
 STATUSES = ("200", "500", "502", "504")
 CLASS_COLOURS = ("status-502", "status-504", "queue", "active", "state-03", "state-01")
@@ -80,6 +84,12 @@ class Figure:
         object.__setattr__(self, "highest", max(tops, default=0.0))
 
     @property
+    def legend(self) -> list[tuple[str, str, bool]]:
+        """Label and colour of everything in it, and whether it is dashed."""
+        lines = [(one.label, one.colour, one.dashed) for one in self.lines]
+        return lines + [(one.label, one.colour, False) for one in self.bars]
+
+    @property
     def drawn(self) -> bool:
         """Whether there is anything to see."""
         return any(one.x.size for one in self.lines) or bool(self.bars)
@@ -92,7 +102,11 @@ def colour_of(outcome: str) -> str:
 
 
 def draw_host(
-    database: duckdb.DuckDBPyConnection, span: Span, parameters: Mapping[str, Any], hosts: int
+    database: duckdb.DuckDBPyConnection,
+    span: Span,
+    parameters: Mapping[str, Any],
+    share: int,
+    only: Collection[Picture] = (),
 ) -> Iterator[Figure]:
     """Yield all figures of one host.
 
@@ -100,17 +114,27 @@ def draw_host(
         database: its tables.
         span: what is drawn of time.
         parameters: of the run.
-        hosts: how many hosts share the page.
+        share: among how many the columns of a page are shared.
+        only: these alone, if it names any.
     """
-    line = reader(database, span, parameters, hosts)
-    yield accept_queue(line)
-    if parameters.get("transport") != "tcp":
-        yield _states(line)
-    yield _active(line)
-    yield from _events(database, span)
-    yield _memory(database, line)
-    yield _requests(database, span)
-    yield latency(database)
+    line = reader(database, span, parameters, share)
+    figures: dict[Picture, Callable[[], Figure]] = {
+        "accept-queue": lambda: accept_queue(line),
+        "states": lambda: _states(line),
+        "active": lambda: _active(line),
+        "answers": lambda: _answers(database, span),
+        "errors": lambda: _errors(database, span),
+        "memory": lambda: _memory(database, line),
+        "own-memory": lambda: _own_memory(database, line),
+        "bodies": lambda: _bodies(database, line),
+        "requests": lambda: _requests(database, span),
+        "latency": lambda: latency(database),
+    }
+    if parameters.get("transport") == "tcp":
+        del figures["states"]
+    for name, make in figures.items():
+        if not only or name in only:
+            yield make()
 
 
 def columns_for(share: int) -> int:
@@ -200,61 +224,128 @@ def _active(line: ReadLine) -> Figure:
 
 def _memory(database: duckdb.DuckDBPyConnection, line: ReadLine) -> Figure:
     """Return PSS and RSS of each worker, or of those that had the most."""
-    title = "Memory of nginx's workers"
-    workers = [
-        row[0]
-        for row in database.execute(
-            "SELECT pid FROM process WHERE role = 'nginx-worker' AND pid IS NOT NULL "
-            "GROUP BY pid ORDER BY max(rss_bytes) DESC NULLS LAST, pid"
-        ).fetchall()
+    return _of_processes(
+        database,
+        line,
+        Figure("memory", "Memory of nginx's workers", "MB"),
+        ("nginx-worker",),
+        {"PSS": "pss_bytes", "RSS": "rss_bytes"},
+        "smaps_rollup; RSS counts shared pages in each process, PSS divides them",
+    )
+
+
+def _own_memory(database: duckdb.DuckDBPyConnection, line: ReadLine) -> Figure:
+    """Return what master and workers have written themselves, beside VmSize, which the study looked at."""
+    return _of_processes(
+        database,
+        line,
+        Figure("own-memory", "Private memory of nginx, beside VmSize", "MB"),
+        ("nginx-master", "nginx-worker"),
+        {"Private_Dirty": "private_dirty_bytes", "VmSize": "vmsize_bytes"},
+        "smaps_rollup and status; VmSize counts addresses, whether or not there is memory behind them",
+    )
+
+
+def _bodies(database: duckdb.DuckDBPyConnection, line: ReadLine) -> Figure:
+    """Return what waits outside of nginx's memory: in files without a name, and in the kernel's sockets."""
+    empty = Figure("bodies", "Bodies that wait outside of nginx's memory", "MB")
+    said = "fstat() of open files without a name"
+    in_files = _of_processes(database, line, empty, ("nginx-worker",), {"temporary files": "deleted_bytes"}, said)
+    columns = {
+        "sent to unix sockets, not received": ("unix_sent_bytes", "state-01"),
+        "TCP, received and not read": ("tcp_unread_bytes", "status-502"),
+        "TCP, written and not acknowledged": ("tcp_unsent_bytes", "expected"),
+    }
+    lines = [
+        line("socket_memory", f"{column} / 1e6", "socket_memory", label=label, colour=colour)
+        for label, (column, colour) in columns.items()
     ]
-    if not workers:
+    said = "SK_MEMINFO of all sockets of the host, with the kernel's overhead"
+    in_sockets = _figure(empty.name, empty.title, empty.unit, lines, said)
+    return replace(empty, lines=[*in_files.lines, *lines], notes=[*in_files.notes, *in_sockets.notes])
+
+
+def _of_processes(
+    database: duckdb.DuckDBPyConnection,
+    line: ReadLine,
+    empty: Figure,
+    roles: Sequence[str],
+    columns: Mapping[str, str],
+    said: str,
+) -> Figure:
+    """Return a figure of processes of nginx; of more workers than can be told apart those with the most memory.
+
+    Args:
+        database: the tables.
+        line: makes a line.
+        empty: the figure without its lines.
+        roles: of the processes.
+        columns: label -> column (bytes); all but the first are dashed.
+        said: where they come from.
+    """
+    found = database.execute(
+        "SELECT pid, any_value(role) FROM process WHERE role IN (SELECT unnest($roles)) AND pid IS NOT NULL "
+        "GROUP BY pid ORDER BY any_value(role), max(rss_bytes) DESC NULLS LAST, pid",
+        {"roles": list(roles)},
+    ).fetchall()
+    if not found:
         why = database.execute("SELECT reason, count(*) FROM process WHERE reason IS NOT NULL GROUP BY 1").fetchall()
         notes = [f"{count:,} readings failed: {reason}." for reason, count in why]
-        return Figure("memory", title, "MB", notes=notes or ["No worker was seen."])
+        return replace(empty, notes=notes or ["No process of nginx was seen."])
+    masters = [(pid, "master", "expected") for pid, role in found if role == "nginx-master"][:1]
+    workers = [pid for pid, role in found if role == "nginx-worker"]
     shown = sorted(workers[:MOST_WORKERS])
+    processes = [*masters, *((pid, "worker", one) for pid, one in zip(shown, WORKER_COLOURS, strict=False))]
     lines = [
         line(
             f"(SELECT * FROM process WHERE pid = {pid})",
-            f"{kind}_bytes / 1e6",
+            f"{column} / 1e6",
             "process",
-            label=f"{kind.upper()} of worker {pid}",
+            label=f"{label} of {role} {pid}",
             colour=colour,
-            dashed=kind == "rss",
+            dashed=number > 0,
         )
-        for pid, colour in zip(shown, WORKER_COLOURS, strict=False)
-        for kind in ("pss", "rss")
+        for pid, role, colour in processes
+        for number, (label, column) in enumerate(columns.items())
     ]
-    said = "smaps_rollup; RSS counts shared pages in each process, PSS divides them"
     if len(workers) > len(shown):
         said += f"; {len(shown)} of {len(workers)} workers, those with the most"
-    return _figure("memory", title, "MB", lines, said)
+    return _figure(empty.name, empty.title, empty.unit, lines, said)
 
 
-def _events(database: duckdb.DuckDBPyConnection, span: Span) -> Iterator[Figure]:
-    """Yield answers and nginx's errors per second."""
-    width_s = next((one for one in STEPS_S if (span.high_s - span.low_s) / one <= MOST_STEPS), STEPS_S[-1])
-    steps = "" if width_s == 1 else f", counted in steps of {width_s} s"
+def _step_s(span: Span) -> int:
+    """Return in steps of how many seconds events are counted."""
+    return next((one for one in STEPS_S if (span.high_s - span.low_s) / one <= MOST_STEPS), STEPS_S[-1])
+
+
+def _in_steps(span: Span) -> str:
+    return "" if _step_s(span) == 1 else f", counted in steps of {_step_s(span)} s"
+
+
+def _answers(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
+    """Return answers per second."""
     answers, rarer = counted(
-        database, f"SELECT {OUTCOME} AS kind, end_ns AS t_ns FROM requests", span, width_s=width_s, most=MOST_KINDS
+        database,
+        f"SELECT {OUTCOME} AS kind, end_ns AS t_ns FROM requests",
+        span,
+        width_s=_step_s(span),
+        most=MOST_KINDS,
     )
     lines = [Line(kind, colour_of(kind), x, y, " " in kind, n) for kind, x, y, n in sorted(answers)]
-    said = f"Locust, at the end of each request{steps}: {_how_many(lines, rarer)}."
-    yield Figure(
-        "answers",
-        "What clients got, by status",
-        "per second",
-        lines,
-        [said if lines else "No request ended within the samples."],
-    )
+    said = f"Locust, at the end of each request{_in_steps(span)}: {_how_many(lines, rarer)}."
+    note = said if lines else "No request ended within the samples."
+    return Figure("answers", "What clients got, by status", "per second", lines, [note])
 
-    # nginx's log knows the second of the wall clock, and its own seconds are what can be counted.
+
+def _errors(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
+    """Return nginx's errors per second."""
+    # Its log knows the second of the wall clock, and its own seconds are what can be counted.
     seconds = _at_seconds_of_the_log(database, span)
     errors, rarer = counted(
         database,
-        "SELECT coalesce(CAST(errno AS VARCHAR), message) AS kind, end_ns AS t_ns FROM nginx_errors",
+        f"SELECT {ERROR_CLASS} AS kind, end_ns AS t_ns FROM nginx_errors",
         seconds,
-        width_s=width_s,
+        width_s=_step_s(span),
         most=MOST_KINDS,
     )
     zero_s = (seconds.zero_ns - span.zero_ns) / 1e9
@@ -269,13 +360,8 @@ def _events(database: duckdb.DuckDBPyConnection, span: Span) -> Iterator[Figure]
     ).fetchone()
     if early and early[0]:
         said += f"{'; ' if said else ''}{early[0]:,} lines from before the first sample or after the last are not drawn"
-    yield Figure(
-        "errors",
-        "Errors that nginx logged, by class",
-        "per second",
-        lines,
-        [f"error.log, which knows the second{steps}: {said or 'no line'}."],
-    )
+    note = f"error.log, which knows the second{_in_steps(span)}: {said or 'no line'}."
+    return Figure("errors", "Errors that nginx logged, by class", "per second", lines, [note])
 
 
 def _how_many(lines: Sequence[Line], rarer: int) -> str:

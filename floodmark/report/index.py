@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from floodmark import judge, show
+from floodmark import judge, lab_show, show
 from floodmark.report.pages import OURS, render, write_page
-from floodmark.runs import REPORT, RunFolder, runs_in
+from floodmark.runs import REPORT, RunFolder, labs_in, runs_in
 
 INDEX = "index.html"
 INCOMPLETE = "not complete"
@@ -20,12 +20,12 @@ FILTERS = ("case", "transport", "kernel", "verdict")
 
 @dataclass(frozen=True)
 class Entry:
-    """One host of one run, or a run that has none.
+    """One host of one run or lab, or a run that has none.
 
     Attributes:
         run_id: name of the run.
         link: what to open for more, from the results folder.
-        case: number and title.
+        case: number and title; name and question of a lab.
         transport: unix or tcp.
         host: name of the host.
         kernel: what it ran.
@@ -71,24 +71,56 @@ def index_of(results: Path) -> str:
         scripts=[OURS / "index.js"],
         title="Runs",
         entries=entries,
-        runs=len({one.run_id for one in entries}),
+        runs=len(runs_in(results)),
         choices=choices,
     )
 
 
 def read_entries(results: Path) -> Iterator[Entry]:
-    """Yield what is known of all runs, newest first."""
-    for folder in reversed(runs_in(results)):
-        yield from _entries(RunFolder(folder))
+    """Yield what is known of all runs and of the labs that they belong to, newest first."""
+    labs = set(labs_in(results))
+    for folder in sorted([*runs_in(results), *labs], reverse=True):
+        try:
+            yield from list(_of_lab(folder) if folder in labs else _of_run(RunFolder(folder)))
+        except (KeyError, TypeError, AttributeError) as error:
+            yield _incomplete(f": it is damaged, {error!r}", run_id=folder.name, link=_link(folder))
 
 
-def _entries(run: RunFolder) -> Iterator[Entry]:
+def _of_lab(folder: Path) -> Iterator[Entry]:
+    content = _read(folder / "lab.json")
+    common = {
+        "run_id": folder.name,
+        "link": _link(folder),
+        "case": f"lab {content['lab']}: {content['question']}" if content else "",
+        "transport": "",
+    }
+    if "overall" not in content:
+        said = ": not all of its runs are made" if content else ": it has no lab.json that can be read"
+        yield _incomplete(said, **common)
+        return
+    for host in content["overall"]:
+        rows = [row for row in content["table"] if row["host"] == host["host"]]
+        words = list(lab_show.sentences(rows, host))
+        good = all(one for _, one in words)
+        valid = all(row["valid"] for row in rows)
+        yield Entry(
+            **common,
+            host=host["host"],
+            kernel=host["kernel"] or "",
+            verdict="passed" if good else "failed" if valid else "invalid",
+            good=good,
+            word="VALID" if valid else "INVALID",
+            said=f": {'; '.join(sentence for sentence, _ in words)}",
+        )
+
+
+def _of_run(run: RunFolder) -> Iterator[Entry]:
     complete = run.run.exists()
     content = _read(run.run if complete else run.plan)
     case, parameters = content.get("case", {}), content.get("parameters", {})
     common = {
         "run_id": run.run_id,
-        "link": f"{run.run_id}/" + (REPORT if (run.path / REPORT).exists() else ""),
+        "link": _link(run.path),
         "case": f"{case['number']}: {case['title']}" if case else "",
         "transport": parameters.get("transport", ""),
     }
@@ -96,7 +128,7 @@ def _entries(run: RunFolder) -> Iterator[Entry]:
         verdict = _read(run.host(host).verdict) if complete and host else {}
         if not verdict:
             said = f": it has no {'verdict' if complete else 'run'}.json that can be read"
-            yield Entry(**common, host=host, kernel="", verdict=INCOMPLETE, good=False, word=INCOMPLETE, said=said)
+            yield _incomplete(said, **common, host=host)
             continue
         good = judge.passed(verdict)
         word, said = show.in_short(verdict)
@@ -109,6 +141,15 @@ def _entries(run: RunFolder) -> Iterator[Entry]:
             word=word,
             said=said,
         )
+
+
+def _incomplete(said: str, **known: str) -> Entry:
+    nothing = dict.fromkeys(("case", "transport", "host", "kernel"), "")
+    return Entry(**{**nothing, **known}, verdict=INCOMPLETE, good=False, word=INCOMPLETE, said=said)
+
+
+def _link(folder: Path) -> str:
+    return f"{folder.name}/" + (REPORT if (folder / REPORT).exists() else "")
 
 
 def _read(path: Path) -> dict[str, Any]:

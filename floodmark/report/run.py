@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from floodmark.errors import RunError
 from floodmark.ingest import PHASES
 from floodmark.parameters import Parameters, range_of
 from floodmark.records import flat
+from floodmark.report import Picture
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
 from floodmark.report.series import Numbers, Span, find_span, open_tables
@@ -97,11 +98,11 @@ def report_of(run: RunFolder) -> str:
 
 
 def _report_of(run: RunFolder) -> str:
-    content, problems = _content(run)
+    content, problems = read_content(run)
     names = content.get("hosts", {}).get("proxies") or _hosts_by_their_files(run)
     if not content and not names:
         raise RunError(f"{run.path} holds nothing of a run: no run.json, no plan.json, and no host's verdict.json.")
-    hosts = [_host(run.host(name), content, len(names)) for name in names]
+    hosts = [read_host(run.host(name), content, len(names)) for name in names]
     case = content.get("case", {})
     parameters: dict[str, Any] = content.get("parameters") or next(
         (one.verdict["params"] for one in hosts if one.verdict), {}
@@ -131,7 +132,7 @@ def _report_of(run: RunFolder) -> str:
 # --- what is there --------------------------------------------------------------------------------
 
 
-def _content(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
+def read_content(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
     """Return run.json, or the plan of a run that did not come to its end, and what is wrong with it."""
     problems: list[str] = []
     for path, read, note in (
@@ -150,8 +151,15 @@ def _hosts_by_their_files(run: RunFolder) -> list[str]:
     return sorted(path.parent.name for path in run.path.glob("*/verdict.json"))
 
 
-def _host(folder: HostFolder, content: Mapping[str, Any], hosts: int) -> HostReport:
-    """Read all that there is of one host; what cannot be read becomes a problem."""
+def read_host(folder: HostFolder, content: Mapping[str, Any], share: int, only: Collection[Picture] = ()) -> HostReport:
+    """Read all that there is of one host; what cannot be read becomes a problem.
+
+    Args:
+        folder: its results.
+        content: what is known of the run.
+        share: among how many the columns of a page are shared.
+        only: figures to be drawn, if not all of them.
+    """
     report = HostReport(folder.name)
     verdict = _read(folder.verdict, report.problems)
     report.verdict = {**NOTHING_SAID, **verdict} if verdict else {}
@@ -159,7 +167,7 @@ def _host(folder: HostFolder, content: Mapping[str, Any], hosts: int) -> HostRep
     if report.virtual:
         return report
     try:
-        _draw(report, folder, report.verdict.get("params") or content.get("parameters", {}), hosts)
+        _draw(report, folder, report.verdict.get("params") or content.get("parameters", {}), share, only)
     except duckdb.Error as error:
         report.problems.append(f"the figures cannot be drawn: {str(error).splitlines()[0]}")
     return report
@@ -176,7 +184,9 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _draw(report: HostReport, folder: HostFolder, parameters: Mapping[str, Any], hosts: int) -> None:
+def _draw(
+    report: HostReport, folder: HostFolder, parameters: Mapping[str, Any], share: int, only: Collection[Picture]
+) -> None:
     database, losses = open_tables(folder)
     with closing(database):
         report.problems += losses
@@ -193,7 +203,7 @@ def _draw(report: HostReport, folder: HostFolder, parameters: Mapping[str, Any],
         for name, start_ns, end_ns in edges:
             start, end = span.seconds(np.array([start_ns, end_ns])).tolist()
             report.phases.append((name, start, end))
-        report.figures = list(draw_host(database, span, parameters, hosts))
+        report.figures = list(draw_host(database, span, parameters, share, only))
 
 
 # --- on one axis ----------------------------------------------------------------------------------
@@ -242,10 +252,7 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
                 "title": one.title,
                 "unit": one.unit,
                 "notes": one.notes,
-                "legend": [
-                    *((line.label, line.colour, line.dashed) for line in one.lines),
-                    *((bars.label, bars.colour, False) for bars in one.bars),
-                ],
+                "legend": one.legend,
                 "svg": _picture(one, host, across, highest),
             }
             for one in host.figures

@@ -19,7 +19,18 @@ from tests.floodmark.made_up_runs import MadeUpRuns
 from tests.floodmark.report.conftest import Page, judged
 from tests.floodmark.test_judge import NoAccept
 
-FIGURES = ("accept-queue", "states", "active", "answers", "errors", "memory", "requests", "latency")
+FIGURES = (
+    "accept-queue",
+    "states",
+    "active",
+    "answers",
+    "errors",
+    "memory",
+    "own-memory",
+    "bodies",
+    "requests",
+    "latency",
+)
 
 
 def read(run: RunFolder) -> Page:

@@ -1,0 +1,98 @@
+"""The page of a lab: its question, a row for each of its runs, what they say together, and the same figures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import UndefinedError
+
+from floodmark.errors import RunError
+from floodmark.lab_show import sentences
+from floodmark.labs import Lab, find_lab
+from floodmark.report.multiples import side_by_side
+from floodmark.report.pages import render, write_page
+from floodmark.report.run import HostReport, read_content, read_host
+from floodmark.runs import REPORT, RunFolder, read_json
+
+
+def write_lab_report(folder: Path, output: Path | None = None) -> Path:
+    """Write the page of a lab, and return where it is.
+
+    Args:
+        folder: of the lab, beside those of its runs.
+        output: where; report.html in its folder otherwise.
+
+    Raises:
+        FloodmarkError: the lab has not come to its end, is damaged, or its page cannot be written.
+    """
+    path = output or folder / REPORT
+    write_page(path, lab_page(folder))
+    return path
+
+
+def lab_page(folder: Path) -> str:
+    """Return the page of a lab.
+
+    Raises:
+        FloodmarkError: it has not come to its end, or is damaged.
+    """
+    content = read_json(folder / "lab.json")
+    if "overall" not in content:
+        raise RunError(f"lab {folder.name} is not complete: 'floodmark lab {folder.name}' goes on with it.")
+    lab = find_lab(content["lab"])
+    try:
+        return render(
+            "lab.html",
+            title=f"Lab {lab.name}: {content['question']}",
+            folder=folder.name,
+            given=", ".join(f"{name}={value}" for name, value in content["given"].items()),
+            hosts=[_section(lab, folder.parent, content, one) for one in content["overall"]],
+        )
+    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+        raise RunError(
+            f"lab {folder.name} is damaged: {error!r} in its lab.json. 'floodmark lab {folder.name}' judges it anew."
+        ) from None
+
+
+def _section(lab: Lab, results: Path, content: Mapping[str, Any], overall: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [row for row in content["table"] if row["host"] == overall["host"]]
+    return {
+        "name": overall["host"],
+        "kernel": overall["kernel"],
+        "sentences": list(sentences(rows, overall)),
+        "rows": [one.name for one in lab.file.figures],
+        "points": [
+            {
+                "parts": row["point"].split(", "),
+                "link": f"../{row['run_id']}/{REPORT}",
+                "valid": row["valid"],
+                "passed": row["passed"],
+                "values": [row.get(one.name) for one in lab.file.figures],
+            }
+            for row in rows
+        ],
+        "expectations": overall["expectations"],
+        "claims": overall["claims"],
+        "multiples": list(_multiples(lab, results, rows)) if lab.file.draw else [],
+    }
+
+
+def _multiples(lab: Lab, results: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield, for each figure that the lab wants drawn, that of every point."""
+    points = {row["point"]: _read(results / row["run_id"], row["host"], lab, len(rows)) for row in rows}
+    phases = {point: one.phases for point, one in points.items()}
+    for name in lab.file.draw:
+        figures = {point: figure for point, one in points.items() for figure in one.figures if figure.name == name}
+        if not figures:
+            continue
+        first = next(iter(figures.values()))
+        row = side_by_side(first.title, first.unit, figures, phases=phases, legend=True, own_heights=True)
+        if row:
+            yield row
+
+
+def _read(path: Path, host: str, lab: Lab, share: int) -> HostReport:
+    run = RunFolder(path)
+    return read_host(run.host(host), read_content(run)[0], share, lab.file.draw)
