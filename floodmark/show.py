@@ -135,6 +135,8 @@ def in_short(verdict: dict[str, Any]) -> tuple[str, str]:
     """Return the verdict on one host in a word, which is coloured, and in a line what it rests on."""
     if not verdict["valid"]:
         return "INVALID", f": {one_line(verdict['reasons'][0])}"
+    if not verdict["expectations"]:
+        return "VALID", ""
     failed = [one["name"].replace("_", " ") for one in verdict["expectations"] if not one["holds"]]
     return "VALID", f", but not: {', '.join(failed)}" if failed else ", all expectations hold"
 
@@ -145,6 +147,8 @@ def verdict_sentence(verdict: dict[str, Any]) -> tuple[str, str]:
     total = len(verdict["expectations"])
     if not verdict["valid"]:
         return "INVALID", ": this run says nothing about the case, because"
+    if not total:
+        return "VALID", ": nothing is predicted of it, it was measured"
     if held == total:
         return "VALID", f", and all {total} expectations of our model hold"
     return f"VALID, but only {held} of {total} expectations hold", ""
