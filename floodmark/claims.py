@@ -27,7 +27,8 @@ from floodmark.errors import RunError
 from floodmark.labs import Lab, load_labs
 from floodmark.parameters import Parameters, resolve_parameters
 from floodmark.runs import RESULTS, RunFolder, labs_in, read_json, runs_in
-from floodmark.show import number, read_verdicts
+from floodmark.show import number
+from floodmark.verdicts import read_verdicts
 
 DOCS = ROOT / "docs"
 EVIDENCE = DOCS / "claims-evidence.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +78,11 @@ def show(run: str, as_json: bool, svg: Path | None) -> None:
               floodmark show --svg result.svg
     """
     from floodmark.runs import find_run
-    from floodmark.show import draw_run, print_run, read_verdicts
+    from floodmark.show import draw_run, print_run
+    from floodmark.verdicts import read_verdicts
 
+    if as_json and svg:
+        raise click.UsageError("--json and --svg are two shapes: give one of them.")
     folder = find_run(run)
     if as_json:
         click.echo(json.dumps(read_verdicts(folder), indent=2, ensure_ascii=False))
@@ -210,6 +214,8 @@ def compare(
 
     if bool(runs) == bool(suite_file):
         raise CompareError("name either runs or a suite: RUNS... or --suite FILE.")
+    if isnan(margin_percent):
+        raise CompareError("--margin: nan is no number of per cent: give one above 0 and up to 100.")
     question = Question(axis, baseline, allow, metrics, margin_percent / 100)
     shape = "json" if as_json else shape
     if suite_file:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from floodmark import judge
 from floodmark.errors import RunError, did_you_mean
 from floodmark.ingest import SQL_TYPES, sql_text
 from floodmark.runs import RunFolder
+from floodmark.verdicts import read_verdict
 
 SAMPLED = {**TABLES, VIRTUAL_WINDOWS.name: VIRTUAL_WINDOWS}
 HAVE_PHASES = [table for table in TABLES.values() if table not in LOGS]
@@ -36,20 +38,22 @@ FROM_FILE_NAME = "parse_path(filename, '/')[-3] AS run, parse_path(filename, '/'
 class Said(NamedTuple):
     """One host's verdict and the run that it belongs to."""
 
+    folder: RunFolder
+    host: str
     run: dict[str, Any]
     verdict: dict[str, Any]
 
     @property
     def place(self) -> tuple[str, str]:
-        """Run and host."""
-        return self.verdict["run_id"], self.verdict["host"]
+        """Run and host, by the names of their folders, as the sampled tables have them."""
+        return self.folder.run_id, self.host
 
 
 # --- what was said ------------------------------------------------------------------------------
 
 
 def _runs(said: Said) -> Iterator[tuple[Any, ...]]:
-    run, verdict = said
+    run, verdict = said.run, said.verdict
     yield (
         *said.place, run["case"]["number"], run["parameters"]["transport"], verdict["kernel"], verdict["valid"],
         judge.passed(verdict), "; ".join(verdict["reasons"]) or None,
@@ -128,7 +132,12 @@ def ask(query: str, folders: Iterable[Path]) -> duckdb.DuckDBPyConnection:
     Raises:
         RunError: the query is wrong, or asks for a table that does not exist.
     """
+    if not query.strip():
+        raise RunError(
+            f"the question is empty: give SQL, such as 'FROM runs'. There are {', '.join([*STATED, *SAMPLED])}."
+        )
     database = duckdb.connect()
+    database.execute("SET enable_progress_bar = false")  # it would stand among the answers
     runs = [RunFolder(folder) for folder in folders]
     # To open the files of all tables takes seconds, so only those are there that the query may mean.
     words = set(re.findall(r"\w+", query.lower()))
@@ -139,7 +148,7 @@ def ask(query: str, folders: Iterable[Path]) -> duckdb.DuckDBPyConnection:
             _create_sampled(database, name, runs)
         return database.execute(query)
     except duckdb.Error as error:
-        said = str(error).strip().splitlines()[0].rstrip(".")
+        said = first_line(error)
         # Catalog Error: Table with name request does not exist!
         if unknown := re.search(r"Table with name (\S+) does not exist", said):
             known = [*STATED, *SAMPLED]
@@ -149,35 +158,69 @@ def ask(query: str, folders: Iterable[Path]) -> duckdb.DuckDBPyConnection:
         raise RunError(f"this SQL does not work: {said}.") from None
 
 
+def first_line(error: duckdb.Error) -> str:
+    """Return what DuckDB says is wrong, without the places in the query and without a stop."""
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
 def _create_stated(database: duckdb.DuckDBPyConnection, name: str, runs: Iterable[RunFolder]) -> None:
     """Load what was said, by way of a file: row by row it would take a millisecond each."""
-    columns, rows = STATED[name]
-    kinds = {**dict.fromkeys(PLACE, "VARCHAR"), **columns}
+    kinds = {**dict.fromkeys(PLACE, "VARCHAR"), **STATED[name].columns}
     types = ", ".join(f"{column}: '{kind}'" for column, kind in kinds.items())
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
-        for said in (said for run in runs for said in _said(run)):
-            for row in rows(said):
-                file.write(json.dumps(dict(zip(columns_of(name), row, strict=True))) + "\n")
+        for row in (row for run in runs for row in _rows(name, run)):
+            file.write(json.dumps(dict(zip(columns_of(name), row, strict=True))) + "\n")
         file.flush()
         database.execute(f"CREATE TABLE {name} AS FROM read_ndjson('{file.name}', columns = {{{types}}})")
 
 
-def _said(run: RunFolder) -> Iterator[Said]:
-    """Yield what was said about each host of a run; nothing where that is not complete or cannot be read."""
+def _rows(name: str, run: RunFolder) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table that one run has; what cannot be read is left out, and told on stderr."""
+    if not run.run.exists():
+        return
     try:
         content = run.read_run()
-        for host in content["hosts"]["proxies"]:
-            yield Said(content, json.loads(run.host(host).verdict.read_text(encoding="utf-8")))
-    except (RunError, OSError, ValueError, KeyError, TypeError):
+    except RunError as error:
+        _left_out(str(error))
         return
+    for host in content["hosts"]["proxies"]:
+        try:
+            yield from list(STATED[name].rows(Said(run, host, content, read_verdict(run.host(host)))))
+        except RunError as error:
+            _left_out(str(error))
+        except (KeyError, TypeError, AttributeError) as error:
+            _left_out(f"{run.host(host).verdict} is of another version or damaged: {error!r}.")
+
+
+def _left_out(why: str) -> None:
+    print(f"floodmark: left out: {why}", file=sys.stderr)
 
 
 def _create_sampled(database: duckdb.DuckDBPyConnection, name: str, runs: Iterable[RunFolder]) -> None:
-    files = [sql_text(file) for run in runs for file in sorted(run.path.glob(f"*/{name}.parquet"))]
+    files = [file for run in runs for file in sorted(run.path.glob(f"*/{name}.parquet"))]
     if files:
-        table = f"read_parquet([{', '.join(files)}], filename = true, union_by_name = true)"
-        database.execute(f"CREATE VIEW {name} AS SELECT {FROM_FILE_NAME}, * EXCLUDE filename FROM {table}")
-        return
+        try:
+            return _create_view(database, name, files)
+        except duckdb.Error:
+            files = [file for file in files if _can_be_read(database, file)]
+            if files:
+                return _create_view(database, name, files)
     types = {field.name: SQL_TYPES[field.type] for field in SAMPLED[name].fields}
     columns = ", ".join(f"{column} {types.get(column, 'VARCHAR')}" for column in columns_of(name))
     database.execute(f"CREATE TABLE {name} ({columns})")
+    return None
+
+
+def _create_view(database: duckdb.DuckDBPyConnection, name: str, files: Iterable[Path]) -> None:
+    listed = ", ".join(map(sql_text, files))
+    table = f"read_parquet([{listed}], filename = true, union_by_name = true)"
+    database.execute(f"CREATE VIEW {name} AS SELECT {FROM_FILE_NAME}, * EXCLUDE filename FROM {table}")
+
+
+def _can_be_read(database: duckdb.DuckDBPyConnection, file: Path) -> bool:
+    try:
+        database.execute(f"DESCRIBE FROM read_parquet({sql_text(file)})")
+    except duckdb.Error as error:
+        _left_out(f"{file} is damaged: {str(error).splitlines()[0]}.")
+        return False
+    return True

@@ -11,7 +11,8 @@ import duckdb
 from rich.console import Console
 from rich.markup import escape
 
-from floodmark.database import SAMPLED, STATED, columns_of
+from floodmark.database import SAMPLED, STATED, columns_of, first_line
+from floodmark.errors import RunError
 from floodmark.metrics import plain
 from floodmark.show import table_of
 
@@ -35,8 +36,21 @@ def print_answer(answer: duckdb.DuckDBPyConnection, shape: str) -> None:
     Args:
         answer: a connection that has one.
         shape: `terminal`, `csv` or `json`.
+
+    Raises:
+        RunError: a row cannot be computed, or columns of JSON have one name.
     """
     columns = [column[0] for column in answer.description or []]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if shape == "json" and twice:
+        raise RunError(f"the answer has several columns of the name {', '.join(twice)}: name them with AS.")
+    try:
+        _print_as(shape, columns, answer)
+    except duckdb.Error as error:
+        raise RunError(f"this SQL does not work: {first_line(error)}.") from None
+
+
+def _print_as(shape: str, columns: list[str], answer: duckdb.DuckDBPyConnection) -> None:
     if shape == "json":
         json.dump(
             [dict(zip(columns, map(plain, row), strict=True)) for row in answer.fetchall()], sys.stdout, default=str

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from floodmark.database import SAMPLED, ask
 from floodmark.errors import FloodmarkError, RunError, did_you_mean
 from floodmark.runs import RunFolder, find_run
-from floodmark.show import read_verdicts
+from floodmark.verdicts import read_verdicts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -353,6 +353,12 @@ def _doubts(metrics: dict[str, Any], tables: Ingested, parameters: Parameters) -
             f"{metrics['dropped']} requests that were due were not sent, because {parameters.users} were in flight "
             "already: users=N allows more"
         )
+    given_up = scalar(tables.database, "SELECT count(*) FROM requests WHERE error = 'timeout'")
+    if given_up:
+        yield (
+            f"{given_up} requests were given up by their client after {parameters.answer_timeout_s} s: the host was "
+            "too slow for this flood, or nginx kept them longer than its timeouts allow"
+        )
     share, lost = metrics["agent_cpu_share"], metrics["agent_lost_share"]
     if share is not None and share > AGENT_CPU_SHARE:
         yield f"the agent used {share:.0%} of a core, more than {AGENT_CPU_SHARE:.0%}: it may have disturbed the host"
@@ -415,12 +421,13 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
         raise RunError(
             f"{run.path} cannot be written, where the verdict belongs: make it writable, or copy it and judge the copy."
         )
-    plan = run.read_plan() if run.plan.exists() else run.read_run()
+    is_new = run.plan.exists()
+    plan = run.read_plan() if is_new else run.read_run()
     try:
         case = Case.model_validate({**plan["case"], "parameters": plan["parameters"]})
     except ValidationError as error:
         made_by = plan.get("control_node", {})
-        differing = ", ".join(str(one["loc"][-1]) for one in error.errors())
+        differing = ", ".join(dict.fromkeys(str(one["loc"][-1]) for one in error.errors()))
         raise RunError(
             f"run {run.run_id} was made by another version of Floodmark ({made_by.get('floodmark', 'unknown')}, commit "
             f"{made_by.get('git_commit', 'unknown')}), whose runs have another {differing}: that version can judge it "
@@ -435,8 +442,9 @@ def judge_run(run: RunFolder) -> dict[str, Any]:
         "passed": all(passed(one) for one in verdicts),
     }
     write_json(run.run, content)
-    run.plan.unlink(missing_ok=True)
-    point_latest_at(run)
+    if is_new:
+        run.plan.unlink()
+        point_latest_at(run)
     return content
 
 

@@ -27,9 +27,9 @@ from floodmark.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, ref
 from floodmark.parameters import Parameters, resolve_parameters
 from floodmark.plan import RUN_OPTIONS, check_names, git_state, hosts_of_a_run, inventory_parameters
 from floodmark.runs import LAB_ID, RESULTS, RunFolder, new_folder, read_json, write_json
-from floodmark.show import read_verdicts
 from floodmark.suite_runner import list_inventory
 from floodmark.suite_show import ASSUMED_OVERHEAD_S, Bar
+from floodmark.verdicts import read_verdicts
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,17 @@ class LabFolder:
         Raises:
             RunError: the file is missing or damaged.
         """
-        return read_json(self.file)
+        content = read_json(self.file)
+        missing = [name for name in ("lab", "question", "inventory", "given", "points") if name not in content]
+        if missing:
+            raise RunError(f"{self.file} is damaged: it has no {', '.join(missing)}: begin the lab anew.")
+        if not content["points"]:
+            raise RunError(f"{self.file} is damaged: it has no point: begin the lab anew.")
+        return content
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the run of a point, which lies beside the lab."""
+        return RunFolder(self.path.parent / run_id)
 
 
 def is_lab_folder(name: str) -> bool:
@@ -161,7 +171,7 @@ def run_points(console: Console, folder: LabFolder) -> None:
     """
     content = folder.read()
     points = content["points"]
-    left = [number for number, one in enumerate(points) if not _is_complete(one["run_id"])]
+    left = [number for number, one in enumerate(points) if not _is_complete(folder, one["run_id"])]
     stop = Stop()
     with stop.listen(), Bar(console, len(points), done=len(points) - len(left)) as bar:
         for index, number in enumerate(left):
@@ -173,8 +183,8 @@ def run_points(console: Console, folder: LabFolder) -> None:
             bar.end(point, read_finished(run, time.monotonic() - begun))
 
 
-def _is_complete(run_id: str | None) -> bool:
-    return run_id is not None and RunFolder(RESULTS / run_id).run.exists()
+def _is_complete(folder: LabFolder, run_id: str | None) -> bool:
+    return run_id is not None and folder.run(run_id).run.exists()
 
 
 def _make_run(folder: LabFolder, content: dict[str, Any], number: int, bar: Bar, stop: Stop) -> RunFolder:
@@ -221,12 +231,12 @@ def judge_lab(folder: LabFolder, *, again: bool = False) -> dict[str, Any]:
     lab = find_lab(content["lab"])
     rows: list[dict[str, Any]] = []
     for one in content["points"]:
-        if not _is_complete(one["run_id"]):
+        if not _is_complete(folder, one["run_id"]):
             raise RunError(
                 f"the point '{one['point']}' of {folder.path.name} has no run yet: "
                 f"'floodmark lab {folder.path.name}' makes it."
             )
-        run = RunFolder(RESULTS / one["run_id"])
+        run = folder.run(one["run_id"])
         if again:
             judge_run(run)
         rows += (_row(one["point"], verdict) for verdict in read_verdicts(run))

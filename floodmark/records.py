@@ -16,7 +16,7 @@ from typing import Any
 
 from floodmark.errors import RunError
 from floodmark.runs import RESULTS, RunFolder, find_run
-from floodmark.show import read_verdicts
+from floodmark.verdicts import read_verdicts
 
 # Fields with a short name of their own. The others are named after their place in host.json.
 SHORT_NAMES = {

@@ -78,7 +78,16 @@ class RunFolder:
                 f"run {self.run_id} is not complete: it has no run.json. What it left is in {self.path}; "
                 "run the case again."
             )
-        return read_json(self.run)
+        content = read_json(self.run)
+        try:
+            hosts, _number, _transport = (
+                content["hosts"]["proxies"], content["case"]["number"], content["parameters"]["transport"],
+            )  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.run} is damaged: {error!r}. Run the case again.") from None
+        if not isinstance(hosts, list):
+            raise RunError(f"{self.run} is damaged: hosts.proxies is {hosts!r} and not a list. Run the case again.")
+        return content
 
 
 @dataclass(frozen=True)

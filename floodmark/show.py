@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -18,32 +17,14 @@ from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from floodmark.cases import Case
-from floodmark.errors import RunError
 from floodmark.judge import passed
 from floodmark.parameters import Parameters, range_of
 from floodmark.runs import REPORT, RunFolder
+from floodmark.verdicts import read_verdicts
 from floodmark.virtual import CAVEAT, WORKLOADS
 
 GOOD, BAD, UNCLEAR = "green", "bold red", "yellow"
 STATE_NAMES = {"01": "SS_UNCONNECTED", "02": "SS_CONNECTING", "03": "SS_CONNECTED"}
-
-
-def read_verdicts(run: RunFolder) -> list[dict[str, Any]]:
-    """Return the verdict of each host of a complete run.
-
-    Raises:
-        RunError: the run is not complete or is damaged.
-    """
-    verdicts = []
-    for name in run.read_run()["hosts"]["proxies"]:
-        path = run.host(name).verdict
-        try:
-            verdicts.append(json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError) as error:
-            raise RunError(
-                f"{path} is missing or damaged: {error}. 'floodmark judge {run.run_id}' makes it again."
-            ) from None
-    return verdicts
 
 
 # --- cases ----------------------------------------------------------------------------------------

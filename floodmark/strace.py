@@ -22,7 +22,7 @@ _LINE = re.compile(r"(?P<s>\d+)\.(?P<us>\d{6}) (?P<name>\w+)\((?P<arguments>.*)"
 # ) = -1 EAGAIN (Resource temporarily unavailable) <0.000018>, ) = 0x7f1c… <…>, ) = ? <unavailable>, ) = 1 ([{…}]) <…>
 _RETURN = re.compile(
     r"(?P<arguments>.*?)\)? *= (?P<result>-?\d+|0x[0-9a-f]+|\?)(?: (?P<error>E[A-Z0-9]+))?(?: \(.*\))?"
-    r"(?: <(?P<took>\d+\.\d+)>)?$"
+    r"(?: <(?:(?P<took>\d+\.\d+)|unavailable)>)?$"
 )
 _FIRST_NUMBER = re.compile(r"\d+(?=,|$)")
 GIVES = {"accept4": "client", "accept": "client", "socket": "upstream", "openat": "file", "open": "file"}

@@ -387,8 +387,10 @@ def class_name(kind: str) -> str:
 
 def _requests(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
     """Return single requests, each from its start to its end."""
-    row = database.execute("SELECT count(*) FROM requests WHERE start_ns IS NOT NULL").fetchone()
-    n = row[0] if row else 0
+    n, unknown = database.execute(
+        "SELECT count(*) FILTER (start_ns IS NOT NULL AND end_ns IS NOT NULL), "
+        "count(*) FILTER (start_ns IS NULL OR end_ns IS NULL) FROM requests"
+    ).fetchone() or (0, 0)
     numbered = (
         f"SELECT {OUTCOME} AS outcome, start_ns, end_ns, row_number() OVER (ORDER BY start_ns, id) - 1 AS number "
         "FROM requests WHERE start_ns IS NOT NULL AND end_ns IS NOT NULL"
@@ -418,8 +420,10 @@ def _requests(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
             f"{sum(one.start.size for one in bars):,} of {n:,} requests, in the order of their starts: of each of "
             f"{GROUPS} groups, and of each kind of answer in it, the shortest and the longest."
         )
-    title = "Single requests, from start to end"
-    return Figure("requests", title, "number", bars=bars, notes=[note if n else "No request was sent."])
+    if not n:
+        note = "No request is drawn." if unknown else "No request was sent."
+    notes = [note, *([f"{unknown:,} more have no start or no end."] if unknown else [])]
+    return Figure("requests", "Single requests, from start to end", "number", bars=bars, notes=notes)
 
 
 def latency(database: duckdb.DuckDBPyConnection) -> Figure:
@@ -462,11 +466,10 @@ def latency(database: duckdb.DuckDBPyConnection) -> Figure:
         lines.append(Line(label, colour, x, y * 100, dashed, points[0][3]))
     notes = [f"Of n = {sent:,} requests, the share that had ended within so long; from the intended start, raw values."]
     if given_up:
-        notes.append(
-            f"{given_up:,} were given up by the client and took longer than any that is drawn: the curve ends at "
-            f"{1 - given_up / sent:.1%}."
-        )
+        notes.append(f"{given_up:,} were given up by the client and took longer than any that is drawn.")
     if unknown:
         notes.append(f"Of {unknown:,} requests it is not known how long they took: a time is missing.")
+    if given_up or unknown:
+        notes.append(f"So the curve ends at {1 - (given_up + unknown) / sent:.1%}.")
     title = "How long requests took"
     return Figure("latency", title, "% of requests", lines, notes if sent else ["No request was sent."], kind="latency")

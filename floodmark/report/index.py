@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from floodmark import judge, lab_show, show
+from floodmark.errors import RunError
 from floodmark.report.pages import OURS, render, write_page
 from floodmark.runs import REPORT, RunFolder, labs_in, runs_in
+from floodmark.verdicts import read_verdict
 
 INDEX = "index.html"
 INCOMPLETE = "not complete"
@@ -82,8 +84,10 @@ def read_entries(results: Path) -> Iterator[Entry]:
     for folder in sorted([*runs_in(results), *labs], reverse=True):
         try:
             yield from list(_of_lab(folder) if folder in labs else _of_run(RunFolder(folder)))
-        except (KeyError, TypeError, AttributeError) as error:
-            yield _incomplete(f": it is damaged, {error!r}", run_id=folder.name, link=_link(folder))
+        except (RunError, KeyError, TypeError, AttributeError, IndexError) as error:
+            # One that is damaged must not hide the others, and the run that has just been made must not fail for it.
+            why = error if isinstance(error, RunError) else f"it is damaged, {error!r}"
+            yield _incomplete(f": {why}", run_id=folder.name, link=_link(folder))
 
 
 def _of_lab(folder: Path) -> Iterator[Entry]:
@@ -116,7 +120,7 @@ def _of_lab(folder: Path) -> Iterator[Entry]:
 
 def _of_run(run: RunFolder) -> Iterator[Entry]:
     complete = run.run.exists()
-    content = _read(run.run if complete else run.plan)
+    content = run.read_run() if complete else _read(run.plan)
     case, parameters = content.get("case", {}), content.get("parameters", {})
     common = {
         "run_id": run.run_id,
@@ -125,10 +129,13 @@ def _of_run(run: RunFolder) -> Iterator[Entry]:
         "transport": parameters.get("transport", ""),
     }
     for host in content.get("hosts", {}).get("proxies", [""]):
-        verdict = _read(run.host(host).verdict) if complete and host else {}
-        if not verdict:
-            said = f": it has no {'verdict' if complete else 'run'}.json that can be read"
-            yield _incomplete(said, **common, host=host)
+        if not complete:
+            yield _incomplete(": it has no run.json", **common, host=host)
+            continue
+        try:
+            verdict = read_verdict(run.host(host))
+        except RunError as error:
+            yield _incomplete(f": {error}", **common, host=host)
             continue
         good = judge.passed(verdict)
         word, said = show.in_short(verdict)

@@ -25,18 +25,11 @@ from floodmark.report.pages import render, uplot, write_page
 from floodmark.report.series import Numbers, Span, find_span, open_tables
 from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
 from floodmark.runs import REPORT, HostFolder, RunFolder
+from floodmark.verdicts import read_verdict
 from floodmark.virtual import CAVEAT, WORKLOADS
 
 # The script gets times as whole numbers of this length, each as its distance from the one before.
 TICK_S = 1e-5
-
-# Parts of a verdict that an older one does not have.
-NOTHING_SAID: dict[str, Any] = {
-    **{name: [] for name in ("reasons", "doubts", "faults", "expectations", "unstated", "claims", "phases")},
-    "metrics": {},
-    "params": {},
-    "kernel": None,
-}
 
 
 @dataclass
@@ -161,8 +154,10 @@ def read_host(folder: HostFolder, content: Mapping[str, Any], share: int, only: 
         only: figures to be drawn, if not all of them.
     """
     report = HostReport(folder.name)
-    verdict = _read(folder.verdict, report.problems)
-    report.verdict = {**NOTHING_SAID, **verdict} if verdict else {}
+    try:
+        report.verdict = read_verdict(folder)
+    except RunError as error:
+        report.problems.append(str(error).rstrip("."))
     report.description = dict(flat(_read(folder.description, report.problems)))
     if report.virtual:
         return report

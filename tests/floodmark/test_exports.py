@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,11 +16,11 @@ import floodmark
 from collectors.fields import TABLES
 from floodmark import runs
 from floodmark.cli import main
-from floodmark.database import ask
+from floodmark.database import STATED, ask
 from floodmark.errors import FloodmarkError, RunError
 from floodmark.judge import judge_run
 from floodmark.junit import junit
-from floodmark.runs import runs_in
+from floodmark.runs import RunFolder, runs_in
 from tests.floodmark.test_judge import NoAccept
 
 
@@ -81,9 +82,68 @@ def test_a_run_that_is_not_complete_does_not_hide_the_others(fake: NoAccept) -> 
     assert len(answer(fake, "FROM runs")) == 1
 
 
+def another_run(fake: NoAccept, number: int) -> RunFolder:
+    run = RunFolder(fake.run.path.with_name(f"20231114T22132{number}Z-case2-unix"))
+    shutil.copytree(fake.run.path, run.path)
+    return run
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"host": "proxy1", "valid": true, "params": 3, "claims": 3}'])
+@pytest.mark.parametrize("table", STATED)
+def test_a_damaged_verdict_is_named_and_does_not_hide_the_others(
+    fake: NoAccept, capsys: pytest.CaptureFixture[str], table: str, content: str
+) -> None:
+    expected = answer(fake, f"SELECT count(*) FROM {table} WHERE run = '{fake.run.run_id}'")
+    damaged = another_run(fake, 1)
+    damaged.host("proxy1").verdict.write_text(content)
+    assert answer(fake, f"SELECT count(*) FROM {table} WHERE run = '{fake.run.run_id}'") == expected
+    if content != '{"host": "proxy1", "valid": true, "params": 3, "claims": 3}' or table == "claims":
+        assert f"left out: {damaged.host('proxy1').verdict} is " in capsys.readouterr().err
+
+
+def test_a_verdict_that_says_less_has_no_rows_of_what_it_lacks(fake: NoAccept) -> None:
+    older = another_run(fake, 1)
+    older.host("proxy1").verdict.write_text(json.dumps({"run_id": older.run_id, "host": "proxy1", "valid": True}))
+    assert answer(fake, "SELECT run, count(*) > 0 FROM claims GROUP BY ALL") == [(fake.run.run_id, True)]
+    assert answer(fake, f"SELECT valid, kernel FROM runs WHERE run = '{older.run_id}'") == [(True, None)]
+
+
+def test_a_damaged_table_is_named_and_does_not_hide_the_others(
+    fake: NoAccept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = another_run(fake, 1).host("proxy1").table("accept_queue")
+    file.write_bytes(file.read_bytes()[:-20])
+    assert answer(fake, "SELECT DISTINCT run FROM accept_queue") == [(fake.run.run_id,)]
+    assert f"left out: {file} is damaged: " in capsys.readouterr().err
+
+
+def test_a_run_is_known_by_its_folder_in_all_tables(fake: NoAccept) -> None:
+    copied = another_run(fake, 1).run_id
+    for table in ("runs", "metrics", "accept_queue"):
+        assert answer(fake, f"SELECT DISTINCT run FROM {table} ORDER BY run") == [(fake.run.run_id,), (copied,)]
+
+
+@pytest.mark.usefixtures("fake")
+def test_an_answer_that_breaks_off_is_a_sentence() -> None:
+    query = "SELECT CASE WHEN i = 250000 THEN error('too far') ELSE i END FROM range(1000000) t(i)"
+    done = CliRunner().invoke(main, ["sql", query, "--format", "csv"])
+    assert done.exit_code == 2
+    assert "this SQL does not work: Invalid Input Error: too far." in done.output
+
+
+@pytest.mark.usefixtures("fake")
+def test_columns_of_one_name_are_no_json() -> None:
+    done = CliRunner().invoke(main, ["sql", "SELECT 1 AS a, 2 AS a", "--format", "json"])
+    assert (done.exit_code, done.output.strip()) == (
+        2,
+        "floodmark: the answer has several columns of the name a: name them with AS.",
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
+        ("  ", "the question is empty: give SQL"),
         ("FROM request", r"there is no table 'request': did you mean 'requests'\? There are runs, parameters"),
         ("SELEC 1", "this SQL does not work: Parser Error: syntax error at or near"),
         ("SELECT depth FROM accept_queue", "this SQL does not work: Binder Error"),
@@ -157,6 +217,16 @@ def test_what_does_not_hold_is_a_failure_and_what_is_not_valid_an_error(fake: No
     (error,) = suite.findall("*/error")
     assert error.text == "nobody sent & nobody answered"
     assert not suite.findall("*/failure"), "a run that is not valid says nothing about the case"
+
+
+def test_what_xml_cannot_hold_is_replaced(fake: NoAccept) -> None:
+    path = fake.run.host("proxy1").verdict
+    verdict = {**json.loads(path.read_text()), "valid": False, "reasons": ["said \x01\x08 & <x>"]}
+    path.write_text(json.dumps(verdict))
+    (suite,) = ElementTree.fromstring(junit([fake.run]))
+    error = suite.find("testcase/error")
+    assert error is not None
+    assert error.text == "said �� & <x>"
 
 
 def test_a_run_without_run_json_is_no_empty_list_of_tests(fake: NoAccept) -> None:

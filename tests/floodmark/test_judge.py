@@ -16,7 +16,7 @@ from floodmark.errors import RunError
 from floodmark.judge import judge_host, judge_run, passed
 from floodmark.parameters import resolve_parameters
 from floodmark.runs import find_run
-from floodmark.show import read_verdicts
+from floodmark.verdicts import read_verdicts
 from tests.floodmark.test_ingest import FakeRun
 
 LISTENERS = [

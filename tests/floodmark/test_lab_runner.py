@@ -50,13 +50,14 @@ class FakePlay:
         keepalive = str(extra.get("keepalive")) == "True"
         active = 32 if tcp or keepalive else 9
         figures |= {"active_while_hanging_conns": active, "refused_at_once": 0 if tcp else 23}  # type: ignore[dict-item]
-        params = {"users": 32, "transport": extra["transport"], "keepalive": keepalive}
+        params = {"users": 32, "somaxconn": 8, "transport": extra["transport"], "keepalive": keepalive}
         verdict = {
             "run_id": run.run_id, "host": "proxy1", "kernel": "6.1.0", "valid": True, "params": params,
             "expectations": [{"name": "x", "holds": True}], "metrics": {"queue_limit": 8}, "figures": figures,
         }  # fmt: skip
         run.host("proxy1").verdict.write_text(json.dumps(verdict))
-        run.run.write_text(json.dumps({"hosts": {"proxies": ["proxy1"]}, "valid": True, "passed": True}))
+        content = {"hosts": {"proxies": ["proxy1"]}, "case": {"number": 2}, "parameters": params}
+        run.run.write_text(json.dumps({**content, "valid": True, "passed": True}))
         return run
 
 

@@ -17,7 +17,8 @@ from floodmark.cases import ROOT, Workload, load_cases
 from floodmark.judge import judge_run
 from floodmark.plan import git_state
 from floodmark.runs import RunFolder, write_json
-from floodmark.show import print_run, read_verdicts
+from floodmark.show import print_run
+from floodmark.verdicts import read_verdicts
 from floodmark.virtual import CAVEAT, WORKLOADS
 from tests.floodmark.made_up_runs import HOST
 

@@ -117,7 +117,9 @@ def test_a_table_of_another_version_is_named_and_what_it_has_is_drawn(fake: NoAc
     older.replace(path)
     page = read(run)
     assert "the table requests is of another version of Floodmark, it has no intended_ns, first_byte_ns" in page.text
-    assert "Of 12 requests it is not known how long they took: a time is missing." in page.text
+    assert (
+        "Of 12 requests it is not known how long they took: a time is missing. So the curve ends at 0.0%." in page.text
+    )
     assert page.count("svg", **{"class": "plot"}) == len(FIGURES) - 1
 
 
@@ -193,7 +195,10 @@ def test_a_source_that_failed_is_a_gap_with_its_reason_and_no_zero(fake: NoAccep
 def test_what_clients_gave_up_is_in_no_curve_and_in_the_denominator(fake: NoAccept) -> None:
     fake.requests = [line.replace(",504,,", ",,timeout,") for line in fake.requests]
     page = read(judged(fake))
-    assert "9 were given up by the client and took longer than any that is drawn: the curve ends at 25.0%." in page.text
+    assert (
+        "9 were given up by the client and took longer than any that is drawn. So the curve ends at 25.0%." in page.text
+    )
+    assert "9 requests were given up by their client after 20 s: the host was too slow" in page.text
     latency = json.loads(page.scripts[0])["hosts"][0]["figures"][-1]
     assert latency["lines"][0]["y"][-1] == 25
 
