@@ -390,7 +390,7 @@ def _describe(one: Stated, evidence: list[Evidence]) -> str:
             "| in | transport | Linux | verdict | value | n | run | command |\n|---|---|---|---|---|---|---|---|\n"
         )
         lines += [_row(each) for each in telling]
-    silent = [f"{each.where} over {each.transport}" for each in evidence if each not in telling]
+    silent = dict.fromkeys(f"{each.where} over {each.transport}" for each in evidence if each not in telling)
     if silent:
         lines.append(f"\nNot observed in {', '.join(silent)}.\n")
     lines.append(f"\n{claim.why}\n\nSource: {claim.source}\n")
