@@ -20,7 +20,7 @@ import numpy as np
 
 from floodmark import stats
 from floodmark.diff import config_differences, shortened, text_of, texts_of
-from floodmark.errors import CompareError, did_you_mean
+from floodmark.errors import CompareError, RunError, did_you_mean
 from floodmark.judge import passed
 from floodmark.records import Record, group_of, is_part, read_kernel_config, read_records
 from floodmark.runs import RESULTS, find_run
@@ -64,6 +64,8 @@ class Verdict(StrEnum):
     NOT_ENOUGH = "not enough runs"
 
 
+# One boot has no spread, so what it differs in may be a matter of that boot.
+LEAST_BOOTS = 2
 # Of these a shift is a matter of speed; of another unit, instructions say, it is only less or more.
 UNITS_OF_SPEED = ("s", "ms", "1/s")
 
@@ -124,13 +126,23 @@ class Arm:
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over the boots of one arm, in the unit of the metric."""
+    """One metric over the boots of one arm, in the unit of the metric.
+
+    Attributes:
+        values: of each boot that has one, the mean of its runs.
+        runs: how many runs each of them rests on.
+        median: of the values.
+        low_quartile: of the values.
+        high_quartile: of the values.
+        missing: boots of which a run has no value.
+    """
 
     values: tuple[float, ...]
     runs: tuple[int, ...]
     median: float
     low_quartile: float
     high_quartile: float
+    missing: int = 0
 
     @property
     def n(self) -> int:
@@ -263,8 +275,10 @@ def compare_runs(names: Iterable[str], question: Question, results: Path = RESUL
         run = find_run(name.partition(":")[0], results)
         if run.run.exists():
             records |= {(one.run.path, one.host): one for one in read_records(name, results)}
-        else:
+        elif run.plan.exists():
             incomplete[run.run_id] = "the run is not complete, it has no run.json"
+        else:
+            raise RunError(f"there is no run '{name}': {run.path} holds nothing of one.")
     return compare_records(list(records.values()), question, incomplete)
 
 
@@ -590,16 +604,18 @@ def value_of(metric: Metric, record: Record) -> float | None:
 
 def summarise(metric: Metric, arm: Arm) -> Summary | None:
     """Return a metric over the boots of an arm, the mean of each; None where no run has it."""
-    means, runs = [], []
+    means, runs, missing = [], [], 0
     for boot in arm.boots:
-        values = [value for value in (value_of(metric, one) for one in boot) if value is not None]
-        if values:
-            means.append(math.fsum(values) / len(values))
-            runs.append(len(values))
+        values = [value_of(metric, one) for one in boot]
+        there = [value for value in values if value is not None]
+        missing += len(there) < len(values)
+        if there:
+            means.append(math.fsum(there) / len(there))
+            runs.append(len(there))
     if not means:
         return None
     low, median, high = np.quantile(means, [0.25, 0.5, 0.75])
-    return Summary(tuple(means), tuple(runs), float(median), float(low), float(high))
+    return Summary(tuple(means), tuple(runs), float(median), float(low), float(high), missing)
 
 
 @dataclass
@@ -634,7 +650,27 @@ def measure(comparisons: Mapping[str, Comparison], question: Question) -> dict[s
     corrected = stats.holm([test.p for test in tests])
     for test, p_holm in zip(tests, corrected, strict=True):
         test.effects[test.arm] = effect_of(test.a, test.b, test.p, p_holm, len(tests), test.metric, test.margin)
-    return {name: replace(one, metrics=results[name], tests=len(tests)) for name, one in comparisons.items()}
+    return {
+        name: replace(
+            one, metrics=results[name], tests=len(tests), notes=[*one.notes, *_not_compared(one, results[name])]
+        )
+        for name, one in comparisons.items()
+    }
+
+
+def _not_compared(comparison: Comparison, results: Sequence[MetricResult]) -> Iterator[str]:
+    """Yield which metrics were not compared, because boots that lack a value are not like the others."""
+    for result in results:
+        lacking = {value: one.missing for value, one in result.summaries.items() if one.missing}
+        if lacking:
+            said = " and ".join(
+                f"{missing} of {len(comparison.arms[value].boots)} boots of {value}"
+                for value, missing in lacking.items()
+            )
+            yield (
+                f"{result.metric.name} is not compared: {said} have no value, mostly because what it waits for had not "
+                "come when the run ended, and the others alone would be the fast ones"
+            )
 
 
 def _summaries(comparison: Comparison, metrics: Sequence[Metric]) -> Iterator[MetricResult]:
@@ -649,7 +685,7 @@ def _tests(comparison: Comparison, results: Sequence[MetricResult]) -> Iterator[
     for result in results:
         baseline = result.summaries.get(comparison.baseline)
         for value, summary in result.summaries.items():
-            if baseline and value != comparison.baseline:
+            if baseline and value != comparison.baseline and not baseline.missing and not summary.missing:
                 a, b = np.array(baseline.values), np.array(summary.values)
                 yield _Test(result.metric, comparison.margin, a, b, result.effects, value)
 
@@ -671,7 +707,7 @@ def effect_of(
     shift = stats.hodges_lehmann(a, b)
     low, high = stats.shift_interval(a, b, CONFIDENCE, DRAWS, SEED)
     margin = margin_share * abs(float(np.median(a)))
-    verdict = _verdict(a.size, b.size, shift, (low, high), margin, p_holm, metric)
+    verdict = _verdict(a, b, (low, high), margin, p_holm, metric)
     more = more_baseline = 0
     if verdict is Verdict.NOT_ENOUGH:
         needed = stats.units_needed(_pooled_spread(a, b), margin, ALPHA / tests, CONFIDENCE, POWER)
@@ -685,16 +721,16 @@ def effect_of(
 
 
 def _verdict(
-    n_a: int, n_b: int, shift: float, interval: tuple[float, float], margin: float, p_holm: float, metric: Metric
+    a: stats.Numbers, b: stats.Numbers, interval: tuple[float, float], margin: float, p_holm: float, metric: Metric
 ) -> Verdict:
-    if stats.smallest_p(n_a, n_b) > ALPHA:
+    if min(a.size, b.size) < LEAST_BOOTS or stats.smallest_p(a.size, b.size) > ALPHA:
         return Verdict.NOT_ENOUGH  # whatever was measured, it could not have been significant
     if -margin <= interval[0] and interval[1] <= margin:
         return Verdict.EQUIVALENT
     if p_holm > ALPHA:
         return Verdict.NOT_ENOUGH
     better, worse = metric.words
-    return better if (shift < 0) == (metric.better == "lower") else worse
+    return better if (stats.tendency(a, b) < 0) == (metric.better == "lower") else worse
 
 
 def _pooled_spread(a: stats.Numbers, b: stats.Numbers) -> float:

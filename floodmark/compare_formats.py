@@ -140,8 +140,9 @@ def legend(comparison: Comparison) -> str:
     interval, power, margin = (_percent_of(share) for share in (CONFIDENCE, POWER, comparison.margin))
     return (
         f"n counts boots. Median with quartiles. Shift: Hodges-Lehmann, with its {interval} interval, in % of the "
-        "baseline's median. p: exact Mann-Whitney, after Holm's correction for "
-        f"{_plural(comparison.tests, 'test')}. Margin of equivalence ±{margin}; 'need k more' is for {power} power."
+        f"baseline's median. p: Mann-Whitney (exact, but for ties among more than {stats.COUNTED_UP_TO} boots), after "
+        f"Holm's correction for {_plural(comparison.tests, 'test')}. Margin of equivalence ±{margin}; 'need k more' is "
+        f"for {power} power to tell a shift of ±{margin} from none."
     )
 
 

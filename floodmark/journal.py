@@ -188,7 +188,7 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
         content = json.loads(line)
     except ValueError:
         content = None
-    if not isinstance(content, dict) or not _needed(content, number) <= set(content):
+    if not isinstance(content, dict) or not _is_line(content, number):
         raise SuiteError(
             f"{path}, line {number} is damaged: {line[:60]!r} is not a line of a journal. Restore the file from "
             f"a backup, or move {path.parent.name} away to begin the suite anew; the runs themselves are not touched."
@@ -196,12 +196,16 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     return content
 
 
-def _needed(content: dict[str, Any], number: int) -> set[str]:
-    """Return what a line must have."""
+def _is_line(content: dict[str, Any], number: int) -> bool:
+    """Tell whether a line has what it must have, each of its type."""
     if number == 1:
-        return {"suite", "digest"}
-    more = {"began": {"run_id"}, "finished": {"run_id", "took_s"}}
-    return {"event", "run"} | more.get(content.get("event", ""), set())
+        kinds: dict[str, type | tuple[type, ...]] = {"suite": str, "digest": str}
+    else:
+        event = content.get("event")
+        kinds = {"event": str, "run": str}
+        kinds |= {"run_id": str} if event in ("began", "finished") else {}
+        kinds |= {"took_s": (int, float)} if event == "finished" else {}
+    return all(isinstance(content.get(name), kind) for name, kind in kinds.items())
 
 
 def read_finished(folder: RunFolder, took_s: float | None) -> Finished:

@@ -199,7 +199,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     transport = case.parameters.transport
     faults = judge_expectations(database, case.fault, transport)
     phases = list(_phases(tables))
-    metrics = key_figures(database, phases, tables)
+    metrics = key_figures(database, phases, tables, case.parameters.model_dump())
     reasons = [
         *_unobserved(faults),
         *_incomplete(tables, phases, case.parameters),

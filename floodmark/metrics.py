@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -12,8 +13,13 @@ from collectors.fields import SOURCES
 from collectors.trace import STILL_WAITING
 from floodmark.ingest import Ingested
 
-# A reading of one source is compared with one of another when they are this close.
-SAME_MOMENT_NS = 30_000_000
+# A reading of the queue or of nginx is of the same moment as one of the accepted connections when it is not older than
+# this, or where its source is read seldom not much older than the time between two readings.
+SAME_MOMENT_NS = {"accept_queue": 30_000_000, "stub_status": 60_000_000}
+PERIODS_OF_A_MOMENT = 1.2
+# What nginx's errors have in common: a message without the number of a temporary file.
+# a client request body is buffered to a temporary file /var/lib/nginx/body/0000000001
+MESSAGE_CLASS = r"regexp_replace(message, '/\S*\d{10}$', '…')"
 
 
 def plain(value: Any) -> Any:
@@ -38,21 +44,27 @@ def _first_row(database: duckdb.DuckDBPyConnection, query: str, values: dict[str
     return dict(zip(names, map(plain, result.fetchone() or ()), strict=True))
 
 
-def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]], tables: Ingested) -> dict[str, Any]:
+def key_figures(
+    database: duckdb.DuckDBPyConnection,
+    phases: list[dict[str, Any]],
+    tables: Ingested,
+    parameters: Mapping[str, Any],
+) -> dict[str, Any]:
     """Return the key figures of one host.
 
     Args:
         database: its tables and the judge's views.
         phases: name, start, end and length of each.
         tables: what was ingested.
+        parameters: of the run.
     """
     length_s = {phase["name"]: phase["duration_s"] for phase in phases}
     flood_s = length_s.get("flood")
     return {
-        **_queue(database, tables),
+        **_queue(database, tables, parameters),
         **_pause(database),
         **_trace(database),
-        **_nginx(database),
+        **_nginx(database, parameters),
         "states": _states(database),
         **_clients(database),
         **_generator(database),
@@ -68,7 +80,7 @@ def key_figures(database: duckdb.DuckDBPyConnection, phases: list[dict[str, Any]
 # --- the accept queue ---------------------------------------------------------------------------
 
 
-def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, Any]:
+def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return how the upstream's queue filled, stood, and emptied.
 
     `full` is the first reading of more than the limit. The plateau are the readings of the flood from the first
@@ -111,7 +123,7 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, A
             database,
             f"""
             SELECT t_ns, depth_conns = 0 AND accepted_conns = 0 AND active_without_poll_conns = 0 AS settled
-            FROM ({SAME_MOMENT})
+            FROM ({same_moment(parameters)})
             """,
             edges["flood_end"],
         ),
@@ -121,13 +133,16 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, A
 
 
 def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, end_ns: int | None) -> float | None:
-    """Return how long after the flood the readings settled for good; None when they had not at the end."""
+    """Return how long after the flood the readings settled for good.
+
+    None when they had not at the end, or when there is no reading after the flood that could tell.
+    """
     settled_s: float | None = scalar(
         database,
         f"""
         WITH readings AS ({readings}), unsettled AS (SELECT max(t_ns) AS t_ns FROM readings WHERE NOT settled)
         SELECT (min(t_ns) FILTER (t_ns > coalesce((SELECT t_ns FROM unsettled), 0)) - $flood_end) / 1e9
-        FROM readings
+        FROM readings HAVING max(t_ns) >= $flood_end
         """,
         {"flood_end": end_ns},
     )
@@ -198,24 +213,33 @@ def _trace(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     return dict(zip((column[0] for column in row.description or []), map(plain, row.fetchone() or ()), strict=True))
 
 
-# Readings of upstream_conns, each with those of the queue and of nginx nearest before it.
-SAME_MOMENT = f"""
-    SELECT conns.t_ns, conns.phase, accepted_conns, depth_conns, active_conns, active_without_poll_conns
-    FROM (SELECT * FROM upstream_conns WHERE reason IS NULL) conns
-    ASOF JOIN upstream_queue queue ON conns.t_ns >= queue.t_ns
-    ASOF JOIN (SELECT * FROM stub_status WHERE reason IS NULL) status ON conns.t_ns >= status.t_ns
-    WHERE conns.t_ns - queue.t_ns <= {SAME_MOMENT_NS} AND conns.t_ns - status.t_ns <= 2 * {SAME_MOMENT_NS}
-"""
+def same_moment(parameters: Mapping[str, Any]) -> str:
+    """Return the query for readings of upstream_conns, each with those of the queue and of nginx nearest before it.
+
+    Args:
+        parameters: of the run; they say how often the sources are read.
+    """
+    queue_ns, status_ns = (
+        max(least_ns, round(PERIODS_OF_A_MOMENT * 1e9 / parameters.get(f"{source}_hz", math.inf)))
+        for source, least_ns in SAME_MOMENT_NS.items()
+    )
+    return f"""
+        SELECT conns.t_ns, conns.phase, accepted_conns, depth_conns, active_conns, active_without_poll_conns
+        FROM (SELECT * FROM upstream_conns WHERE reason IS NULL) conns
+        ASOF JOIN upstream_queue queue ON conns.t_ns >= queue.t_ns
+        ASOF JOIN (SELECT * FROM stub_status WHERE reason IS NULL) status ON conns.t_ns >= status.t_ns
+        WHERE conns.t_ns - queue.t_ns <= {queue_ns} AND conns.t_ns - status.t_ns <= {status_ns}
+    """
 
 
 # --- nginx, kernel, clients ---------------------------------------------------------------------
 
 
-def _nginx(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _nginx(database: duckdb.DuckDBPyConnection, parameters: Mapping[str, Any]) -> dict[str, Any]:
     identity = database.execute(
         f"""
         SELECT count(*) FILTER (active_conns = depth_conns + accepted_conns + 1) / nullif(count(*), 0), count(*)
-        FROM ({SAME_MOMENT}) WHERE active_conns + depth_conns + accepted_conns > 1
+        FROM ({same_moment(parameters)}) WHERE active_conns + depth_conns + accepted_conns > 1
         """
     ).fetchone()
     share, count = identity or (None, 0)
@@ -228,7 +252,7 @@ def _nginx(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "identity_n": count,
         "nginx_errors": _counts(
             database,
-            "SELECT coalesce('errno ' || errno, message), count(*) FROM nginx_errors "
+            f"SELECT coalesce('errno ' || errno, {MESSAGE_CLASS}), count(*) FROM nginx_errors "
             "GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
         ),
     }

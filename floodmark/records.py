@@ -6,9 +6,12 @@ limit. What is measured, and what differs between any two runs, is none.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,8 @@ NOT_FIELDS = ("listeners", "unread", "clocks.wall_minus_monotonic_ns", "clocks.w
 # Fields that may differ between runs that are compared: names, and what was before. The
 # machine stands for the host, and the fingerprint of what was installed on it for the commit.
 NOT_SETTINGS = ("host", "virtual_seed", "arrival_seed", "boot_id", "git", "sysctls_before", "clocks", "format_version")
+# What a comparison of behaviour looks at.
+BEHAVIOUR = ("accept_queue_max", "queue_limit", "states", "status", "errors", "nginx_errors")
 MACHINE_OF_THE_TESTBED = "the control node"
 
 
@@ -72,11 +77,17 @@ def read_kernel_config(record: Record) -> dict[str, str]:
     archive = record.run.host(record.host).archive
     try:
         with tarfile.open(archive) as opened, opened.extractfile("./kernel-config") as file:  # type: ignore[union-attr]
-            text = file.read().decode(errors="replace")
+            content = file.read()
     except (FileNotFoundError, KeyError):
         return {}
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, TypeError) as error:
         raise RunError(f"{archive} is damaged: {error}.") from None
+    # To read one file of an archive does not come to the checksum at its end, so this one is held against what the
+    # host said of it.
+    recorded = record.fields.get("kernel_config")
+    if recorded and hashlib.sha256(content).hexdigest() != recorded:
+        raise RunError(f"{archive} is damaged: its kernel-config is not the one that host.json has the SHA-256 of.")
+    text = content.decode(errors="replace")
     # CONFIG_HZ=250
     # # CONFIG_PREEMPT is not set
     found = re.finditer(r"^(?:(CONFIG_\w+)=(.*)|# (CONFIG_\w+) is not set)$", text, re.MULTILINE)
@@ -111,11 +122,34 @@ def read_records(name: str, results: Path = RESULTS) -> list[Record]:
         if host and host not in hosts:
             raise RunError(f"run {run.run_id} has no host '{host}': it has {', '.join(hosts)}.")
         verdicts = read_verdicts(run)
+        for one in verdicts:
+            _check(one)
         return [_record(run, content, verdict) for verdict in verdicts if host in ("", verdict["host"])]
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"run {run.run_id} is damaged: {error!r} in run.json or a verdict.json. Run the case again."
         ) from None
+
+
+def _check(verdict: Mapping[str, Any]) -> None:
+    """Refuse a verdict that cannot be counted with.
+
+    Raises:
+        TypeError: a part of it is of another kind, or a number is none.
+    """
+    for name in ("reasons", "expectations"):
+        if not isinstance(verdict[name], list):
+            raise TypeError(f"{name} is {verdict[name]!r}")
+    for name in ("metrics", "params"):
+        if not isinstance(verdict[name], dict):
+            raise TypeError(f"{name} is {verdict[name]!r}")
+    missing = [name for name in BEHAVIOUR if name not in verdict["metrics"]]
+    if verdict["valid"] and missing:
+        raise TypeError(f"metrics has no {', '.join(missing)}")
+    for name, value in verdict["metrics"].items():
+        known = value is None or isinstance(value, (bool, int, float, dict))
+        if not known or (isinstance(value, float) and not math.isfinite(value)):
+            raise TypeError(f"{name} is {value!r}")
 
 
 def _record(run: RunFolder, content: dict[str, Any], verdict: dict[str, Any]) -> Record:

@@ -28,6 +28,8 @@ Counts = npt.NDArray[np.int64]
 COUNTED_UP_TO = 60
 # Efficiency of the Mann-Whitney test in comparison with the t test, for normal noise [Leh].
 EFFICIENCY = 3 / math.pi
+# Samples drawn from two units are too few to tell a spread from.
+LEAST_FOR_AN_INTERVAL = 3
 # A power calculation stops here: nobody boots a million times.
 MOST_UNITS = 1_000_000
 
@@ -114,7 +116,7 @@ def shift_interval(a: Numbers, b: Numbers, confidence: float, draws: int, seed: 
         draws: samples drawn.
         seed: of the random numbers.
     """
-    if min(a.size, b.size) < 2:
+    if min(a.size, b.size) < LEAST_FOR_AN_INTERVAL:
         return -math.inf, math.inf
     shifts = bootstrap_shifts(a, b, draws, seed)
     tail = expanded_tail(a.size, b.size, confidence)
@@ -123,10 +125,22 @@ def shift_interval(a: Numbers, b: Numbers, confidence: float, draws: int, seed: 
 
 
 def expanded_tail(n_a: int, n_b: int, confidence: float) -> float:
-    """Return the share of draws left out on each side. Source: [Hes]."""
+    """Return the share of draws left out on each side. Source: [Hes].
+
+    Of unequal arms the smaller one decides, as if the other were as small: with the freedom of both together 95 %
+    intervals held 90 % of the time for 30 units beside 4.
+    """
     smaller = min(n_a, n_b)
-    student = special.stdtrit(n_a + n_b - 2, (1 + confidence) / 2)
+    student = special.stdtrit(2 * (smaller - 1), (1 + confidence) / 2)
     return float(special.ndtr(-math.sqrt(smaller / (smaller - 1)) * student))
+
+
+def tendency(a: Numbers, b: Numbers) -> float:
+    """Return how much more often a value of b is above one of a than below it: -1 to 1, 0 when they do not differ.
+
+    It is what the Mann-Whitney test asks about; with many ties a median shift may be 0 while this is not.
+    """
+    return float(np.sign(np.subtract.outer(b, a)).mean())
 
 
 # --- test ---------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from floodmark.compare import Comparison, Question, Sameness, line_up, measure, natural_key
 from floodmark.compare_formats import (
+    BEHAVIOUR_COLUMNS,
     COLOURS,
+    Row,
     content_of,
     heading,
     legend,
@@ -102,10 +104,7 @@ def _group(suite: Suite, run: SuiteRun, host: str, axis: str) -> str:
 
 # --- tables ---------------------------------------------------------------------------------------
 
-BEHAVIOUR_COLUMNS = ("behaviour", "seen, in how many runs", "")
 METRIC_COLUMNS = ("metric", "n", "baseline", "median", "shift", "verdict")
-# A row: its cells, and the colour of the last one.
-Row = tuple[list[str], str]
 
 
 def _behaviour_rows(comparison: Comparison) -> Iterator[Row]:

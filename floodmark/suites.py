@@ -222,6 +222,7 @@ def resolve_suite(path: Path, groups: Mapping[str, Sequence[str]], variables: Ma
 
 def _combinations(name: str, file: SuiteFile, of_hosts: dict[str, Any]) -> Iterator[Combination]:
     cases = load_cases()
+    seen: dict[str, Combination] = {}
     for number in file.cases:
         try:
             case = find_case(number, cases)
@@ -230,7 +231,11 @@ def _combinations(name: str, file: SuiteFile, of_hosts: dict[str, Any]) -> Itera
         for values in product(*file.vary.values()):
             varied = dict(zip(file.vary, values, strict=True))
             layers = [case.parameters.model_dump(), of_hosts, file.parameters, varied]
-            yield Combination(case, varied, resolve_parameters(*layers, origin=name))
+            one = Combination(case, varied, resolve_parameters(*layers, origin=name))
+            same = seen.setdefault(f"{case.number} {one.parameters.model_dump_json()}", one)
+            if same is not one:
+                raise SuiteError(f"{name}: vary: {one.varied} is the same as {same.varied}: name each value once.")
+            yield one
 
 
 def _measured_hosts(name: str, file: SuiteFile, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from floodmark.metrics import SAME_MOMENT
+from floodmark.metrics import MESSAGE_CLASS, same_moment
 from floodmark.report import Picture
 from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readings
 
@@ -30,9 +30,8 @@ GROUPS = 400
 CURVE_POINTS = 1000
 # How a request ended, as people count it: `200`, `200 truncated`, `timeout`.
 OUTCOME = "concat_ws(' ', status, error)"
-# What nginx's errors have in common: the errno, or else the message without the number of a temporary file.
-# a client request body is buffered to a temporary file /var/lib/nginx/body/0000000001
-ERROR_CLASS = r"coalesce(CAST(errno AS VARCHAR), regexp_replace(message, '/\S*\d{10}$', '…'))"
+# How nginx's errors are told apart.
+ERROR_CLASS = f"coalesce(CAST(errno AS VARCHAR), {MESSAGE_CLASS})"
 # Beside the colours of the statuses that have one of their own.
 STATUSES = ("200", "500", "502", "504")
 CLASS_COLOURS = ("status-502", "status-504", "queue", "active", "state-03", "state-01")
@@ -121,7 +120,7 @@ def draw_host(
     figures: dict[Picture, Callable[[], Figure]] = {
         "accept-queue": lambda: accept_queue(line),
         "states": lambda: _states(line),
-        "active": lambda: _active(line),
+        "active": lambda: _active(line, parameters),
         "answers": lambda: _answers(database, span),
         "errors": lambda: _errors(database, span),
         "memory": lambda: _memory(database, line),
@@ -205,9 +204,10 @@ def _states(line: ReadLine) -> Figure:
     return _figure("states", title, "sockets", seen, "Rows of /proc/net/unix")
 
 
-def _active(line: ReadLine) -> Figure:
+def _active(line: ReadLine, parameters: Mapping[str, Any]) -> Figure:
     moments = (
-        f"(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason FROM ({SAME_MOMENT}) "
+        "(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason "
+        f"FROM ({same_moment(parameters)}) "
         "UNION ALL SELECT t_ns, NULL, reason FROM upstream_conns WHERE reason IS NOT NULL)"
     )
     return _figure(

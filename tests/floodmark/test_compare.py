@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from floodmark.cli import main
 from floodmark.compare import METRICS, Effect, Metric, Question, Sameness, Verdict, compare_runs, effect_of
 from floodmark.compare_formats import FORMATS, print_comparison, shift_text
 from floodmark.errors import CompareError
+from tests.floodmark.made_up_runs import METRICS as MADE_UP
 from tests.floodmark.made_up_runs import MadeUpRuns
 
 OLD, NEW = "6.1.0", "6.12.0"
@@ -67,6 +69,39 @@ def test_a_verdict(made: MadeUpRuns, old: list[float], new: list[float], verdict
     assert effect.verdict is verdict
     assert effect.more_boots >= more
     assert (effect.more_boots > 0) is (verdict is Verdict.NOT_ENOUGH)
+
+
+def test_boots_without_a_value_are_not_left_out_silently(made: MadeUpRuns) -> None:
+    """The slowest boots are those that had not drained when the run ended."""
+    runs = made.add_arms("kernel.release", {OLD: SLOW, NEW: FAST})
+    runs += [made.add({"kernel.release": NEW}, metrics={"request_median_s": None}) for _ in range(3)]
+    comparison = compare_runs(runs, Question("kernel"))
+    (result,) = comparison.metrics
+    assert result.effects == {}
+    assert result.summaries[NEW].n == len(FAST)
+    (note,) = (note for note in comparison.notes if "not compared" in note)
+    assert note.startswith(f"request_median_s is not compared: 3 of {len(FAST) + 3} boots of {NEW} have no value")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verdict"),
+    [
+        ([0] * 12 + [1] * 8, [0] * 20, Verdict.FASTER),
+        ([0] * 20, [0] * 12 + [1] * 8, Verdict.SLOWER),
+        ([1] * 11 + [2] * 9, [1] * 20, Verdict.FASTER),
+    ],
+)
+def test_the_test_has_the_direction_where_the_median_shift_is_0(
+    made: MadeUpRuns, old: list[float], new: list[float], verdict: Verdict
+) -> None:
+    (result,) = compare_runs(two_kernels(made, old, new), Question("kernel")).metrics
+    assert result.effects[NEW].verdict is verdict
+
+
+def test_one_boot_decides_nothing_however_many_the_other_arm_has(made: MadeUpRuns) -> None:
+    old = [1 + number / 1000 for number in range(40)]
+    (result,) = compare_runs(two_kernels(made, old, [2.0]), Question("kernel")).metrics
+    assert result.effects[NEW].verdict is Verdict.NOT_ENOUGH
 
 
 def test_more_is_faster_where_more_is_better() -> None:
@@ -350,6 +385,35 @@ def test_a_damaged_run_json_is_a_sentence(made: MadeUpRuns, text: str) -> None:
     assert "is damaged" in sentence(*runs, "--by", "kernel")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": {}}, {"metrics": 3}, {"params": None}, {"expectations": None}, {"reasons": None},
+        {"metrics": {**MADE_UP, "request_median_s": "x"}}, {"metrics": {**MADE_UP, "request_median_s": math.nan}},
+        {"metrics": {name: value for name, value in MADE_UP.items() if name != "states"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_verdict_that_cannot_be_counted_with_is_a_sentence(made: MadeUpRuns, changes: dict[str, Any]) -> None:
+    runs = two_kernels(made, [1], [1])
+    path = Path(runs[0]) / "proxy1/verdict.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert "is damaged" in sentence(*runs, "--by", "kernel")
+
+
+def test_an_archive_that_is_not_what_the_host_wrote_is_a_sentence(made: MadeUpRuns) -> None:
+    runs = [made.add(config=configured("y")), made.add({"kernel.release": NEW}, config=configured("m"))]
+    other = made.add({"kernel.release": NEW}, config=configured("n"))
+    archive = "proxy1/raw/host.tar.gz"
+    (Path(runs[0]) / archive).write_bytes((Path(other) / archive).read_bytes())
+    assert "its kernel-config is not the one that host.json has the SHA-256 of" in sentence(*runs, "--by", "kernel")
+
+
+def test_a_folder_that_holds_no_run_is_a_sentence(made: MadeUpRuns, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds nothing of one" in sentence(*two_kernels(made), str(tmp_path / "empty"), "--by", "kernel")
+
+
 @pytest.mark.parametrize("name", ["host.json", "verdict.json"])
 def test_a_damaged_file_of_a_host_is_a_sentence(made: MadeUpRuns, name: str) -> None:
     runs = two_kernels(made, [1], [1])
@@ -400,6 +464,7 @@ def test_an_invalid_run_is_left_out_and_said(made: MadeUpRuns) -> None:
 def test_a_run_that_is_not_complete_is_left_out_and_said(made: MadeUpRuns) -> None:
     runs = two_kernels(made)
     (Path(runs[0]) / "run.json").unlink()
+    (Path(runs[0]) / "plan.json").write_text("{}")
     comparison = compare_runs(runs, Question("kernel"))
     assert comparison.left_out == {Path(runs[0]).name: "the run is not complete, it has no run.json"}
     assert len(comparison.arms[NEW].records) == len(FAST) - 1
@@ -411,7 +476,7 @@ def test_nothing_but_invalid_runs_is_a_sentence(made: MadeUpRuns) -> None:
     assert "none of the 1 results is valid" in sentence(run, "--by", "kernel")
 
 
-@pytest.mark.parametrize("margin", ["0", "-1", "much"])
+@pytest.mark.parametrize("margin", ["0", "-1", "much", "nan"])
 def test_a_margin_is_more_than_nothing(made: MadeUpRuns, margin: str) -> None:
     assert command(*two_kernels(made, [1], [1]), "--by", "kernel", "--margin", margin).exit_code == 2
 

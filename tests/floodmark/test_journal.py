@@ -32,7 +32,8 @@ def suite_with(folder: Path, seed: int) -> Suite:
 
 
 def complete(folder: RunFolder, *, valid: bool = True, passed: bool = True) -> RunFolder:
-    write_json(folder.run, {"valid": valid, "passed": passed})
+    made_of = {"hosts": {"proxies": ["old"]}, "case": {"number": 1}, "parameters": {"transport": "unix"}}
+    write_json(folder.run, {**made_of, "valid": valid, "passed": passed})
     return folder
 
 
@@ -90,7 +91,18 @@ def test_a_journal_that_was_cut_off_in_its_first_line_begins_anew(suite: Suite, 
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "[1]", '{"event": "finished"}', '{"event": "began", "run": "x"}', "\0\0\0"]
+    "line",
+    [
+        "nonsense",
+        "[1]",
+        '{"event": "finished"}',
+        '{"event": "began", "run": "x"}',
+        "\0\0\0",
+        '{"event": "finished", "run": "x", "run_id": "y", "took_s": "z"}',
+        '{"event": [], "run": "x"}',
+        '{"event": "began", "run": [], "run_id": "y"}',
+        '{"event": "began", "run": "x", "run_id": 5}',
+    ],
 )
 def test_a_damaged_line_is_said_with_its_number(suite: Suite, tmp_path: Path, line: str) -> None:
     with open_journal(suite, tmp_path) as journal:

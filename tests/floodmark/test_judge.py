@@ -143,6 +143,23 @@ def test_a_queue_that_empties_has_a_drain_time(fake: NoAccept) -> None:
     assert metrics["recovery_s"] == 0.499
 
 
+def test_without_a_reading_after_the_flood_nobody_knows_when_the_queue_was_empty(fake: NoAccept) -> None:
+    """What was settled before the flood says nothing of afterwards."""
+    for name in ("accept_queue.csv", "upstream_conns.csv"):
+        fake.files[name] = re.sub(r"(?m)^(?:[2-9]\d{9}),(?:upstream|0,0).*\n", "", fake.files[name])
+    metrics = fake.judge()["metrics"]
+    assert (metrics["drain_s"], metrics["recovery_s"]) == (None, None)
+
+
+@pytest.mark.parametrize(("hz", "seen"), [(20, 0), (5, 79)])
+def test_a_source_that_is_read_seldom_is_of_the_same_moment_for_longer(fake: NoAccept, hz: int, seen: int) -> None:
+    """The status was read 90 ms before each look at the accepted connections."""
+    fake.files["stub_status.csv"] = re.sub(
+        r"(?m)^(\d{10}),", lambda line: f"{int(line[1]) - 90_000_000},", fake.files["stub_status.csv"]
+    )
+    assert fake.judge(stub_status_hz=hz)["metrics"]["identity_n"] == seen
+
+
 @pytest.mark.parametrize(
     ("resumed_s", "dead", "queue_s", "clients_s"),
     [(6.95, 0, 0.55, 0.051), (7.05, 9, 0.45, 0)],

@@ -136,3 +136,39 @@ def test_modules_of_another_release_are_refused(tmp_path: Path) -> None:
         Exception, match=r"are of kernel 6\.2\.0, and testbed_kernel_image=.* is 6\.12\.1: name the folder"
     ):
         testbed_kernel.need_one_release(str(tmp_path / "vmlinuz"), "/lib/modules/6.2.0")
+
+
+OFFER = """\
+linux-image-6.1.0-55-cloud-amd64 - Linux 6.1 for x86-64 cloud (signed)
+linux-image-6.1.0-56-cloud-amd64 - Linux 6.1 for x86-64 cloud (signed)
+linux-image-6.12.117+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)
+linux-image-6.12-cloud-amd64 - Linux 6.12 for x86-64 cloud (meta-package)
+"""
+
+
+@pytest.fixture
+def _offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"dpkg": "amd64\n", "apt-cache": OFFER}
+    monkeypatch.setattr(testbed_kernel, "run", lambda program, *_: said[program])
+
+
+@pytest.mark.usefixtures("_offer")
+@pytest.mark.parametrize(
+    ("version", "package_name"),
+    [
+        ("6.1", "linux-image-6.1.0-56-cloud-amd64"),
+        ("6.1.0-55", "linux-image-6.1.0-55-cloud-amd64"),
+        ("6.1.0-55-cloud-amd64", "linux-image-6.1.0-55-cloud-amd64"),
+        ("6.12.117+deb12-cloud-amd64", "linux-image-6.12.117+deb12-cloud-amd64"),
+        ("6", "linux-image-6.12.117+deb12-cloud-amd64"),
+    ],
+)
+def test_a_kernel_is_found_by_as_much_of_its_version_as_is_given(version: str, package_name: str) -> None:
+    assert testbed_kernel.package_of(version) == package_name
+
+
+@pytest.mark.usefixtures("_offer")
+@pytest.mark.parametrize("version", ["", "latest", "mainline", "6.2", "6.1.0-99", "v6.1", "6.1 or so"])
+def test_a_version_that_is_none_or_not_offered_is_refused_with_those_that_are(version: str) -> None:
+    with pytest.raises(testbed_kernel.HostError, match=r"package sources offer: 6\.1, 6\.12; take one of these"):
+        testbed_kernel.package_of(version)

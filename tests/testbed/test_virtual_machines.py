@@ -132,3 +132,22 @@ def test_a_kernel_that_debian_does_not_have_is_refused_with_those_it_has() -> No
     assert up.returncode != 0
     assert "testbed_kernel=5.3 is not among the kernels that this machine's package sources offer: " in up.stderr
     assert "6.1, 6.12" in up.stderr, evidence(up)
+
+
+@pytest.mark.parametrize(("first_program", "boots"), [("/power-off", True), ("/there-is-none", False)])
+def test_a_kernel_that_panics_is_not_taken_for_one_that_boots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_program: str, boots: bool
+) -> None:
+    """How KVM is tried, here without it: QEMU ends with status 0 in both."""
+    from ansible.module_utils import testbed_qemu
+    from ansible.module_utils.testbed import Testbed
+
+    (kernel,) = Path("/var/cache/floodmark/kernels").glob("linux-image-6.1.*")
+    made_of = {"kernel": f"{kernel}/vmlinuz", "initramfs": f"{kernel}/initramfs", "disk": "", "accelerator": "tcg"}
+    machine = testbed_qemu.VirtualMachine(Testbed(str(tmp_path)), "trial", **made_of)
+    machine.folder.mkdir(parents=True)
+    if not boots:
+        arguments = f"{testbed_qemu.KERNEL_ARGUMENTS} rdinit={first_program} #"
+        monkeypatch.setattr(testbed_qemu, "KERNEL_ARGUMENTS", arguments)
+    assert machine.boots_and_powers_off("tcg") is boots
+    assert first_program in (machine.folder / "trial.log").read_text(errors="replace")

@@ -120,7 +120,7 @@ def main():
         host = driver(testbed, given["name"], **made_of)
         changed = host.start(given["wanted"], given["boot_timeout_s"], fresh=given["fresh"])
         module.exit_json(changed=changed, address=host.address)
-    except HostError as failure:
+    except (HostError, OSError) as failure:
         module.fail_json(msg=str(failure))
 
 

@@ -111,8 +111,10 @@ def package_of(version):
         # The metapackage of a version is named like a kernel of two numbers, and holds none.
         if found and found.group(1).count(".") > 1:
             offered[tuple(map(int, re.findall(r"\d+", found.group(1))))] = found.group(0)
-    wanted = tuple(map(int, re.findall(r"\d+", version)))
-    fitting = [numbers for numbers in offered if numbers[: len(wanted)] == wanted]
+    # 6.1, 6.1.0-56, or a whole release: 6.1.0-56-cloud-amd64, 6.12.117+deb12-cloud-amd64
+    number = version.removesuffix(f"-cloud-{architecture}")
+    wanted = tuple(map(int, re.findall(r"\d+", number))) if re.match(r"\d+(\.\d+)*([-+~][\w.+~-]*)?$", number) else None
+    fitting = [numbers for numbers in offered if numbers[: len(wanted)] == wanted] if wanted else []
     if not fitting:
         versions = ", ".join(sorted({f"{major}.{minor}" for major, minor, *_ in offered})) or "none"
         raise HostError(

@@ -108,7 +108,7 @@ def main():
             host = VirtualTime(testbed, given["name"], given["start_state"], **given["machine"])
             host.measure(given["config"], given["seed"], Path(given["results"]), given["timeout_s"])
         module.exit_json(changed=True)
-    except HostError as failure:
+    except (HostError, OSError) as failure:
         module.fail_json(msg=str(failure))
 
 

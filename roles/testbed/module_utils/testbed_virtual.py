@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ansible.module_utils.testbed import HostError, run
+from ansible.module_utils.testbed import LAST_OF_CONSOLE, HostError, run
 from ansible.module_utils.testbed_qemu import KERNEL_ARGUMENTS, VirtualMachine, pack
 
 # What must be the same wherever and whenever a guest boots, so that it does the same.
@@ -69,7 +69,9 @@ class StartState:
         with self.disk.open("rb") as opened:
             for block in iter(lambda: opened.read(1 << 20), b""):
                 digest.update(block)
-        self.record.write_text(json.dumps({"sha256": digest.hexdigest()}), encoding="ascii")
+        written = self.record.with_suffix(".tmp")
+        written.write_text(json.dumps({"sha256": digest.hexdigest()}), encoding="ascii")
+        written.rename(self.record)
 
 
 class VirtualTime(VirtualMachine):
@@ -179,7 +181,7 @@ class VirtualTime(VirtualMachine):
     def console(self):
         """Return the end of the serial log."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
-        return text[-2000:].strip() or "nothing"
+        return text[-LAST_OF_CONSOLE:].strip() or "nothing"
 
     @staticmethod
     def qemu_version():
