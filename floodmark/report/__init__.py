@@ -7,6 +7,7 @@ no script and is printed, and on a screen by uPlot, in which one can zoom. uPlot
     series.py      the tables of a host -> lines of so many points that no peak is lost
     figures.py     what is drawn of a run
     svg.py         the same without a script
+    multiples.py   the same figure of several runs side by side
     run.py         the report of a run
     lab.py         the runs of a lab side by side
     index.py       all runs
