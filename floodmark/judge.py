@@ -24,7 +24,7 @@ from typing import Any
 import duckdb
 from pydantic import ValidationError
 
-from collectors.fields import LOGS, QUEUE_WAITS, SOURCES, SYSCALLS, TABLES
+from collectors.fields import LOGS, QUEUE_WAITS, SOCKET_MEMORY, SOURCES, SYSCALLS, TABLES, Table
 from collectors.trace import STILL_WAITING
 from floodmark.cases import Case, Claim, Expectation, Figure, Observation
 from floodmark.errors import CaseError, RunError
@@ -293,10 +293,16 @@ def _incomplete(tables: Ingested, phases: list[dict[str, Any]], parameters: Para
             continue  # there is nothing to see, and its rows say so
         if table.name == "stub_status" and parameters.worker_connections <= SLOTS_NOT_FOR_CLIENTS:
             continue  # no worker has a slot for whoever asks
-        good = scalar(tables.database, f"SELECT count(*) FROM {table.name} WHERE reason IS NULL")
-        if not good:
-            why = scalar(tables.database, f"SELECT any_value(reason) FROM {table.name}")
-            yield f"the source {table.name} was silent: {why or 'it has no rows'}"
+        silent = _why_silent(tables.database, table)
+        if silent and table is not SOCKET_MEMORY:  # no case asks for that, and a kernel without unix_diag cannot tell
+            yield f"the source {table.name} was silent: {silent}"
+
+
+def _why_silent(database: duckdb.DuckDBPyConnection, table: Table) -> str | None:
+    """Return why a source has no reading that succeeded; None when it has one."""
+    if scalar(database, f"SELECT count(*) FROM {table.name} WHERE reason IS NULL"):
+        return None
+    return scalar(database, f"SELECT any_value(reason) FROM {table.name}") or "it has no rows"
 
 
 def _disturbed(
@@ -369,6 +375,8 @@ def _doubts(metrics: dict[str, Any], tables: Ingested, parameters: Parameters) -
             "the kernel has no unix_diag: the queue was counted in /proc/net/unix, seldom, its limit computed and not "
             "read back, and who waits without a client is not known"
         )
+    if silent := _why_silent(tables.database, SOCKET_MEMORY):
+        yield f"what the kernel holds for sockets is not known: {silent}"
     if not scalar(tables.database, "SELECT count(*) FROM front_queue"):
         why = scalar(tables.database, "SELECT any_value(reason) FROM accept_queue WHERE listener = 'front'")
         yield f"nginx's own accept queue was not seen, so it may have overflowed: {why or 'it has no rows'}"

@@ -204,6 +204,17 @@ def test_a_worker_without_a_slot_for_a_client_has_no_status_page_and_no_fault(fa
     columns = fake.files["stub_status.csv"].splitlines()[0]
     fake.files["stub_status.csv"] = f"{columns}\n{10**9}{',' * (columns.count(',') - 1)},no answer\n"
     assert "the source stub_status was silent: no answer" in fake.judge()["reasons"]
+
+
+def test_memory_of_sockets_that_the_kernel_does_not_tell_is_a_note(fake: NoAccept) -> None:
+    """A kernel without unix_diag answers ENOENT."""
+    fake.files["socket_memory.csv"] = re.sub(
+        r"(?m)^(\d{10}),.*$", r"\1,,,,,,sock_diag: ENOENT No such file or directory", fake.files["socket_memory.csv"]
+    )
+    verdict = fake.judge()
+    assert verdict["valid"], verdict["reasons"]
+    said = "what the kernel holds for sockets is not known: sock_diag: ENOENT No such file or directory"
+    assert said in verdict["doubts"]
     shutil.rmtree(fake.run.path / "proxy1")
     shutil.rmtree(fake.run.path / "load")
     assert fake.judge(worker_connections=2)["valid"]
