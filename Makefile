@@ -77,7 +77,7 @@ test-machines: $(VENV)/dev.stamp ## the real runs on its virtual machines alone
 	@pytest -m 'machines and not slow' $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(VENV)/dev.stamp ## traces on other kernels, and a kernel is installed and booted: half an hour
+test-slow: $(VENV)/dev.stamp ## traces on other kernels, a kernel is installed and booted, long labs: 20 minutes
 	@scripts/need qemu
 	@pytest -m slow $(ARGS)
 
