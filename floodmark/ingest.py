@@ -97,19 +97,20 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
         raw = Path(name)
         extract_archive(folder.archive, raw)
         host = read_object(raw / "host.json", folder.archive)
-        for table in SOURCES:
-            losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
-        for table in (QUEUE_WAITS, UPSTREAM_EVENTS):
-            # The one is only there with trace=true, the other not in runs before format 6.
-            if (raw / f"{table.name}.csv").exists():
-                losses.extend(_load_csv(database, table, raw / f"{table.name}.csv"))
-        _load_strace(database, raw, host["clocks"]["wall_minus_monotonic_ns"])
-        generators = _load_flood(database, run.load(folder.name), losses)
         wall_ns = host["clocks"]["wall_minus_monotonic_ns"]
+        # Requests come first: they say of which phase a sample is.
+        generators = _load_flood(database, run.load(folder.name), losses)
         losses.extend(_load_access_log(database, raw / "nginx-access.log", wall_ns))
         _load_error_log(database, raw / "nginx-error.log", wall_ns, host["clocks"].get("utc_offset_s", 0))
-    clock = max((_place_requests(database, wall_ns, one) for one in generators), key=lambda one: one.error_ns or 0)
-    phases = _divide(database)
+        clock = max((_place_requests(database, wall_ns, one) for one in generators), key=lambda one: one.error_ns or 0)
+        phases = _find_phases(database)
+        for table in SOURCES:
+            losses.extend(_load_csv(database, table, raw / f"{table.name}.csv", phases))
+        # The one is only there with trace=true, the other not in runs before format 6.
+        for table, divided in ((QUEUE_WAITS, phases), (UPSTREAM_EVENTS, None)):
+            if (raw / f"{table.name}.csv").exists():
+                losses.extend(_load_csv(database, table, raw / f"{table.name}.csv", divided))
+        _load_strace(database, raw, wall_ns)
     for table in TABLES.values():
         write_table(database, table, folder)
     folder.description.write_text(json.dumps(host, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -160,10 +161,17 @@ def read_object(path: Path, where: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> list[str]:
+def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path, phases: Phases | None = None) -> list[str]:
     """Load one CSV file into its table; return what was lost.
 
     A file that was cut off, by SIGKILL or a full disk, ends in the middle of a line: that line is left out.
+
+    Args:
+        database: with the table.
+        table: which.
+        path: the file.
+        phases: of the run, for a table whose rows have one. To add it to millions of rows later would take their
+            memory twice.
     """
     if not path.exists():
         return [f"{path.name} is missing: the source {table.name} wrote nothing"]
@@ -177,8 +185,8 @@ def _load_csv(database: duckdb.DuckDBPyConnection, table: Table, path: Path) -> 
     types = "{" + ", ".join(f"'{field.name}': '{SQL_TYPES[field.type]}'" for field in table.fields) + "}"
     with _whole_lines(path, losses) as whole:
         database.execute(
-            f"INSERT INTO {table.name} BY NAME SELECT * FROM read_csv({sql_text(whole)}, header=true, delim=',', "
-            f"quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
+            f"INSERT INTO {table.name} BY NAME SELECT *{_phase_of(phases)} FROM read_csv({sql_text(whole)}, "
+            f"header=true, delim=',', quote='\"', escape='\"', nullstr='', auto_detect=false, columns={types})"
         )
     return losses
 
@@ -392,15 +400,18 @@ def _place_requests(database: duckdb.DuckDBPyConnection, host_wall_ns: int, gene
     return clock
 
 
-def _divide(database: duckdb.DuckDBPyConnection) -> Phases:
-    """Give every sample its phase: before the first request, until the last one ended, after that."""
-    row = database.execute("SELECT min(start_ns), max(end_ns) FROM requests").fetchone()
-    start, end = row or (None, None)
+def _find_phases(database: duckdb.DuckDBPyConnection) -> Phases:
+    """Return when the first request began and the last one ended."""
     database.execute("UPDATE requests SET phase = 'flood'")
-    for table in (*SOURCES, QUEUE_WAITS):
-        database.execute(
-            f"UPDATE {table.name} SET phase = CASE WHEN $start IS NULL OR t_ns < $start THEN 'baseline' "
-            "WHEN t_ns <= $end THEN 'flood' ELSE 'drain' END",
-            {"start": start, "end": end},
-        )
-    return Phases(start, end)
+    row = database.execute("SELECT min(start_ns), max(end_ns) FROM requests").fetchone()
+    return Phases(*(row or (None, None)))
+
+
+def _phase_of(phases: Phases | None) -> str:
+    """Return the column that gives a row its phase: before the first request, until the last one ended, after that."""
+    if phases is None:
+        return ""
+    if phases.flood_start_ns is None:
+        return ", 'baseline' AS phase"
+    ended = f"WHEN t_ns <= {phases.flood_end_ns} THEN 'flood'" if phases.flood_end_ns is not None else ""
+    return f", CASE WHEN t_ns < {phases.flood_start_ns} THEN 'baseline' {ended} ELSE 'drain' END AS phase"

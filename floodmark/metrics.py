@@ -181,19 +181,22 @@ def _trace(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     The waits of all connections, until the last sample for those that still wait, add up to the area under the
     queue (Little's law). A sample agrees when its depth lies between those that the trace has just before and after.
     """
+    # Without a trace there is nothing to hold the samples against, and millions of them take memory.
+    traced = scalar(database, "SELECT count(*) > 0 FROM queue_waits")
     row = database.execute(
         f"""
-        WITH waits AS (SELECT * FROM queue_waits WHERE reason IS NULL OR reason = $still_waiting),
+        WITH samples AS (SELECT t_ns, depth_conns FROM upstream_queue WHERE {traced}),
+        waits AS (SELECT * FROM queue_waits WHERE reason IS NULL OR reason = $still_waiting),
         steps AS (
             SELECT t_ns, 1 AS step FROM waits
             UNION ALL SELECT accepted_ns, -1 FROM waits WHERE accepted_ns IS NOT NULL
         ),
         traced AS (SELECT 0 AS t_ns, 0 AS depth UNION ALL SELECT t_ns, sum(step) OVER (ORDER BY t_ns) FROM steps),
-        edges AS (SELECT max(t_ns) AS last_ns FROM upstream_queue),
+        edges AS (SELECT max(t_ns) AS last_ns FROM samples),
         compared AS (
             SELECT queue.depth_conns BETWEEN least(before.depth, after.depth) AND greatest(before.depth, after.depth)
                 AS agrees
-            FROM upstream_queue queue
+            FROM samples queue
             ASOF JOIN traced before ON queue.t_ns - {READING_NS} >= before.t_ns
             ASOF JOIN traced after ON queue.t_ns + {READING_NS} >= after.t_ns
         )
