@@ -143,7 +143,7 @@ def test_a_kernel_that_panics_is_not_taken_for_one_that_boots(
     from ansible.module_utils.testbed import Testbed
 
     (kernel,) = Path("/var/cache/floodmark/kernels").glob("linux-image-6.1.*")
-    made_of = {"kernel": f"{kernel}/vmlinuz", "initramfs": f"{kernel}/initramfs", "disk": "", "accelerator": "tcg"}
+    made_of = {"kernel": f"{kernel}/vmlinuz", "initramfs": f"{kernel}/initramfs", "disk": "", "memory_mb": 512}
     machine = testbed_qemu.VirtualMachine(Testbed(str(tmp_path)), "trial", **made_of)
     machine.folder.mkdir(parents=True)
     if not boots:
