@@ -134,20 +134,20 @@ def test_a_kernel_that_debian_does_not_have_is_refused_with_those_it_has() -> No
     assert "6.1, 6.12" in up.stderr, evidence(up)
 
 
-@pytest.mark.parametrize(("first_program", "boots"), [("/power-off", True), ("/there-is-none", False)])
-def test_a_kernel_that_panics_is_not_taken_for_one_that_boots(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_program: str, boots: bool
-) -> None:
+@pytest.mark.parametrize("boots", [True, False])
+def test_a_kernel_that_panics_is_not_taken_for_one_that_boots(tmp_path: Path, boots: bool) -> None:
     """How KVM is tried, here without it: QEMU ends with status 0 in both."""
     from ansible.module_utils import testbed_qemu
     from ansible.module_utils.testbed import Testbed
 
     (kernel,) = Path("/var/cache/floodmark/kernels").glob("linux-image-6.1.*")
-    made_of = {"kernel": f"{kernel}/vmlinuz", "initramfs": f"{kernel}/initramfs", "disk": "", "memory_mb": 512}
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    (tmp_path / "empty").write_bytes(testbed_qemu.pack(nothing))
+    initramfs = kernel / "initramfs" if boots else tmp_path / "empty"
+    made_of = {"kernel": f"{kernel}/vmlinuz", "initramfs": str(initramfs), "disk": "", "memory_mb": 512}
     machine = testbed_qemu.VirtualMachine(Testbed(str(tmp_path)), "trial", **made_of)
     machine.folder.mkdir(parents=True)
-    if not boots:
-        arguments = f"{testbed_qemu.KERNEL_ARGUMENTS} rdinit={first_program} #"
-        monkeypatch.setattr(testbed_qemu, "KERNEL_ARGUMENTS", arguments)
     assert machine.boots_and_powers_off("tcg") is boots
-    assert first_program in (machine.folder / "trial.log").read_text(errors="replace")
+    log = (machine.folder / "trial.log").read_text(errors="replace")
+    assert ("Kernel panic" in log) is not boots, log
