@@ -207,8 +207,8 @@ def _multiples(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield small figures of each arm, all with the same axes: the accept queue, and how long requests took."""
     drawn = {value: _arm_figures(arm) for value, arm in comparison.arms.items()}
     for number, (title, unit) in enumerate(MULTIPLES):
-        figures = {value: pair[number] for value, pair in drawn.items()}
-        row = side_by_side(title, unit, figures, remarks={comparison.baseline: "the baseline"})
+        row_of_arms = {value: pair[number] for value, pair in drawn.items()}
+        row = side_by_side(title, unit, row_of_arms, remarks={comparison.baseline: "the baseline"})
         if row:
             yield row
 

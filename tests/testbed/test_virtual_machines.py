@@ -148,6 +148,7 @@ def test_a_kernel_that_panics_is_not_taken_for_one_that_boots(tmp_path: Path, bo
     made_of = {"kernel": f"{kernel}/vmlinuz", "initramfs": str(initramfs), "disk": "", "memory_mb": 512}
     machine = testbed_qemu.VirtualMachine(Testbed(str(tmp_path)), "trial", **made_of)
     machine.folder.mkdir(parents=True)
+    (machine.folder / "trial.log").write_text("reboot: Power down, of an earlier trial")
     assert machine.boots_and_powers_off("tcg") is boots
     log = (machine.folder / "trial.log").read_text(errors="replace")
     assert ("Kernel panic" in log) is not boots, log

@@ -175,6 +175,7 @@ class VirtualMachine(Host):
         Source: kernel/reboot.c kernel_power_off
         """
         log = self.folder / "trial.log"
+        log.unlink(missing_ok=True)  # what an earlier trial said would count, when QEMU cannot even begin
         command = self.command(accelerator, log)
         command += self.direct_boot(self.made_of["initramfs"], f"{KERNEL_ARGUMENTS} rdinit=/power-off")
         with contextlib.suppress(subprocess.TimeoutExpired):
