@@ -661,12 +661,13 @@ def measure(comparisons: Mapping[str, Comparison], question: Question) -> dict[s
 def _not_compared(comparison: Comparison, results: Sequence[MetricResult]) -> Iterator[str]:
     """Yield which metrics were not compared, because boots that lack a value are not like the others."""
     for result in results:
-        lacking = {value: one.missing for value, one in result.summaries.items() if one.missing}
-        if lacking:
-            said = " and ".join(
-                f"{missing} of {len(comparison.arms[value].boots)} boots of {value}"
-                for value, missing in lacking.items()
-            )
+        boots = {value: len(arm.boots) for value, arm in comparison.arms.items()}
+        # An arm of which no boot has a value has no summary either.
+        missing = {
+            value: result.summaries[value].missing if value in result.summaries else n for value, n in boots.items()
+        }
+        if any(missing.values()):
+            said = " and ".join(f"{n} of {boots[value]} boots of {value}" for value, n in missing.items() if n)
             yield (
                 f"{result.metric.name} is not compared: {said} have no value, mostly because what it waits for had not "
                 "come when the run ended, and the others alone would be the fast ones"

@@ -83,6 +83,13 @@ def test_boots_without_a_value_are_not_left_out_silently(made: MadeUpRuns) -> No
     assert note.startswith(f"request_median_s is not compared: 3 of {len(FAST) + 3} boots of {NEW} have no value")
 
 
+def test_an_arm_without_any_value_is_said(made: MadeUpRuns) -> None:
+    runs = made.add_arms("kernel.release", {OLD: SLOW})
+    runs += [made.add({"kernel.release": NEW}, metrics={"request_median_s": None}) for _ in range(3)]
+    (note,) = (note for note in compare_runs(runs, Question("kernel")).notes if "not compared" in note)
+    assert f"3 of 3 boots of {NEW} have no value" in note
+
+
 @pytest.mark.parametrize(
     ("old", "new", "verdict"),
     [
