@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from floodmark.errors import RunError
+from floodmark.parameters import as_yaml
 from floodmark.records import Record, group_of, read_kernel_config, read_records
 from floodmark.runs import RESULTS
 from floodmark.show import table_of
@@ -84,9 +85,7 @@ def texts_of(name: str, one: Any, other: Any) -> tuple[str, str]:
 
 def text_of(value: Any) -> str:
     """Return a value as the user writes it."""
-    if value is None:
-        return NOT_RECORDED
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return NOT_RECORDED if value is None else as_yaml(value)
 
 
 def shortened(text: str) -> str:

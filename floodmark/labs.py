@@ -39,7 +39,7 @@ from floodmark.cases import (
 )
 from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
 from floodmark.judge import try_sql
-from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
+from floodmark.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
 from floodmark.report import Picture
 
 LABS = ROOT / "labs"
@@ -90,7 +90,7 @@ class Point:
     @property
     def name(self) -> str:
         """What it is called: `transport=tcp`."""
-        return ", ".join(f"{name}={_text(value)}" for name, value in self.varied.items()) or "as it is"
+        return ", ".join(f"{name}={as_yaml(value)}" for name, value in self.varied.items()) or "as it is"
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class Lab:
 
     name: str
     file: LabFile
+
+    @property
+    def axes(self) -> list[str]:
+        """The parameters that its points differ in."""
+        return list(dict.fromkeys([*self.file.vary, *(name for point in self.file.also for name in point)]))
 
     def extend(self, case: Case) -> Case:
         """Return a case with what the lab says of each run besides."""
@@ -184,8 +189,8 @@ def _read_lab(path: Path) -> Lab:
         raise
     except FloodmarkError as error:
         raise LabError(f"{name}: case: {error}") from None
-    axes = [*file.vary, *(one for point in file.also for one in point)]
-    for axis in axes:
+    lab = Lab(path.stem, file)
+    for axis in lab.axes:
         if axis not in Parameters.model_fields:
             raise ParameterError(unknown_parameter(axis, name))
     for axis, values in file.vary.items():
@@ -193,7 +198,6 @@ def _read_lab(path: Path) -> Lab:
             raise LabError(f"{name}: {axis} is fixed by parameters and varied: it can be one of the two.")
         if not values:
             raise LabError(f"{name}: vary.{axis} has no value: name those that are to be measured, or leave it out.")
-    lab = Lab(path.stem, file)
     for point in lab.points({}):
         resolve_parameters(case.parameters.model_dump(), file.parameters, point.varied, origin=name)
     _check_overall(lab, case)
@@ -252,7 +256,3 @@ def _check_overall(lab: Lab, case: Case) -> None:
                 raise LabError(
                     f"labs/{lab.name}.yml, overall.{part}, '{one.name}': this SQL does not work: {message}."
                 ) from None
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -253,6 +253,11 @@ def whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
     return number
 
 
+def as_yaml(value: Any) -> str:
+    """Return the value of a parameter as people write it: `true`, and not `True`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def unknown_parameter(name: str, origin: str, also_known: frozenset[str] = frozenset()) -> str:
     """Return the sentence for a parameter that does not exist."""
     known = sorted(Parameters.model_fields)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from floodmark import judge
 from floodmark.cases import ROOT, Case, CaseFile, Claim, Expectation, Upstream, load_cases
 from floodmark.cli import main
-from floodmark.parameters import Parameters, range_of
+from floodmark.parameters import Parameters, as_yaml, range_of
 from floodmark.suites import SuiteFile
 
 # Links of these pages are relative to where they would be in the repository.
@@ -232,9 +232,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _plain(value: Any) -> str:
     """Return a value as YAML has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(as_yaml, value)) if isinstance(value, list) else as_yaml(value)
 
 
 def _settings(values: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from floodmark.cases import Case
 from floodmark.judge import passed
-from floodmark.parameters import Parameters, range_of
+from floodmark.parameters import Parameters, as_yaml, range_of
 from floodmark.runs import REPORT, RunFolder
 from floodmark.verdicts import read_verdicts
 from floodmark.virtual import CAVEAT, WORKLOADS
@@ -41,8 +41,7 @@ def print_cases(console: Console, cases: dict[int, Case]) -> None:
     console.print(table)
     table = table_of("parameter", "default", "allowed", "meaning")
     for name, value in base.items():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        table.add_row(name, text, range_of(name), Parameters.model_fields[name].description or "")
+        table.add_row(name, as_yaml(value), range_of(name), Parameters.model_fields[name].description or "")
     console.print(table)
     console.print("Run one with [bold]make case CASE=2 ARGS='-e transport=tcp -e somaxconn=16'[/bold]")
 

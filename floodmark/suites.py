@@ -29,7 +29,7 @@ from floodmark.cases import (
     relative,
 )
 from floodmark.errors import FloodmarkError, SuiteError, did_you_mean
-from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter
+from floodmark.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
 from floodmark.plan import hosts_of_a_run, inventory_parameters
 from floodmark.records import NOT_SETTINGS
 
@@ -87,7 +87,7 @@ class Combination:
         return self._named({name: value for name, value in self.varied.items() if name not in NOT_SETTINGS})
 
     def _named(self, varied: Mapping[str, Any]) -> str:
-        return "-".join([f"case{self.case.number}", *(f"{name}={_text(value)}" for name, value in varied.items())])
+        return "-".join([f"case{self.case.number}", *(f"{name}={as_yaml(value)}" for name, value in varied.items())])
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def read_suite(path: Path) -> SuiteFile:
             raise SuiteError(unknown_parameter(axis, f"{name}: vary"))
         if axis in file.parameters:
             raise SuiteError(
-                f"{name}: {axis} is fixed by parameters ({_text(file.parameters[axis])}) and varied "
+                f"{name}: {axis} is fixed by parameters ({as_yaml(file.parameters[axis])}) and varied "
                 f"({_listed(values)}): it can be one of the two, take it out of the other."
             )
         if not values:
@@ -261,7 +261,7 @@ def _measured_hosts(name: str, file: SuiteFile, groups: Mapping[str, Sequence[st
 
 
 def _refuse_twice(name: str, key: str, values: Sequence[Any]) -> None:
-    texts = [_text(value) for value in values]
+    texts = [as_yaml(value) for value in values]
     twice = [text for text in dict.fromkeys(texts) if texts.count(text) > 1]
     if twice:
         raise SuiteError(f"{name}: {key} has {twice[0]} twice: name each once, repetitions says how often it is run.")
@@ -272,9 +272,5 @@ def _nearest_suite(path: Path) -> str:
     return f"{did_you_mean(str(path), known)}There are {', '.join(known)}; docs/suites.md says how to write one."
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(map(_text, values))
+    return ", ".join(map(as_yaml, values))

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from floodmark import judge, show
 from floodmark.errors import RunError
 from floodmark.ingest import PHASES
-from floodmark.parameters import Parameters, range_of
+from floodmark.parameters import Parameters, as_yaml, range_of
 from floodmark.records import flat
 from floodmark.report import Picture
 from floodmark.report.figures import Figure, columns_for, draw_host
@@ -305,8 +305,7 @@ def _fact(value: Any) -> str:
 
 def _parameter(name: str, value: Any) -> tuple[str, str, str, str]:
     known = Parameters.model_fields.get(name)
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return name, text, range_of(name) if known else "", (known.description or "") if known else ""
+    return name, as_yaml(value), range_of(name) if known else "", (known.description or "") if known else ""
 
 
 def _limits(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
