@@ -7,14 +7,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from floodmark.cases import relative
 from floodmark.lab_runner import LabFolder
 from floodmark.labs import Lab, find_lab
+from floodmark.parameters import as_yaml
 from floodmark.runs import REPORT
-from floodmark.show import BAD, GOOD, at_underscores, number, print_claims, print_expectations, table_of
-
-COLUMN_WIDTH = 14
+from floodmark.show import BAD, GOOD, number, print_claims, print_expectations, table_of
 
 
 def print_labs(console: Console, labs: Mapping[str, Lab]) -> None:
@@ -62,11 +62,37 @@ def sentences(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]) -> 
     yield f"{held} of {total} expectations of all of them together hold", held == total
 
 
-def _print_points(console: Console, lab: Lab, rows: list[dict[str, Any]]) -> None:
-    names = [one.name for one in lab.file.figures]
-    table = table_of("", "point", *((at_underscores(name, COLUMN_WIDTH), "right") for name in names))
-    for row in rows:
-        mark = f"[{GOOD}]✓[/]" if row["passed"] else f"[{BAD}]✗[/]" if row["valid"] else f"[{BAD}]invalid[/]"
-        point = escape("\n".join(at_underscores(one, 2 * COLUMN_WIDTH) for one in row["point"].split(", ")))
-        table.add_row(mark, point, *(number(row.get(name)) for name in names))
-    console.print(table)
+def _print_points(console: Console, lab: Lab, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a column for each point, as its page has them, in as many tables as the terminal is too narrow for."""
+    figures = [one.name for one in lab.file.figures]
+    left = ["point", *lab.axes, *figures]
+    columns = [
+        [_mark(row), *(as_yaml(row.get(axis, "-")) for axis in lab.axes), *(number(row.get(name)) for name in figures)]
+        for row in rows
+    ]
+    for beside in _that_fit(columns, console.width - _width(left)):
+        table = table_of(left[0], *((mark, "right") for mark, *_ in beside))
+        for line in zip(left[1:], *(cells for _, *cells in beside), strict=True):
+            table.add_row(*line)
+        console.print(table)
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    return f"[{GOOD}]✓[/]" if row["passed"] else f"[{BAD}]✗[/]" if row["valid"] else f"[{BAD}]invalid[/]"
+
+
+def _that_fit(columns: Sequence[list[str]], width: int) -> Iterator[list[list[str]]]:
+    """Yield as many columns as fit beside each other, until there are none left."""
+    beside: list[list[str]] = []
+    for column in columns:
+        if beside and sum(map(_width, [*beside, column])) > width:
+            yield beside
+            beside = []
+        beside.append(column)
+    if beside:
+        yield beside
+
+
+def _width(column: Sequence[str]) -> int:
+    """Return the width that a column takes, with the space before and after it."""
+    return max(len(Text.from_markup(cell)) for cell in column) + 2

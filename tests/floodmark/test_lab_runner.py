@@ -129,6 +129,17 @@ def test_a_point_that_failed_has_no_figures_and_the_others_are_shown(results: Pa
     assert "2 of 3 points are valid" in screen.getvalue()
 
 
+def test_points_stand_below_each_other_where_the_terminal_is_narrow(results: Path) -> None:
+    folder = begin(results)
+    run_points(quiet(), folder)
+    judge_lab(folder)
+    screen = io.StringIO()
+    print_lab(Console(file=screen, width=44), folder)
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert [cells[1:] for cells in lines if cells[:1] == ["transport"]] == [["unix", "tcp"], ["unix"]]
+    assert [cells[1:] for cells in lines if cells[:1] == ["active_while_hanging_conns"]] == [["9", "32"], ["32"]]
+
+
 def test_the_runs_to_come_may_have_other_options_but_no_other_parameters(results: Path) -> None:
     folder = begin(results)
     go_on_with(folder.path.name, {"guard_margin_s": "240"}, results)
