@@ -268,7 +268,7 @@ def _point_of(lab: Lab, parameters: Mapping[str, Any], content: Mapping[str, Any
     own = find_case(lab.file.case, load_cases()).parameters.model_dump()
     of_inventory = content["inventory_parameters"]
     for point in lab.points({}):
-        wanted = resolve_parameters(own, of_inventory, lab.file.parameters, point.varied, origin=f"labs/{lab.name}.yml")
+        wanted = resolve_parameters(own, lab.file.parameters, of_inventory, point.varied, origin=f"labs/{lab.name}.yml")
         if _settings(wanted.model_dump()) == _settings(parameters):
             return point.name
     return ""

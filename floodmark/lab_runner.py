@@ -136,7 +136,7 @@ def begin_lab(name: object, inventory: Path, extra: Mapping[str, Any], results: 
         "question": lab.file.question,
         "case": lab.file.case,
         "inventory": str(inventory.resolve()),
-        "inventory_parameters": inventory_parameters(variables),
+        "inventory_parameters": inventory_parameters(variables, lab),
         "given": given,
         "control_node": git_state(),
         "points": [
@@ -150,7 +150,8 @@ def begin_lab(name: object, inventory: Path, extra: Mapping[str, Any], results: 
 
 def _parameters(lab: Lab, point: Point, given: Mapping[str, Any], variables: Mapping[str, Any]) -> Parameters:
     case = find_case(lab.file.case, load_cases())
-    layers = [case.parameters.model_dump(), inventory_parameters(variables), lab.file.parameters, point.varied]
+    of_inventory = inventory_parameters(variables, lab)
+    layers = [case.parameters.model_dump(), lab.file.parameters, of_inventory, point.varied]
     parameters = {name: value for name, value in given.items() if name in Parameters.model_fields}
     return resolve_parameters(*layers, parameters, origin="-e")
 

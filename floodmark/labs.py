@@ -148,7 +148,7 @@ def load_labs(folder: Path = LABS) -> dict[str, Lab]:
     Raises:
         FloodmarkError: a file does not fit its schema, contradicts itself or has SQL that does not work.
     """
-    return {path.stem: _read_lab(path) for path in sorted(folder.glob("*.yml"))}
+    return {name: _read_lab(folder / f"{name}.yml") for name in _names(folder)}
 
 
 def find_lab(name: object, folder: Path = LABS) -> Lab:
@@ -157,16 +157,29 @@ def find_lab(name: object, folder: Path = LABS) -> Lab:
     Raises:
         FloodmarkError: there is none of that name, or its file is not as it must be.
     """
-    known = sorted(path.stem for path in folder.glob("*.yml"))
     text = "" if name is None else str(name).strip()
     if not text:
+        known = _names(folder)
         raise LabError(
             f"no lab was given: allowed are {', '.join(known)}. Say `make lab LAB={known[0]}` or `-e lab={known[0]}`; "
             "`floodmark lab` lists them."
         )
-    if text not in known:
-        raise LabError(f"there is no lab '{text}': {did_you_mean(text, known)}Allowed are {', '.join(known)}.")
+    refuse_unknown_lab(text, folder)
     return _read_lab(folder / f"{text}.yml")
+
+
+def refuse_unknown_lab(name: str, folder: Path = LABS) -> None:
+    """Refuse the name of a lab that does not exist.
+
+    Raises:
+        LabError: there is none of that name.
+    """
+    if name not in (known := _names(folder)):
+        raise LabError(f"there is no lab '{name}': {did_you_mean(name, known)}Allowed are {', '.join(known)}.")
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yml"))
 
 
 def refuse_other_case(given: Mapping[str, Any], lab: Lab) -> None:

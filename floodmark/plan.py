@@ -22,9 +22,9 @@ from collectors.exporter import parse_address
 from floodmark import __version__
 from floodmark.caps import check_caps, check_ownership
 from floodmark.cases import ROOT, Case, find_case, load_cases
-from floodmark.errors import FloodmarkError, ParameterError
+from floodmark.errors import FloodmarkError, LabError, ParameterError
 from floodmark.judge import check_sql
-from floodmark.labs import find_lab, refuse_other_case
+from floodmark.labs import Lab, find_lab, refuse_other_case, refuse_unknown_lab
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
 from floodmark.runs import new_run, write_json
 from floodmark.web.feed import HEARTBEAT_PATIENCE_S
@@ -58,6 +58,9 @@ SCHEMA_VERSION = 1
 # What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
 LEAST_FREE_MB = 200
 BYTES_A_READING = 300
+# Variables of an inventory: what its hosts need other than the cases have, and other than a lab has.
+PARAMETERS = "floodmark_parameters"
+LAB_PARAMETERS = "floodmark_lab_parameters"
 # Time that the guard leaves for the tasks of a run itself, ssh and Locust's start included.
 DEFAULT_GUARD_MARGIN_S = 45
 
@@ -70,7 +73,7 @@ def make_plan(
     Args:
         extra: all that was given with `-e`.
         inventory: variables of the inventory: `groups` (name -> hosts), `floodmark_parameters` (what its hosts need
-            other than the cases have), `guard_margin_s`.
+            other than the cases have), `floodmark_lab_parameters` (other than a lab has), `guard_margin_s`.
         ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
         web: the case is held up for Locust's web page instead of being measured.
         case: its number, when it is not the one that was given with `-e`.
@@ -88,12 +91,11 @@ def make_plan(
     case = find_case(extra.get("case") if case is None else case, load_cases())
     check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
     given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
-    layers = [case.parameters.model_dump(), inventory_parameters(inventory)]
-    resolve_parameters(*layers, origin="floodmark_parameters of the inventory")
-    if lab:
-        case = lab.extend(case)
-        layers.append(lab.file.parameters)
+    of_inventory = inventory_parameters(inventory, lab)
+    layers = [case.parameters.model_dump(), lab.file.parameters if lab else {}, of_inventory]
+    resolve_parameters(*layers, origin="parameters of the inventory")
     parameters = resolve_parameters(*layers, given, origin="-e")
+    case = lab.extend(case) if lab else case
     check_caps(parameters, inventory)
     hosts = hosts_of_a_run(inventory["groups"])
     clock = clock_of_a_run(hosts, inventory.get("hostvars", {}))
@@ -137,7 +139,7 @@ def make_plan(
         "rates_hz": parameters.rates_hz,
         "hosts": hosts,
         "inventory": list(inventory.get("ansible_inventory_sources", [])),
-        "inventory_parameters": inventory_parameters(inventory),
+        "inventory_parameters": of_inventory,
         "clock": clock,
         "web": web,
         "servers": servers,
@@ -173,17 +175,32 @@ def check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
         raise ParameterError(unknown_parameter(name, "-e", allowed))
 
 
-def inventory_parameters(inventory: Mapping[str, Any]) -> dict[str, Any]:
+def inventory_parameters(inventory: Mapping[str, Any], lab: Lab | None = None) -> dict[str, Any]:
     """Return the parameters that an inventory's variables set for its hosts.
 
+    Args:
+        inventory: its variables.
+        lab: of the runs, if they are of one. What it sets itself stays, unless the inventory sets it for just this lab.
+
     Raises:
-        ParameterError: they are not a mapping.
+        ParameterError: what is there maps nothing, or names a lab that does not exist.
     """
-    given = inventory.get("floodmark_parameters", {})
+    for_all, for_labs = (_mapping(inventory, name) for name in (PARAMETERS, LAB_PARAMETERS))
+    for name in for_labs:
+        try:
+            refuse_unknown_lab(name)
+        except LabError as error:
+            raise ParameterError(f"{LAB_PARAMETERS} of the inventory: {error}") from None
+    if not lab:
+        return for_all
+    left_open = {name: value for name, value in for_all.items() if name not in lab.file.parameters}
+    return {**left_open, **_mapping(for_labs, lab.name)}
+
+
+def _mapping(variables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    given = variables.get(name, {})
     if not isinstance(given, Mapping):
-        raise ParameterError(
-            f"floodmark_parameters of the inventory is {given!r}: it must map names of parameters to values."
-        )
+        raise ParameterError(f"{name} of the inventory is {given!r}: it must map names to values.")
     return dict(given)
 
 

@@ -113,6 +113,8 @@ def parameters_page() -> str:
     head = _lines(
         "Given with `-e name=value`, in a suite, or in an inventory's `floodmark_parameters`. The defaults are those",
         "of [cases/base.yml](../../cases/base.yml); a [case](cases.md) may have others, and `-e` has the last word.",
+        "A lab overrides an inventory, unless that has values for just this lab in `floodmark_lab_parameters`:",
+        "`{memory-stability: {start_spread_ms: 45000}}`.",
     )
     return "# Parameters\n\n" + head + _table(("parameter", "meaning", "default", "allowed"), rows)
 

@@ -122,6 +122,34 @@ def test_an_inventory_may_set_parameters_and_the_command_line_has_the_last_word(
     assert (made["parameters"]["accept_queue_hz"], made["parameters"]["users"]) == (100, 4)
 
 
+def test_of_a_lab_an_inventory_sets_what_it_leaves_open_and_what_is_for_just_this_lab() -> None:
+    slow = {
+        "floodmark_parameters": {"accept_queue_hz": 100, "start_spread_ms": 500, "drain_s": 9},
+        "floodmark_lab_parameters": {"memory-stability": {"start_spread_ms": 30000}},
+    }
+    made = plan.make_plan({"lab": "memory-stability", "users": "4"}, {"groups": GROUPS, **slow}, os.getpid())
+    names = ("accept_queue_hz", "start_spread_ms", "drain_s", "users")
+    assert [made["parameters"][name] for name in names] == [100, 30000, 4, 4]
+    assert made["inventory_parameters"] == {"accept_queue_hz": 100, "start_spread_ms": 30000}
+    other = plan.make_plan({"lab": "worker-connections"}, {"groups": GROUPS, **slow}, os.getpid())
+    assert other["inventory_parameters"] == {"accept_queue_hz": 100}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"memory-stabilty": {}}, "there is no lab 'memory-stabilty': did you mean 'memory-stability'"),
+        ({"memory-stability": 3}, "memory-stability of the inventory is 3: it must map names to values"),
+        ({"memory-stability": {"users": 0}}, "inventory: users=0 is not allowed"),
+        ("slow", "floodmark_lab_parameters of the inventory is 'slow'"),
+    ],
+)
+def test_wrong_parameters_of_an_inventory_for_labs_are_refused(given: Any, sentence: str) -> None:
+    inventory = {"groups": GROUPS, "floodmark_lab_parameters": given}
+    with pytest.raises(FloodmarkError, match=sentence):
+        plan.make_plan({"lab": "memory-stability"}, inventory, os.getpid())
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [({"accept_queue_hz": 0}, "inventory: accept_queue_hz=0 is not allowed"), ("fast", "inventory is 'fast'")],
