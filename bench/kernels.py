@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 
 from bench.figures import Figure, publish, quartiles
-from floodmark.cases import ROOT
+from floodmark.paths import ROOT
 
 HOSTS = ("linux61", "linux612")
 INVENTORY = "inventory/kernels.yml"

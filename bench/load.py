@@ -29,8 +29,8 @@ import psutil
 from rich.console import Console
 
 from bench.figures import Figure, publish, quartiles
-from floodmark.cases import ROOT
 from floodmark.errors import FloodmarkError
+from floodmark.paths import ROOT
 
 NGINX_CONF = """
 worker_processes 1; worker_cpu_affinity {mask:b}; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;

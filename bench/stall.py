@@ -19,8 +19,8 @@ from xml.sax.saxutils import escape
 import duckdb
 from rich.console import Console
 
-from floodmark.cases import ROOT
 from floodmark.errors import FloodmarkError
+from floodmark.paths import ROOT
 from floodmark.runs import RESULTS
 
 PICTURE = ROOT / "docs/stall.svg"

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from floodmark.errors import CaseError, FloodmarkError, did_you_mean
 from floodmark.parameters import Parameters, Transport, resolve_parameters
+from floodmark.paths import ROOT, relative
 
-ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "cases"
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -235,11 +235,6 @@ def find_case(selector: object, cases: dict[int, Case]) -> Case:
     if re.fullmatch(r"\d{1,9}", text) and int(text) in cases:
         return cases[int(text)]
     raise CaseError(f"there is no case '{text}': allowed are {numbers}. `floodmark cases` lists them.")
-
-
-def relative(path: Path) -> str:
-    """Return how a file is called in messages: by its path in this checkout, if it is there."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def read_model(path: Path, model: type[ModelT]) -> ModelT:

@@ -22,10 +22,11 @@ from typing import Any
 
 from pydantic import Field
 
-from floodmark.cases import CASES, ROOT, Base, CaseFile, Claim, Model, find_case, load_cases, read_model
+from floodmark.cases import CASES, Base, CaseFile, Claim, Model, find_case, load_cases, read_model
 from floodmark.errors import RunError
 from floodmark.labs import Lab, load_labs
 from floodmark.parameters import Parameters, resolve_parameters
+from floodmark.paths import ROOT
 from floodmark.runs import RESULTS, RunFolder, labs_in, read_json, runs_in
 from floodmark.show import number
 from floodmark.verdicts import read_verdicts

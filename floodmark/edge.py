@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from floodmark.case_player import Interrupted, Play, Stop, need_setpriv
-from floodmark.cases import ROOT
 from floodmark.errors import FloodmarkError
+from floodmark.paths import ROOT
 from floodmark.progress import step_of
 from floodmark.runs import RESULTS, RunFolder
 from floodmark.show import BAD, GOOD, table_of

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from floodmark.archive import unpack
-from floodmark.cases import ROOT
+from floodmark.paths import ROOT
 
 # How long Locust may take to end after it was asked to.
 PATIENCE_S = 10

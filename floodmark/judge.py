@@ -26,13 +26,14 @@ from pydantic import ValidationError
 
 from collectors.fields import LOGS, QUEUE_WAITS, SOCKET_MEMORY, SOURCES, SYSCALLS, TABLES, Table
 from collectors.trace import STILL_WAITING
-from floodmark.cases import Case, Claim, Expectation, Figure, Observation
+from floodmark.cases import Case, Claim, Expectation
 from floodmark.errors import CaseError, RunError
 from floodmark.ingest import PHASES, Ingested, create_tables, ingest
 from floodmark.loadgen.arrivals import planned
-from floodmark.metrics import key_figures, plain, scalar
+from floodmark.metrics import key_figures, scalar
 from floodmark.parameters import Parameters
 from floodmark.runs import HostFolder, RunFolder, point_latest_at, write_json
+from floodmark.sql import is_so, look, observe, try_sql
 from floodmark.virtual import judge_virtual_host
 
 # A worker needs one slot for its listener and one for the channel to the master.
@@ -141,39 +142,6 @@ def check_sql(case: Case) -> None:
                 ) from None
 
 
-def try_sql(database: duckdb.DuckDBPyConnection, figure: Figure) -> None:
-    """Evaluate all that a figure, an expectation or a claim has, whatever comes of it."""
-    look(database, figure)
-    if isinstance(figure, Observation):
-        observe(database, figure)
-    if isinstance(figure, Expectation):
-        _condition(database, figure.applies)
-
-
-def observe(database: duckdb.DuckDBPyConnection, observation: Observation) -> tuple[Any, bool | None]:
-    """Return the value of an observation, and whether its condition holds; None when there is nothing to see."""
-    value = look(database, observation)
-    holds = database.execute(
-        f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params", [value]
-    ).fetchone()
-    if value is None or holds is None or holds[0] is None:
-        return value, None
-    return value, bool(holds[0])
-
-
-def look(database: duckdb.DuckDBPyConnection, figure: Figure) -> Any:
-    """Return the one value of a figure, None when there is nothing to see."""
-    rows = database.execute(f"SELECT {figure.value} FROM {figure.from_} CROSS JOIN params").fetchmany(2)
-    if len(rows) > 1:
-        raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
-    return plain(rows[0][0]) if rows else None
-
-
-def _condition(database: duckdb.DuckDBPyConnection, condition: str) -> bool:
-    row = database.execute(f"SELECT {condition} FROM params").fetchone()
-    return bool(row and row[0])
-
-
 # --- the verdict on one host --------------------------------------------------------------------
 
 
@@ -231,7 +199,7 @@ def judge_expectations(
     """Return name, value and outcome of each expectation that is stated for this run."""
     results = []
     for one in expectations:
-        if transport in one.transport and _condition(database, one.applies):
+        if transport in one.transport and is_so(database, one.applies):
             value, holds = observe(database, one)
             # A prediction that could not be seen has not held.
             results.append({"name": one.name, "value": value, "holds": bool(holds), "condition": one.holds})
@@ -245,7 +213,7 @@ def _unstated(
     return [
         {"name": one.name, "applies": one.applies}
         for one in expectations
-        if transport in one.transport and not _condition(database, one.applies)
+        if transport in one.transport and not is_so(database, one.applies)
     ]
 
 

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from floodmark.cases import relative
 from floodmark.lab_runner import LabFolder
 from floodmark.labs import Lab, find_lab
 from floodmark.parameters import as_yaml
+from floodmark.paths import relative
 from floodmark.runs import REPORT
 from floodmark.show import BAD, GOOD, number, print_claims, print_expectations, table_of
 

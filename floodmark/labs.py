@@ -23,7 +23,6 @@ import duckdb
 from pydantic import Field
 
 from floodmark.cases import (
-    ROOT,
     SCHEMA_DIALECT,
     Case,
     Claim,
@@ -35,12 +34,12 @@ from floodmark.cases import (
     find_case,
     load_cases,
     read_model,
-    relative,
 )
 from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
-from floodmark.judge import try_sql
 from floodmark.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
+from floodmark.paths import ROOT, relative
 from floodmark.report import Picture
+from floodmark.sql import try_sql
 
 LABS = ROOT / "labs"
 # Of the figures that every run has.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -12,6 +11,7 @@ import duckdb
 from collectors.fields import SOURCES
 from collectors.trace import STILL_WAITING
 from floodmark.ingest import Ingested
+from floodmark.sql import plain
 
 # A reading of the queue or of nginx is of the same moment as one of the accepted connections when it is not older than
 # this, or where its source is read seldom not much older than the time between two readings.
@@ -20,15 +20,6 @@ PERIODS_OF_A_MOMENT = 1.2
 # What nginx's errors have in common: a message without the number of a temporary file.
 # a client request body is buffered to a temporary file /var/lib/nginx/body/0000000001
 MESSAGE_CLASS = r"regexp_replace(message, '/\S*\d{10}$', '…')"
-
-
-def plain(value: Any) -> Any:
-    """Return a value of the database as JSON knows it."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
 
 
 def scalar(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> Any:

@@ -21,11 +21,12 @@ import yaml
 from collectors.exporter import parse_address
 from floodmark import __version__
 from floodmark.caps import check_caps, check_ownership
-from floodmark.cases import ROOT, Case, find_case, load_cases
+from floodmark.cases import Case, find_case, load_cases
 from floodmark.errors import FloodmarkError, LabError, ParameterError
 from floodmark.judge import check_sql
 from floodmark.labs import Lab, find_lab, refuse_other_case, refuse_unknown_lab
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
+from floodmark.paths import ROOT
 from floodmark.runs import new_run, write_json
 from floodmark.web.feed import HEARTBEAT_PATIENCE_S
 from floodmark.web.options import RANGES, WebOptions, check_hosts

@@ -13,9 +13,10 @@ import duckdb
 from pydantic import BaseModel
 
 from floodmark import judge
-from floodmark.cases import ROOT, Case, CaseFile, Claim, Expectation, Upstream, load_cases
+from floodmark.cases import Case, CaseFile, Claim, Expectation, Upstream, load_cases
 from floodmark.cli import main
 from floodmark.parameters import Parameters, as_yaml, range_of
+from floodmark.paths import ROOT
 from floodmark.suites import SuiteFile
 
 # Links of these pages are relative to where they would be in the repository.

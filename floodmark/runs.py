@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from floodmark.cases import ROOT
 from floodmark.errors import RunError, did_you_mean
+from floodmark.paths import ROOT
 
 RESULTS = ROOT / "results"
 LATEST = "latest"

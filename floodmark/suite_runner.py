@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from floodmark.case_player import PROGRAMS, Interrupted, Play, Stop, need_setpriv
-from floodmark.cases import ROOT, relative
 from floodmark.errors import FloodmarkError, SuiteError
 from floodmark.journal import Finished, Journal, open_journal
+from floodmark.paths import ROOT, relative
 from floodmark.runs import RESULTS
 from floodmark.suite_show import Bar, estimate_s, print_summary
 from floodmark.suites import Suite, SuiteRun, read_suite, resolve_suite

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from floodmark.cases import relative
 from floodmark.journal import Finished, Journal
+from floodmark.paths import relative
 from floodmark.progress import step_of
 from floodmark.suites import Suite, SuiteRun
 

@@ -27,8 +27,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from floodmark.cases import ROOT
 from floodmark.errors import FloodmarkError, RunError
+from floodmark.paths import ROOT
 from floodmark.plan import owner_is_gone
 from floodmark.runs import RESULTS, RunFolder, find_run, runs_in
 

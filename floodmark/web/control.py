@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from floodmark.cases import ROOT
 from floodmark.errors import FloodmarkError
+from floodmark.paths import ROOT
 from floodmark.web.options import LOOPBACK
 
 # The environment variable that tells the page's process its settings: the password is nobody else's business.

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from floodmark.cases import ROOT
+from floodmark.paths import ROOT
 
 
 class ActionModule(ActionBase):

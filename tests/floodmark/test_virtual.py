@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from collectors.fields import VIRTUAL_WINDOWS
-from floodmark.cases import ROOT, Workload, load_cases
+from floodmark.cases import Workload, load_cases
 from floodmark.judge import judge_run
+from floodmark.paths import ROOT
 from floodmark.plan import git_state
 from floodmark.runs import RunFolder, write_json
 from floodmark.show import print_run
