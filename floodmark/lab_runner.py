@@ -17,16 +17,16 @@ from typing import Any
 
 from rich.console import Console
 
-from floodmark.caps import check_caps
 from floodmark.case_player import Interrupted, Play, Stop, need_setpriv
 from floodmark.cases import find_case, load_cases
 from floodmark.errors import FloodmarkError, LabError, RunError
+from floodmark.inventory import check_caps, hosts_of_a_run, inventory_parameters
 from floodmark.journal import read_finished
 from floodmark.judge import judge_claim, judge_expectations, judge_run
 from floodmark.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
 from floodmark.parameters import Parameters, resolve_parameters
 from floodmark.paths import ROOT, relative
-from floodmark.plan import RUN_OPTIONS, check_names, git_state, hosts_of_a_run, inventory_parameters
+from floodmark.plan import RUN_OPTIONS, check_names, git_state
 from floodmark.runs import LAB_ID, RESULTS, RunFolder, new_folder, read_json, write_json
 from floodmark.suite_runner import list_inventory
 from floodmark.suite_show import ASSUMED_OVERHEAD_S, Bar

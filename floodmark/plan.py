@@ -20,11 +20,11 @@ import yaml
 
 from collectors.exporter import parse_address
 from floodmark import __version__
-from floodmark.caps import check_caps, check_ownership
 from floodmark.cases import Case, find_case, load_cases
-from floodmark.errors import FloodmarkError, LabError, ParameterError
+from floodmark.errors import FloodmarkError, ParameterError
+from floodmark.inventory import check_caps, check_ownership, clock_of_a_run, hosts_of_a_run, inventory_parameters
 from floodmark.judge import check_sql
-from floodmark.labs import Lab, find_lab, refuse_other_case, refuse_unknown_lab
+from floodmark.labs import find_lab, refuse_other_case
 from floodmark.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
 from floodmark.paths import ROOT
 from floodmark.runs import new_run, write_json
@@ -49,7 +49,6 @@ RUN_OPTIONS = frozenset(
 )
 # What the role testbed is told by a run itself.
 FROM_THE_PLAN = {"testbed_start_state", "testbed_measurement"}
-CLOCKS = ("host", "virtual")
 # Where the servers behind nginx listen: in the folder that systemd makes for their unit, or from this port on.
 UPSTREAM_DIR = "/run/floodmark-upstream"
 UPSTREAM_PORT = 9000
@@ -59,9 +58,6 @@ SCHEMA_VERSION = 1
 # What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
 LEAST_FREE_MB = 200
 BYTES_A_READING = 300
-# Variables of an inventory: what its hosts need other than the cases have, and other than a lab has.
-PARAMETERS = "floodmark_parameters"
-LAB_PARAMETERS = "floodmark_lab_parameters"
 # Time that the guard leaves for the tasks of a run itself, ssh and Locust's start included.
 DEFAULT_GUARD_MARGIN_S = 45
 
@@ -176,35 +172,6 @@ def check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
         raise ParameterError(unknown_parameter(name, "-e", allowed))
 
 
-def inventory_parameters(inventory: Mapping[str, Any], lab: Lab | None = None) -> dict[str, Any]:
-    """Return the parameters that an inventory's variables set for its hosts.
-
-    Args:
-        inventory: its variables.
-        lab: of the runs, if they are of one. What it sets itself stays, unless the inventory sets it for just this lab.
-
-    Raises:
-        ParameterError: what is there maps nothing, or names a lab that does not exist.
-    """
-    for_all, for_labs = (_mapping(inventory, name) for name in (PARAMETERS, LAB_PARAMETERS))
-    for name in for_labs:
-        try:
-            refuse_unknown_lab(name)
-        except LabError as error:
-            raise ParameterError(f"{LAB_PARAMETERS} of the inventory: {error}") from None
-    if not lab:
-        return for_all
-    left_open = {name: value for name, value in for_all.items() if name not in lab.file.parameters}
-    return {**left_open, **_mapping(for_labs, lab.name)}
-
-
-def _mapping(variables: Mapping[str, Any], name: str) -> dict[str, Any]:
-    given = variables.get(name, {})
-    if not isinstance(given, Mapping):
-        raise ParameterError(f"{name} of the inventory is {given!r}: it must map names to values.")
-    return dict(given)
-
-
 @cache
 def role_variables(role: str = "*") -> frozenset[str]:
     """Return the names of all inputs of a role, or of all roles."""
@@ -212,71 +179,6 @@ def role_variables(role: str = "*") -> frozenset[str]:
     for defaults in (ROOT / "roles").glob(f"{role}/defaults/main.yml"):
         names.update(yaml.safe_load(defaults.read_text(encoding="utf-8")) or {})
     return frozenset(names)
-
-
-def hosts_of_a_run(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return the hosts of each group that a run knows.
-
-    Raises:
-        FloodmarkError: nobody would be measured, or nobody would flood.
-    """
-    hosts = {name: list(groups.get(name, [])) for name in ("proxies", "load_generators", "testbed")}
-    for name, what in (("proxies", "the measured hosts"), ("load_generators", "the hosts that run Locust")):
-        if not hosts[name]:
-            raise FloodmarkError(
-                f"the inventory has no host in the group '{name}', {what}: give it one, or leave out -i to use the "
-                "built-in testbed. inventory/example/ shows the groups."
-            )
-    return hosts
-
-
-def clock_of_a_run(hosts: Mapping[str, Sequence[str]], variables: Mapping[str, Any]) -> str:
-    """Return the clock of all measured hosts: host or virtual.
-
-    Args:
-        hosts: group -> hosts of the run.
-        variables: host -> its variables.
-
-    Raises:
-        FloodmarkError: there is no such clock, a host cannot have it, or the hosts differ in it.
-    """
-    clocks = {}
-    for host in hosts["proxies"]:
-        own = variables.get(host, {})
-        clock = clocks[host] = str(own.get("testbed_clock", CLOCKS[0]))
-        if clock not in CLOCKS:
-            raise FloodmarkError(
-                f"host {host}: testbed_clock={clock} is not allowed: it must be {' or '.join(CLOCKS)}."
-            )
-        if clock == "virtual":
-            _check_virtual_host(host, own, of_testbed=host in hosts["testbed"])
-    if len(set(clocks.values())) > 1:
-        raise FloodmarkError(
-            "the hosts of one run have one clock, and these differ: "
-            f"{', '.join(f'{host} has testbed_clock={clock}' for host, clock in clocks.items())}. "
-            "Choose some with --limit."
-        )
-    return next(iter(clocks.values()))
-
-
-def _check_virtual_host(host: str, variables: Mapping[str, Any], *, of_testbed: bool) -> None:
-    driver, accelerator = variables.get("testbed_driver", "nspawn"), variables.get("testbed_accelerator", "auto")
-    if not of_testbed or driver != "qemu":
-        what = f"testbed_driver={driver}" if of_testbed else "not in the group testbed"
-        raise FloodmarkError(
-            f"host {host}: testbed_clock=virtual needs an emulated processor, and it is {what}: set testbed_driver: "
-            "qemu for a host of the testbed, as inventory/virtual.yml does, or testbed_clock: host."
-        )
-    if accelerator == "kvm":
-        raise FloodmarkError(
-            f"host {host}: testbed_clock=virtual counts the instructions of an emulated processor, and "
-            "testbed_accelerator=kvm runs them on the real one: leave it out, or take testbed_clock: host."
-        )
-    if variables.get("testbed_kernel") == "disk":
-        raise FloodmarkError(
-            f"host {host}: testbed_clock=virtual boots the same disk with each kernel, and testbed_kernel=disk is the "
-            "kernel on the disk: name a version (testbed_kernel: '6.1') or an image (testbed_kernel_image)."
-        )
 
 
 def _check_virtual(case: Case, parameters: Parameters) -> None:

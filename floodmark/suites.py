@@ -19,9 +19,9 @@ from pydantic import Field
 
 from floodmark.cases import SCHEMA_DIALECT, Case, Model, allow_parameters, find_case, load_cases, read_model
 from floodmark.errors import FloodmarkError, SuiteError, did_you_mean
+from floodmark.inventory import hosts_of_a_run, inventory_parameters
 from floodmark.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
 from floodmark.paths import ROOT, relative
-from floodmark.plan import hosts_of_a_run, inventory_parameters
 from floodmark.records import NOT_SETTINGS
 
 SUITES = ROOT / "suites"

@@ -9,11 +9,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
-from floodmark.caps import CAPS
 from floodmark.errors import FloodmarkError
 from floodmark.goaccess import missing
+from floodmark.inventory import CAPS, inventory_parameters
 from floodmark.parameters import Parameters
-from floodmark.plan import inventory_parameters
 from floodmark.web import control
 from floodmark.web.options import LOOPBACK, WebOptions
 

@@ -24,9 +24,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.vars.manager import VariableManager
 
 from floodmark import plan
-from floodmark.caps import CAPS, OWNED
 from floodmark.cases import CaseFile, Expectation, read_model
 from floodmark.cli import main
+from floodmark.inventory import CAPS, LAB_PARAMETERS, OWNED, PARAMETERS
 from floodmark.suites import read_suite
 from tests.conftest import ROOT
 
@@ -219,7 +219,7 @@ def check_yaml(text: str, folder: Path) -> None:
     elif "upstream" in content:
         read_model(file, CaseFile)
     else:
-        known = plan.role_variables() | {plan.PARAMETERS, plan.LAB_PARAMETERS, CAPS, OWNED}
+        known = plan.role_variables() | {CAPS, LAB_PARAMETERS, OWNED, PARAMETERS}
         unknown = {name for host in content.values() for name in host} - known
         if unknown:
             raise ExampleError(f"no role has a variable {', '.join(sorted(unknown))}")

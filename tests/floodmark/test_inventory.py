@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from floodmark.caps import Caps, check_caps, check_ownership
 from floodmark.cases import load_cases
 from floodmark.errors import FloodmarkError, ParameterError
+from floodmark.inventory import Caps, check_caps, check_ownership
 from floodmark.parameters import Parameters, resolve_parameters
 
 BASE = load_cases()[2].parameters.model_dump()
