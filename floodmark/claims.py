@@ -28,7 +28,7 @@ from floodmark.labs import Lab, load_labs
 from floodmark.parameters import Parameters, resolve_parameters
 from floodmark.paths import ROOT
 from floodmark.runs import RESULTS, RunFolder, labs_in, read_json, runs_in
-from floodmark.show import number
+from floodmark.tables import number
 from floodmark.verdicts import read_verdicts
 
 DOCS = ROOT / "docs"

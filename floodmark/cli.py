@@ -107,10 +107,9 @@ def report(run: str, output: Path | None) -> None:
     Example:  floodmark report
               floodmark report 20261123T031500Z-case2-unix -o /tmp/report.html
     """
-    from floodmark.lab_runner import find_lab_folder, is_lab_folder
     from floodmark.report.lab import write_lab_report
     from floodmark.report.run import write_report
-    from floodmark.runs import find_run
+    from floodmark.runs import find_lab_folder, find_run, is_lab_folder
 
     if is_lab_folder(run):
         click.echo(write_lab_report(find_lab_folder(run).path, output))
@@ -387,11 +386,12 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
               floodmark lab 20261126T191500Z-lab-single-request
     """
     from floodmark.case_player import Interrupted
-    from floodmark.lab_runner import begin_lab, go_on_with, is_lab_folder, judge_lab, run_points
+    from floodmark.lab_runner import begin_lab, go_on_with, judge_lab, run_points
     from floodmark.lab_show import print_lab, print_labs
     from floodmark.labs import load_labs
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
+    from floodmark.runs import is_lab_folder
 
     if name is None:
         print_labs(Console(), load_labs())

@@ -34,7 +34,7 @@ from floodmark.compare import (
 )
 from floodmark.diff import shortened, texts_of
 from floodmark.records import group_of
-from floodmark.show import BAD, GOOD, UNCLEAR, table_of
+from floodmark.tables import BAD, GOOD, UNCLEAR, table_of
 
 COLOURS = {
     Verdict.FASTER: GOOD,

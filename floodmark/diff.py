@@ -12,7 +12,7 @@ from floodmark.errors import RunError
 from floodmark.parameters import as_yaml
 from floodmark.records import Record, group_of, read_kernel_config, read_records
 from floodmark.runs import RESULTS
-from floodmark.show import table_of
+from floodmark.tables import table_of
 
 # In a sentence a value is shown up to this length; the table has it whole.
 SHOWN_CHARACTERS = 60

@@ -23,7 +23,7 @@ from floodmark.errors import FloodmarkError
 from floodmark.paths import ROOT
 from floodmark.progress import step_of
 from floodmark.runs import RESULTS, RunFolder
-from floodmark.show import BAD, GOOD, table_of
+from floodmark.tables import BAD, GOOD, table_of
 from floodmark.verdicts import read_verdicts
 
 # So many more probes must have gone one way than the other before an end of the bracket is believed.

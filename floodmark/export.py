@@ -13,8 +13,8 @@ from rich.markup import escape
 
 from floodmark.database import SAMPLED, STATED, columns_of, first_line
 from floodmark.errors import RunError
-from floodmark.show import table_of
 from floodmark.sql import plain
+from floodmark.tables import table_of
 
 # Rows that are taken at a time: a table may be larger than memory.
 ROWS = 10_000

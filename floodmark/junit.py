@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from floodmark.runs import RunFolder
-from floodmark.show import number
+from floodmark.tables import number
 from floodmark.verdicts import read_verdicts
 
 # What XML 1.0 cannot hold, however it is written: https://www.w3.org/TR/xml/#charsets. Logs and hosts say anything.

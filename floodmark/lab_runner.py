@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,57 +26,10 @@ from floodmark.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, ref
 from floodmark.parameters import Parameters, resolve_parameters
 from floodmark.paths import ROOT, relative
 from floodmark.plan import RUN_OPTIONS, check_names, git_state
-from floodmark.runs import LAB_ID, RESULTS, RunFolder, new_folder, read_json, write_json
+from floodmark.runs import RESULTS, LabFolder, RunFolder, find_lab_folder, new_folder, write_json
 from floodmark.suite_runner import list_inventory
 from floodmark.suite_show import ASSUMED_OVERHEAD_S, Bar
 from floodmark.verdicts import read_verdicts
-
-
-@dataclass(frozen=True)
-class LabFolder:
-    """What is kept of one execution of a lab."""
-
-    path: Path
-
-    @property
-    def file(self) -> Path:
-        """Points and verdict."""
-        return self.path / "lab.json"
-
-    def read(self) -> dict[str, Any]:
-        """Return what is known.
-
-        Raises:
-            RunError: the file is missing or damaged.
-        """
-        content = read_json(self.file)
-        missing = [name for name in ("lab", "question", "inventory", "given", "points") if name not in content]
-        if missing:
-            raise RunError(f"{self.file} is damaged: it has no {', '.join(missing)}: begin the lab anew.")
-        if not content["points"]:
-            raise RunError(f"{self.file} is damaged: it has no point: begin the lab anew.")
-        return content
-
-    def run(self, run_id: str) -> RunFolder:
-        """Return the run of a point, which lies beside the lab."""
-        return RunFolder(self.path.parent / run_id)
-
-
-def is_lab_folder(name: str) -> bool:
-    """Tell whether a name is that of an execution of a lab, and not of a lab or a run."""
-    return bool(LAB_ID.match(Path(name).name))
-
-
-def find_lab_folder(name: str, results: Path = RESULTS) -> LabFolder:
-    """Return the execution of a lab with a name or a path.
-
-    Raises:
-        RunError: there is none.
-    """
-    path = Path(name) if "/" in name else results / name
-    if not path.is_dir():
-        raise RunError(f"there is no lab run '{name}': results/ has none of that name.")
-    return LabFolder(path.resolve())
 
 
 def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:

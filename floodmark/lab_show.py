@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from floodmark.lab_runner import LabFolder
 from floodmark.labs import Lab, find_lab
 from floodmark.parameters import as_yaml
 from floodmark.paths import relative
-from floodmark.runs import REPORT
-from floodmark.show import BAD, GOOD, number, print_claims, print_expectations, table_of
+from floodmark.runs import REPORT, LabFolder
+from floodmark.show import print_claims, print_expectations
+from floodmark.tables import BAD, GOOD, number, table_of
 
 
 def print_labs(console: Console, labs: Mapping[str, Lab]) -> None:

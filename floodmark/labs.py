@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import duckdb
 from pydantic import Field
@@ -38,7 +38,6 @@ from floodmark.cases import (
 from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
 from floodmark.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
 from floodmark.paths import ROOT, relative
-from floodmark.report import Picture
 from floodmark.sql import try_sql
 
 LABS = ROOT / "labs"
@@ -47,6 +46,10 @@ KEY_FIGURES = (
     "sent", "queue_limit", "accept_queue_max", "accept_queue_last", "accepted_max", "active_max", "active_median",
     "identity_share", "listen_overflows", "request_median_s", "request_max_s", "flood_s",
 )  # fmt: skip
+Picture = Literal[
+    "accept-queue", "states", "active", "answers", "errors", "memory", "own-memory", "bodies", "requests", "latency"
+]
+"""What is drawn of a run; the name of each figure is permanent."""
 _SQL_TYPES = {"integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}
 
 

@@ -26,6 +26,8 @@ OF_THE_FLOOD = (
     "users", "load_shape", "start_spread_ms", "duration_s", "think_time_ms", "rate", "arrivals", "arrival_seed",
     "payload_bytes", "keepalive",
 )  # fmt: skip
+# Those in which repetitions may differ.
+SEEDS = ("virtual_seed", "arrival_seed")
 
 
 def _number(unit: str, minimum: int, maximum: int, meaning: str) -> Any:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from floodmark.errors import RunError
+from floodmark.parameters import SEEDS
 from floodmark.runs import RESULTS, RunFolder, find_run
 from floodmark.verdicts import read_verdicts
 
@@ -35,7 +36,7 @@ SHORT_NAMES = {
 NOT_FIELDS = ("listeners", "unread", "clocks.wall_minus_monotonic_ns", "clocks.wall_error_ns")
 # Fields that may differ between runs that are compared: names, and what was before. The
 # machine stands for the host, and the fingerprint of what was installed on it for the commit.
-NOT_SETTINGS = ("host", "virtual_seed", "arrival_seed", "boot_id", "git", "sysctls_before", "clocks", "format_version")
+NOT_SETTINGS = ("host", *SEEDS, "boot_id", "git", "sysctls_before", "clocks", "format_version")
 # What a comparison of behaviour looks at.
 BEHAVIOUR = ("accept_queue_max", "queue_limit", "states", "status", "errors", "nginx_errors")
 MACHINE_OF_THE_TESTBED = "the control node"

@@ -1,4 +1,4 @@
-"""Folders of runs below results/: their names, and how one is found again.
+"""Folders of runs and labs below results/: their names, and how one is found again.
 
 A run begins with `plan.json`, what is meant to happen. It is complete when `run.json` is there,
 which is written last and takes the plan into itself.
@@ -131,6 +131,36 @@ class HostFolder:
         return self.path / f"{name}.parquet"
 
 
+@dataclass(frozen=True)
+class LabFolder:
+    """What is kept of one execution of a lab."""
+
+    path: Path
+
+    @property
+    def file(self) -> Path:
+        """Points and verdict."""
+        return self.path / "lab.json"
+
+    def read(self) -> dict[str, Any]:
+        """Return what is known.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        content = read_json(self.file)
+        missing = [name for name in ("lab", "question", "inventory", "given", "points") if name not in content]
+        if missing:
+            raise RunError(f"{self.file} is damaged: it has no {', '.join(missing)}: begin the lab anew.")
+        if not content["points"]:
+            raise RunError(f"{self.file} is damaged: it has no point: begin the lab anew.")
+        return content
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the run of a point, which lies beside the lab."""
+        return RunFolder(self.path.parent / run_id)
+
+
 def new_run(case_number: int, transport: str, results: Path = RESULTS) -> RunFolder:
     """Create the folder of a new run; its name sorts by time.
 
@@ -197,6 +227,23 @@ def find_run(name: str, results: Path = RESULTS) -> RunFolder:
             raise RunError("there are no runs yet: 'make case CASE=3' makes one.")
         raise RunError(f"there is no run '{name}': {did_you_mean(name, known)}The newest is {known[-1]}.")
     return RunFolder(folder.resolve())
+
+
+def is_lab_folder(name: str) -> bool:
+    """Tell whether a name is that of an execution of a lab, and not of a lab or a run."""
+    return bool(LAB_ID.match(Path(name).name))
+
+
+def find_lab_folder(name: str, results: Path = RESULTS) -> LabFolder:
+    """Return the execution of a lab with a name or a path.
+
+    Raises:
+        RunError: there is none.
+    """
+    path = Path(name) if "/" in name else results / name
+    if not path.is_dir():
+        raise RunError(f"there is no lab run '{name}': results/ has none of that name.")
+    return LabFolder(path.resolve())
 
 
 def point_latest_at(run: RunFolder) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
@@ -20,10 +17,10 @@ from floodmark.cases import Case
 from floodmark.judge import passed
 from floodmark.parameters import Parameters, as_yaml, range_of
 from floodmark.runs import REPORT, RunFolder
+from floodmark.tables import BAD, GOOD, UNCLEAR, number, one_line, percent, table_of
 from floodmark.verdicts import read_verdicts
 from floodmark.virtual import CAVEAT, WORKLOADS
 
-GOOD, BAD, UNCLEAR = "green", "bold red", "yellow"
 STATE_NAMES = {"01": "SS_UNCONNECTED", "02": "SS_CONNECTING", "03": "SS_CONNECTED"}
 
 
@@ -324,36 +321,5 @@ def _print_figures(console: Console, verdict: dict[str, Any]) -> None:
     console.print(table)
 
 
-def table_of(*columns: str | tuple[str, str]) -> Table:
-    """Return an empty table; a column is its name, or its name and `right`."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1))
-    for column in columns:
-        name, justify = column if isinstance(column, tuple) else (column, "left")
-        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
-    return table
-
-
-def at_underscores(name: str, width: int) -> str:
-    """Break a long name into lines; a table would break it anywhere."""
-    return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), width))
-
-
-def number(value: Any) -> str:
-    """Return a number as people read it, with at most three decimals; `-` where there is none."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
 def _after(seconds: float | None, otherwise: str) -> str:
     return otherwise if seconds is None else f"after {number(seconds)} s"
-
-
-def percent(value: float | None) -> str:
-    """Return a share in per cent; `-` where there is none."""
-    return "-" if value is None else f"{value:.1%}"
-
-
-def one_line(text: str) -> str:
-    """Return a text without its line breaks."""
-    return " ".join(text.split())

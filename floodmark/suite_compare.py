@@ -31,8 +31,8 @@ from floodmark.compare_formats import (
 from floodmark.errors import CompareError
 from floodmark.journal import Journal
 from floodmark.records import NOT_SETTINGS, Record, read_records
-from floodmark.show import BAD, GOOD, at_underscores, table_of
 from floodmark.suites import Suite, SuiteRun
+from floodmark.tables import BAD, GOOD, at_underscores, table_of
 
 # The axis of an A/A comparison, which no host records: the suite has drawn it.
 HALF = "half"

@@ -20,9 +20,8 @@ from pydantic import Field
 from floodmark.cases import SCHEMA_DIALECT, Case, Model, allow_parameters, find_case, load_cases, read_model
 from floodmark.errors import FloodmarkError, SuiteError, did_you_mean
 from floodmark.inventory import hosts_of_a_run, inventory_parameters
-from floodmark.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
+from floodmark.parameters import SEEDS, Parameters, as_yaml, resolve_parameters, unknown_parameter
 from floodmark.paths import ROOT, relative
-from floodmark.records import NOT_SETTINGS
 
 SUITES = ROOT / "suites"
 # Halves of the repetitions, alike in everything: what differs between them is what chance does (A/A).
@@ -75,7 +74,7 @@ class Combination:
     @property
     def settings(self) -> str:
         """The same without a seed: combinations that differ in nothing else are repetitions of each other."""
-        return self._named({name: value for name, value in self.varied.items() if name not in NOT_SETTINGS})
+        return self._named({name: value for name, value in self.varied.items() if name not in SEEDS})
 
     def _named(self, varied: Mapping[str, Any]) -> str:
         return "-".join([f"case{self.case.number}", *(f"{name}={as_yaml(value)}" for name, value in varied.items())])

@@ -14,10 +14,3 @@ no script and is printed, and on a screen by uPlot, in which one can zoom. uPlot
     comparison.py  a comparison of runs
     pages.py       what all pages have in common
 """
-
-from typing import Literal
-
-Picture = Literal[
-    "accept-queue", "states", "active", "answers", "errors", "memory", "own-memory", "bodies", "requests", "latency"
-]
-"""What is drawn of a run; the name of each figure is permanent."""

@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from floodmark.labs import Picture
 from floodmark.metrics import MESSAGE_CLASS, same_moment
-from floodmark.report import Picture
 from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readings
 
 # Steps in which events are counted (s), and how many of them a figure has at most.

@@ -17,14 +17,15 @@ from markupsafe import Markup
 from floodmark import judge, show
 from floodmark.errors import RunError
 from floodmark.ingest import PHASES
+from floodmark.labs import Picture
 from floodmark.parameters import Parameters, as_yaml, range_of
 from floodmark.records import flat
-from floodmark.report import Picture
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
 from floodmark.report.series import Numbers, Span, find_span, open_tables
 from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
 from floodmark.runs import REPORT, HostFolder, RunFolder
+from floodmark.tables import number, one_line, percent
 from floodmark.verdicts import read_verdict
 from floodmark.virtual import CAVEAT, WORKLOADS
 
@@ -300,7 +301,7 @@ def _fact(value: Any) -> str:
             ", ".join(f"{name} {one[name]}" for name in one) if isinstance(one, dict) else str(one) for one in value
         )
         return "; ".join(parts)
-    return show.one_line(str(value))
+    return one_line(str(value))
 
 
 def _parameter(name: str, value: Any) -> tuple[str, str, str, str]:
@@ -312,33 +313,33 @@ def _limits(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield what makes a run invalid, or doubtful: the rule, where it ends, and what this run has."""
     metrics, parameters = verdict["metrics"], verdict["params"]
     for one in verdict.get("faults", []):
-        yield f"the fault was observed: {one['name'].replace('_', ' ')}", one["condition"], show.number(one["value"])
+        yield f"the fault was observed: {one['name'].replace('_', ' ')}", one["condition"], number(one["value"])
     yield (
         "the load generator had processor time left",
         f"at most {judge.SATURATED_SHARE:.0%} of a core, in floods of {judge.SATURATED_AFTER_S:g} s and more",
-        show.percent(metrics.get("generator_cpu_share")),
+        percent(metrics.get("generator_cpu_share")),
     )
     late_ms = metrics.get("generator_late_p99_ms")
     if parameters.get("load_shape") == "open":
         yield (
             "requests of an open flood start when they should",
             f"p99 at most {judge.OPEN_LATE_P99_MS} ms late",
-            f"{show.number(late_ms)} ms",
+            f"{number(late_ms)} ms",
         )
     yield (
         "nginx's own accept queue did not overflow",
         "connections at most its limit",
-        show.number(metrics.get("front_queue_max")),
+        number(metrics.get("front_queue_max")),
     )
     yield (
         "the agent was a bystander (else a note)",
         f"at most {judge.AGENT_CPU_SHARE:.0%} of a core",
-        show.percent(metrics.get("agent_cpu_share")),
+        percent(metrics.get("agent_cpu_share")),
     )
     yield (
         "the record has no holes (else a note)",
         f"at most {judge.AGENT_LOST_SHARE:.1%} of its readings lost",
-        show.percent(metrics.get("agent_lost_share")),
+        percent(metrics.get("agent_lost_share")),
     )
 
 

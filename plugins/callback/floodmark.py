@@ -13,10 +13,9 @@ from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError
-from floodmark.lab_runner import LabFolder
 from floodmark.lab_show import print_lab
 from floodmark.progress import is_rescued, message_of, step_of
-from floodmark.runs import RunFolder
+from floodmark.runs import LabFolder, RunFolder
 from floodmark.show import print_run
 from floodmark.web.control import ask
 

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from floodmark import lab_runner
 from floodmark.errors import FloodmarkError, LabError, RunError
-from floodmark.lab_runner import LabFolder, begin_lab, go_on_with, is_lab_folder, judge_lab, run_points
+from floodmark.lab_runner import begin_lab, go_on_with, judge_lab, run_points
 from floodmark.lab_show import print_lab
 from floodmark.labs import find_lab
-from floodmark.runs import RunFolder
+from floodmark.runs import LabFolder, RunFolder, is_lab_folder
 from tests.conftest import ROOT
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
