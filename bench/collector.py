@@ -35,7 +35,7 @@ from collectors.errors import Unreadable
 from collectors.proc_net_unix import find_listener, read_proc_net_unix
 from collectors.sock_diag import ask_unix_listener, open_socket
 from collectors.unix_states import UnixStates
-from floodmark.cases import load_cases
+from floodmark.inputs.cases import load_cases
 
 QUEUES = (0, 10, 1_000, 10_000)
 ROUNDS = 15

@@ -20,8 +20,8 @@ from rich.console import Console
 from scipy.stats import bootstrap
 
 from bench.figures import Figure, publish, quartiles
-from floodmark import stats
-from floodmark.compare import DRAWS, METRICS
+from floodmark.compare import stats
+from floodmark.compare.comparison import DRAWS, METRICS
 from tests.floodmark.made_up_runs import MadeUpRuns
 
 RUNS = 200
@@ -70,7 +70,7 @@ def ways(a: stats.Numbers, b: stats.Numbers) -> dict[str, Callable[[], object]]:
         return np.asarray(np.median(pairs.reshape(*pairs.shape[:-2], -1), axis=-1))
 
     return {
-        "floodmark.stats": lambda: stats.bootstrap_shifts(a, b, DRAWS, 1),
+        "floodmark.compare.stats": lambda: stats.bootstrap_shifts(a, b, DRAWS, 1),
         "numpy, median of all pairs": all_pairs,
         "scipy.stats.bootstrap": lambda: bootstrap(
             (a, b), shift, n_resamples=DRAWS, batch=rows, vectorized=True, method="percentile"

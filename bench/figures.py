@@ -14,8 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from floodmark.plan import git_state
-from floodmark.runs import RESULTS
+from floodmark.runner.plan import git_state
+from floodmark.runs.folders import RESULTS
 
 # A ratio below this is written 1/156.
 FRACTION_BELOW = 0.1

@@ -31,9 +31,9 @@ from rich.console import Console
 
 from bench.figures import Figure, publish, quartiles
 from collectors.fields import REQUESTS, SOURCES
-from floodmark.cases import load_cases
-from floodmark.parameters import resolve_parameters
-from floodmark.runs import REPORT, RunFolder, write_json
+from floodmark.inputs.cases import load_cases
+from floodmark.inputs.parameters import resolve_parameters
+from floodmark.runs.folders import REPORT, RunFolder, write_json
 
 S = 1_000_000_000
 WALL_NS = 1_795_000_000 * S

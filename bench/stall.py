@@ -21,7 +21,7 @@ from rich.console import Console
 
 from floodmark.errors import FloodmarkError
 from floodmark.paths import ROOT
-from floodmark.runs import RESULTS
+from floodmark.runs.folders import RESULTS
 
 PICTURE = ROOT / "docs/stall.svg"
 DURATION_S = 12

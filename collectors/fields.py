@@ -378,7 +378,7 @@ SYSCALLS = Table(
             "",
             "What it acts on: client (a descriptor that accept4() gave), upstream (socket()), file (openat()); empty "
             "for what was open before.",
-            "floodmark/strace.py",
+            "floodmark/verdict/strace.py",
         ),
         Field(
             "client",
@@ -386,7 +386,7 @@ SYSCALLS = Table(
             "",
             "Which client it is for, numbered in each process as they were accepted, from 1; what nginx opens is for "
             "the client that it has read from last.",
-            "floodmark/strace.py",
+            "floodmark/verdict/strace.py",
         ),
         Field("arguments", "text", "", "As strace prints them; long ones are cut.", _STRACE),
         Field("result", "integer", "", "What it returned; empty for a call that had not returned.", _STRACE),
@@ -510,7 +510,13 @@ VIRTUAL_WINDOWS = Table(
             "Of client, nginx, upstream and kernel together; empty where the processor was idle.",
             "elapsed_ns / operations",
         ),
-        Field("state", "text", "", "steady, or warm-up: what comes before the steady windows.", "floodmark/steady.py"),
+        Field(
+            "state",
+            "text",
+            "",
+            "steady, or warm-up: what comes before the steady windows.",
+            "floodmark/verdict/steady.py",
+        ),
     ),
 )
 

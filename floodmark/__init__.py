@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from floodmark.frames import Run
+    from floodmark.export.frames import Run
 
 __version__ = "0.1.0"
 
 
 def load(name: str | Path = "latest") -> Run:
-    """Return a run with its tables as data frames, for notebooks; `floodmark.frames.load` says more."""
-    from floodmark import frames
+    """Return a run with its tables as data frames, for notebooks; `floodmark.export.frames.load` says more."""
+    from floodmark.export import frames
 
     return frames.load(name)

@@ -22,14 +22,14 @@ from typing import Any
 
 from pydantic import Field
 
-from floodmark.cases import CASES, Base, CaseFile, Claim, Model, find_case, load_cases, read_model
 from floodmark.errors import RunError
-from floodmark.labs import Lab, load_labs
-from floodmark.parameters import Parameters, resolve_parameters
+from floodmark.inputs.cases import CASES, Base, CaseFile, Claim, Model, find_case, load_cases, read_model
+from floodmark.inputs.labs import Lab, load_labs
+from floodmark.inputs.parameters import Parameters, resolve_parameters
 from floodmark.paths import ROOT
-from floodmark.runs import RESULTS, RunFolder, labs_in, read_json, runs_in
-from floodmark.tables import number
-from floodmark.verdicts import read_verdicts
+from floodmark.runs.folders import RESULTS, RunFolder, labs_in, read_json, runs_in
+from floodmark.runs.verdicts import read_verdicts
+from floodmark.show.tables import number
 
 DOCS = ROOT / "docs"
 EVIDENCE = DOCS / "claims-evidence.json"

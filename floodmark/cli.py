@@ -15,7 +15,7 @@ from floodmark import __version__
 from floodmark.errors import FloodmarkError
 
 if TYPE_CHECKING:
-    from floodmark.compare import Question
+    from floodmark.compare.comparison import Question
 
 
 class Commands(click.Group):
@@ -53,8 +53,8 @@ def cases(as_json: bool) -> None:
     \b
     Example:  floodmark cases
     """
-    from floodmark.cases import load_cases
-    from floodmark.show import print_cases
+    from floodmark.inputs.cases import load_cases
+    from floodmark.show.run import print_cases
 
     loaded = load_cases()
     if as_json:
@@ -77,9 +77,9 @@ def show(run: str, as_json: bool, svg: Path | None) -> None:
               floodmark show 20261123T031500Z-case2-unix --json
               floodmark show --svg result.svg
     """
-    from floodmark.runs import find_run
-    from floodmark.show import draw_run, print_run
-    from floodmark.verdicts import read_verdicts
+    from floodmark.runs.folders import find_run
+    from floodmark.runs.verdicts import read_verdicts
+    from floodmark.show.run import draw_run, print_run
 
     if as_json and svg:
         raise click.UsageError("--json and --svg are two shapes: give one of them.")
@@ -109,7 +109,7 @@ def report(run: str, output: Path | None) -> None:
     """
     from floodmark.report.lab import write_lab_report
     from floodmark.report.run import write_report
-    from floodmark.runs import find_lab_folder, find_run, is_lab_folder
+    from floodmark.runs.folders import find_lab_folder, find_run, is_lab_folder
 
     if is_lab_folder(run):
         click.echo(write_lab_report(find_lab_folder(run).path, output))
@@ -128,7 +128,7 @@ def index(output: Path | None) -> None:
     Example:  floodmark index
     """
     from floodmark.report.index import write_index
-    from floodmark.runs import RESULTS
+    from floodmark.runs.folders import RESULTS
 
     click.echo(write_index(RESULTS, output))
 
@@ -144,11 +144,11 @@ def judge(run: str, quiet: bool) -> None:
     \b
     Example:  floodmark judge results/20261123T031500Z-case2-unix
     """
-    from floodmark.judge import judge_run
     from floodmark.report.index import write_index
     from floodmark.report.run import write_report
-    from floodmark.runs import find_run
-    from floodmark.show import print_run
+    from floodmark.runs.folders import find_run
+    from floodmark.show.run import print_run
+    from floodmark.verdict.judge import judge_run
 
     folder = find_run(run)
     content = judge_run(folder)
@@ -207,8 +207,8 @@ def compare(
               floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
               floodmark compare --suite suites/kernels.yml --by half
     """
-    from floodmark.compare import Question, compare_runs
-    from floodmark.compare_formats import FORMATS, print_comparison
+    from floodmark.compare.comparison import Question, compare_runs
+    from floodmark.compare.formats import FORMATS, print_comparison
     from floodmark.errors import CompareError
 
     if bool(runs) == bool(suite_file):
@@ -232,11 +232,11 @@ def compare(
 
 
 def _compare_suite(file: Path, question: Question, shape: str) -> None:
+    from floodmark.compare.suite import SUITE_FORMATS, compare_suite, print_suite_comparison
     from floodmark.errors import CompareError
-    from floodmark.journal import read_journal
-    from floodmark.runs import RESULTS
-    from floodmark.suite_compare import SUITE_FORMATS, compare_suite, print_suite_comparison
-    from floodmark.suite_runner import load_suite
+    from floodmark.runner.suite import load_suite
+    from floodmark.runs.folders import RESULTS
+    from floodmark.runs.journal import read_journal
 
     if shape not in ("terminal", "html", *SUITE_FORMATS):
         raise CompareError(
@@ -267,7 +267,7 @@ def diff(run_a: str, run_b: str, as_json: bool) -> None:
     Example:  floodmark diff 20261123T031500Z-case2-unix latest
               floodmark diff latest:linux61 latest:linux612
     """
-    from floodmark.diff import differences, print_differences, read_one
+    from floodmark.compare.diff import differences, print_differences, read_one
 
     one, other = read_one(run_a), read_one(run_b)
     if as_json:
@@ -289,9 +289,9 @@ def sql(query: str | None, shape: str) -> None:
     Example:  floodmark sql "SELECT run, value FROM metrics WHERE name = 'accept_queue_max' ORDER BY run"
               floodmark sql "SELECT kernel, count(*) FROM runs WHERE passed GROUP BY kernel" --format csv
     """
-    from floodmark.database import ask
-    from floodmark.export import print_answer, print_tables
-    from floodmark.runs import RESULTS, runs_in
+    from floodmark.export.answers import print_answer, print_tables
+    from floodmark.export.database import ask
+    from floodmark.runs.folders import RESULTS, runs_in
 
     if query is None:
         print_tables(Console())
@@ -310,9 +310,9 @@ def table_as_csv(run: str, table: str) -> None:
     \b
     Example:  floodmark csv latest accept_queue > queue.csv
     """
-    from floodmark.database import ask
-    from floodmark.export import print_answer
-    from floodmark.frames import load
+    from floodmark.export.answers import print_answer
+    from floodmark.export.database import ask
+    from floodmark.export.frames import load
 
     loaded = load(run)
     print_answer(ask(f"FROM {loaded.need(table)}", [loaded.folder.path]), "csv")
@@ -328,8 +328,8 @@ def junit(runs: tuple[str, ...]) -> None:
     \b
     Example:  floodmark junit > floodmark.xml
     """
-    from floodmark.junit import junit as to_xml
-    from floodmark.runs import find_run
+    from floodmark.export.junit import junit as to_xml
+    from floodmark.runs.folders import find_run
 
     click.echo(to_xml([find_run(name) for name in runs or ("latest",)]), nl=False)
 
@@ -346,11 +346,11 @@ def suite(file: Path, dry_run: bool) -> None:
     Example:  floodmark suite suites/kernels.yml --dry-run
               floodmark suite suites/kernels.yml
     """
-    from floodmark.case_player import Interrupted
-    from floodmark.journal import read_journal
-    from floodmark.runs import RESULTS
-    from floodmark.suite_runner import load_suite, run_suite
-    from floodmark.suite_show import print_plan
+    from floodmark.runner.case_player import Interrupted
+    from floodmark.runner.suite import load_suite, run_suite
+    from floodmark.runs.folders import RESULTS
+    from floodmark.runs.journal import read_journal
+    from floodmark.show.suite import print_plan
 
     loaded = load_suite(file)
     if dry_run:
@@ -385,13 +385,13 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
               floodmark lab single-request -e transport=tcp
               floodmark lab 20261126T191500Z-lab-single-request
     """
-    from floodmark.case_player import Interrupted
-    from floodmark.lab_runner import begin_lab, go_on_with, judge_lab, run_points
-    from floodmark.lab_show import print_lab, print_labs
-    from floodmark.labs import load_labs
+    from floodmark.inputs.labs import load_labs
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
-    from floodmark.runs import is_lab_folder
+    from floodmark.runner.case_player import Interrupted
+    from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
+    from floodmark.runs.folders import is_lab_folder
+    from floodmark.show.lab import print_lab, print_labs
 
     if name is None:
         print_labs(Console(), load_labs())
@@ -425,7 +425,7 @@ def watch(run: str | None) -> None:
     \b
     Example:  floodmark watch
     """
-    from floodmark.watch import find, watch
+    from floodmark.runner.watch import find, watch
 
     found, plan = find(run)
     try:
@@ -461,9 +461,9 @@ def edge(
     Example:  floodmark edge --case 1
               floodmark edge --case 1 -e transport=tcp -e users=2000 -e duration_s=20 --p99-ms 20
     """
-    from floodmark.case_player import Interrupted, Stop
-    from floodmark.edge import Prober, Search, run_edge
-    from floodmark.suite_runner import proxies_of
+    from floodmark.runner.case_player import Interrupted, Stop
+    from floodmark.runner.edge import Prober, Search, run_edge
+    from floodmark.runner.suite import proxies_of
 
     console = Console()
     hosts = proxies_of(inventory)

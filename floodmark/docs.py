@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from collectors.fields import TABLES, VIRTUAL_WINDOWS, Table
-from floodmark.cases import CASES, case_schema, load_cases
 from floodmark.claims import PAGE, claims_page, read_evidence
-from floodmark.labs import LABS, lab_schema
-from floodmark.runs import RESULTS
-from floodmark.suites import SUITES, suite_schema
+from floodmark.inputs.cases import CASES, case_schema, load_cases
+from floodmark.inputs.labs import LABS, lab_schema
+from floodmark.inputs.suites import SUITES, suite_schema
+from floodmark.runs.folders import RESULTS
 
 _HEAD = """\
 # Results

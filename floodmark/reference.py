@@ -12,12 +12,12 @@ import click
 import duckdb
 from pydantic import BaseModel
 
-from floodmark import judge
-from floodmark.cases import Case, CaseFile, Claim, Expectation, Upstream, load_cases
 from floodmark.cli import main
-from floodmark.parameters import Parameters, as_yaml, range_of
+from floodmark.inputs.cases import Case, CaseFile, Claim, Expectation, Upstream, load_cases
+from floodmark.inputs.parameters import Parameters, as_yaml, range_of
+from floodmark.inputs.suites import SuiteFile
 from floodmark.paths import ROOT
-from floodmark.suites import SuiteFile
+from floodmark.verdict import judge
 
 # Links of these pages are relative to where they would be in the repository.
 FOLDER = "docs/reference"

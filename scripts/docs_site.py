@@ -17,7 +17,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from floodmark.cases import load_cases
+from floodmark.inputs.cases import load_cases
 from floodmark.reference import FOLDER, case_anchor, reference_pages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ ELSEWHERE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "inventory/example/
 SOURCES = "source"
 # Where a page speaks of a file, the site has something better to show than the file. The reference itself links to it.
 IN_THE_REFERENCE = {
-    "floodmark/parameters.py": "reference/parameters.md",
+    "floodmark/inputs/parameters.py": "reference/parameters.md",
     "floodmark/cli.py": "reference/command-line.md",
     "cases/schema.json": "reference/case-file.md",
     "suites/schema.json": "reference/suite-file.md",

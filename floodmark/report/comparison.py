@@ -12,8 +12,8 @@ from typing import Any
 
 import duckdb
 
-from floodmark.compare import Arm, Behaviour, Comparison, MetricResult, Sameness, Verdict
-from floodmark.compare_formats import (
+from floodmark.compare.comparison import Arm, Behaviour, Comparison, MetricResult, Sameness, Verdict
+from floodmark.compare.formats import (
     behaviour_rows,
     heading,
     legend,
@@ -23,14 +23,14 @@ from floodmark.compare_formats import (
     summary_text,
     verdict_text,
 )
-from floodmark.records import Record
+from floodmark.compare.suite import SuiteComparison, lines_of
 from floodmark.report import figures
 from floodmark.report.figures import Figure
 from floodmark.report.multiples import side_by_side
 from floodmark.report.pages import render
 from floodmark.report.series import Line, find_span, open_tables
 from floodmark.report.svg import Scale, draw_effect, draw_values
-from floodmark.suite_compare import SuiteComparison, lines_of
+from floodmark.runs.records import Record
 
 # Runs of an arm whose courses are drawn one over the other: more of them are a blur.
 MOST_RUNS = 5

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from floodmark import judge, lab_show, show
 from floodmark.errors import RunError
 from floodmark.report.pages import OURS, render, write_page
-from floodmark.runs import REPORT, RunFolder, labs_in, runs_in
-from floodmark.verdicts import read_verdict
+from floodmark.runs.folders import REPORT, RunFolder, labs_in, runs_in
+from floodmark.runs.verdicts import read_verdict
+from floodmark.show import lab as lab_show
+from floodmark.show import run as show
+from floodmark.verdict import judge
 
 INDEX = "index.html"
 INCOMPLETE = "not complete"

@@ -9,12 +9,12 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from floodmark.errors import RunError
-from floodmark.lab_show import sentences
-from floodmark.labs import Lab, find_lab
+from floodmark.inputs.labs import Lab, find_lab
 from floodmark.report.multiples import side_by_side
 from floodmark.report.pages import render, write_page
 from floodmark.report.run import HostReport, read_content, read_host
-from floodmark.runs import REPORT, RunFolder, read_json
+from floodmark.runs.folders import REPORT, RunFolder, read_json
+from floodmark.show.lab import sentences
 
 
 def write_lab_report(folder: Path, output: Path | None = None) -> Path:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from floodmark import __version__
 from floodmark.errors import RunError
-from floodmark.tables import number, one_line
+from floodmark.show.tables import number, one_line
 
 HERE = Path(__file__).parent
 OURS = HERE / "static"

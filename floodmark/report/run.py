@@ -14,20 +14,21 @@ import numpy as np
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from floodmark import judge, show
 from floodmark.errors import RunError
-from floodmark.ingest import PHASES
-from floodmark.labs import Picture
-from floodmark.parameters import Parameters, as_yaml, range_of
-from floodmark.records import flat
+from floodmark.inputs.labs import Picture
+from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
 from floodmark.report.series import Numbers, Span, find_span, open_tables
 from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
-from floodmark.runs import REPORT, HostFolder, RunFolder
-from floodmark.tables import number, one_line, percent
-from floodmark.verdicts import read_verdict
-from floodmark.virtual import CAVEAT, WORKLOADS
+from floodmark.runs.folders import REPORT, HostFolder, RunFolder
+from floodmark.runs.records import flat
+from floodmark.runs.verdicts import read_verdict
+from floodmark.show import run as show
+from floodmark.show.tables import number, one_line, percent
+from floodmark.verdict import judge
+from floodmark.verdict.ingest import PHASES
+from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
 # The script gets times as whole numbers of this length, each as its distance from the one before.
 TICK_S = 1e-5

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from collectors.fields import TABLES
-from floodmark.ingest import SQL_TYPES
-from floodmark.judge import create_queue_views
-from floodmark.runs import HostFolder
+from floodmark.runs.folders import HostFolder
+from floodmark.verdict.ingest import SQL_TYPES
+from floodmark.verdict.judge import create_queue_views
 
 Numbers = npt.NDArray[np.float64]
 # Columns of a line, which all hosts of a run share: more than a wide screen has pixels, so that there is room to zoom.

@@ -19,7 +19,7 @@ from floodmark.report.figures import Bars, Figure
 from floodmark.report.series import Line, Numbers, thin
 
 if TYPE_CHECKING:
-    from floodmark.compare import Summary  # with it comes scipy, which takes longer than a report
+    from floodmark.compare.comparison import Summary  # with it comes scipy, which takes longer than a report
 
 BOX = 1000
 # Columns that a line is reduced to: no paper and few screens show more.

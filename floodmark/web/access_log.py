@@ -20,7 +20,7 @@ from flask import Blueprint, Response, request
 from gevent.socket import AF_UNIX, SHUT_RDWR
 from gevent.socket import socket as gevent_socket
 
-from floodmark.goaccess import LOG, command, missing
+from floodmark.web.goaccess import LOG, command, missing
 
 # Stands in GoAccess's page where the address of its WebSocket goes; a browser may know this page by several names.
 ANY_ADDRESS = "floodmark:0"

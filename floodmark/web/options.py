@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from floodmark.errors import FloodmarkError
-from floodmark.parameters import whole_number
+from floodmark.inputs.parameters import whole_number
 
 LOOPBACK = "127.0.0.1"
 # Locust's own.

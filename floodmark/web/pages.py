@@ -20,7 +20,7 @@ from flask_login import UserMixin, current_user, login_user
 from locust.web import WebUI
 
 from floodmark.errors import FloodmarkError
-from floodmark.parameters import OF_THE_FLOOD
+from floodmark.inputs.parameters import OF_THE_FLOOD
 from floodmark.web import access_log
 from floodmark.web.access_log import AccessLog
 from floodmark.web.feed import Sample

@@ -18,10 +18,10 @@ from gevent.server import StreamServer
 from gevent.socket import socket as gevent_socket
 from gevent.socket import wait_read
 
-from floodmark.cases import Case, find_case, load_cases
 from floodmark.errors import FloodmarkError
-from floodmark.inventory import CAPS, check_caps
-from floodmark.parameters import Parameters, resolve_parameters
+from floodmark.inputs.cases import Case, find_case, load_cases
+from floodmark.inputs.inventory import CAPS, check_caps
+from floodmark.inputs.parameters import Parameters, resolve_parameters
 from floodmark.web.control import Settings
 from floodmark.web.feed import MOST_SAMPLES, Feed, Sample
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from floodmark.goaccess import make_reports
-from floodmark.runs import RunFolder
+from floodmark.runs.folders import RunFolder
+from floodmark.web.goaccess import make_reports
 
 
 class ActionModule(ActionBase):

@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
-from floodmark.lab_runner import begin_lab
+from floodmark.runner.lab import begin_lab
 
 
 class ActionModule(ActionBase):

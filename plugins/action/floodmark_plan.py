@@ -10,7 +10,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
-from floodmark.plan import make_plan
+from floodmark.runner.plan import make_plan
 from floodmark.web.options import WebOptions, check_port
 
 

@@ -10,10 +10,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
-from floodmark.goaccess import missing
-from floodmark.inventory import CAPS, inventory_parameters
-from floodmark.parameters import Parameters
+from floodmark.inputs.inventory import CAPS, inventory_parameters
+from floodmark.inputs.parameters import Parameters
 from floodmark.web import control
+from floodmark.web.goaccess import missing
 from floodmark.web.options import LOOPBACK, WebOptions
 
 

@@ -13,10 +13,10 @@ from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError
-from floodmark.lab_show import print_lab
-from floodmark.progress import is_rescued, message_of, step_of
-from floodmark.runs import LabFolder, RunFolder
-from floodmark.show import print_run
+from floodmark.runs.folders import LabFolder, RunFolder
+from floodmark.show.lab import print_lab
+from floodmark.show.progress import is_rescued, message_of, step_of
+from floodmark.show.run import print_run
 from floodmark.web.control import ask
 
 DOCUMENTATION = r"""
@@ -57,7 +57,7 @@ class CallbackModule(DefaultCallback):
     def _send(self, **event):
         if self._painter is None:
             self._painter = subprocess.Popen(
-                [sys.executable, "-m", "floodmark.progress"],
+                [sys.executable, "-m", "floodmark.show.progress"],
                 stdin=subprocess.PIPE,
                 stdout=sys.stdout,  # named, because Ansible keeps its own streams from being inherited
                 stderr=sys.stderr,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ansible.plugins.callback import CallbackBase
 
-from floodmark.progress import is_rescued, message_of
-from floodmark.runs import HostFolder, RunFolder
+from floodmark.runs.folders import HostFolder, RunFolder
+from floodmark.show.progress import is_rescued, message_of
 
 DOCUMENTATION = r"""
 name: floodmark_failures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from floodmark.plan import owner_is_gone
+from floodmark.runner.plan import owner_is_gone
 
 
 class TestModule:

@@ -18,7 +18,7 @@ import pytest
 from collectors import accept_queue
 from collectors.config import Listener
 from collectors.fields import SOURCES, TABLES
-from floodmark.cases import load_cases
+from floodmark.inputs.cases import load_cases
 from tests.conftest import ROOT
 
 

@@ -23,11 +23,11 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.vars.manager import VariableManager
 
-from floodmark import plan
-from floodmark.cases import CaseFile, Expectation, read_model
 from floodmark.cli import main
-from floodmark.inventory import CAPS, LAB_PARAMETERS, OWNED, PARAMETERS
-from floodmark.suites import read_suite
+from floodmark.inputs.cases import CaseFile, Expectation, read_model
+from floodmark.inputs.inventory import CAPS, LAB_PARAMETERS, OWNED, PARAMETERS
+from floodmark.inputs.suites import read_suite
+from floodmark.runner import plan
 from tests.conftest import ROOT
 
 PAGES = sorted(

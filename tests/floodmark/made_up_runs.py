@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from floodmark.cases import load_cases
-from floodmark.runs import RunFolder
+from floodmark.inputs.cases import load_cases
+from floodmark.runs.folders import RunFolder
 
 HOST: dict[str, Any] = {
     "boot_id": "boot-1",

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from floodmark.cases import load_cases
 from floodmark.claims import (
     Evidence,
     Stated,
@@ -19,7 +18,8 @@ from floodmark.claims import (
     read_evidence,
     stated_claims,
 )
-from floodmark.runs import RunFolder
+from floodmark.inputs.cases import load_cases
+from floodmark.runs.folders import RunFolder
 
 STATED = stated_claims()
 CLAIM = STATED["case 2/several_lines"].claim

@@ -13,10 +13,11 @@ from typing import Any
 import click
 import pytest
 
-from floodmark import plan, runs
 from floodmark.errors import FloodmarkError
-from floodmark.judge import judge_run
-from floodmark.runs import RunFolder
+from floodmark.runner import plan
+from floodmark.runs import folders as runs
+from floodmark.runs.folders import RunFolder
+from floodmark.verdict.judge import judge_run
 from tests.conftest import ROOT
 from tests.floodmark.examples import (
     PAGES,
@@ -31,7 +32,7 @@ from tests.floodmark.examples import (
     help_examples,
     spans,
 )
-from tests.floodmark.test_judge import NoAccept
+from tests.floodmark.verdict.test_judge import NoAccept
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 

@@ -11,9 +11,9 @@ import pytest
 from mkdocs.exceptions import PluginError
 from playwright.sync_api import Browser, Page
 
-from floodmark.cases import load_cases
 from floodmark.cli import main
-from floodmark.parameters import Parameters
+from floodmark.inputs.cases import load_cases
+from floodmark.inputs.parameters import Parameters
 from floodmark.reference import reference_pages
 from scripts import docs_site
 from tests.conftest import ROOT, evidence, run

@@ -21,9 +21,9 @@ import pytest
 import requests
 import websocket
 
-from floodmark.cases import load_cases
 from floodmark.errors import FloodmarkError
-from floodmark.fleet import _free_port
+from floodmark.inputs.cases import load_cases
+from floodmark.runner.fleet import _free_port
 from floodmark.web import control
 
 PASSWORD = "only for this test"

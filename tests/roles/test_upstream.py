@@ -23,7 +23,7 @@ from collectors.sock_diag import (
     depth_of,
     parse_accepted_unix_connections,
 )
-from floodmark.cases import load_cases
+from floodmark.inputs.cases import load_cases
 from tests.conftest import ROOT
 
 PROGRAM = ROOT / "roles/upstream/files/upstream.py"

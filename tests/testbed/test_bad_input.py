@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from floodmark.cases import load_cases
+from floodmark.inputs.cases import load_cases
 from tests.testbed.conftest import ROOT, evidence, play, run
 
 NUMBERS = ", ".join(map(str, load_cases()))

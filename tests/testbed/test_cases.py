@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from floodmark.runs import RunFolder
+from floodmark.runs.folders import RunFolder
 from tests.conftest import read_access_report
 from tests.testbed.conftest import ROOT, evidence, folder_of, play, verdict_of
 

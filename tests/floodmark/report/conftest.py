@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from floodmark.judge import judge_run
-from floodmark.runs import RunFolder
-from tests.floodmark.test_judge import NoAccept
+from floodmark.runs.folders import RunFolder
+from floodmark.verdict.judge import judge_run
+from tests.floodmark.verdict.test_judge import NoAccept
 
 
 class Page(HTMLParser):

@@ -11,16 +11,16 @@ from click.testing import CliRunner
 from playwright.sync_api import Browser
 
 from floodmark.cli import main
-from floodmark.compare import METRICS, Question, compare_runs
+from floodmark.compare.comparison import METRICS, Question, compare_runs
+from floodmark.compare.suite import compare_suite
 from floodmark.report.comparison import suite_to_html, to_html
 from floodmark.report.svg import Scale, draw_effect
-from floodmark.runs import RunFolder
-from floodmark.suite_compare import compare_suite
+from floodmark.runs.folders import RunFolder
+from tests.floodmark.compare.test_suite import MadeUpSuite
 from tests.floodmark.made_up_runs import MadeUpRuns
 from tests.floodmark.report.conftest import Page, judged
 from tests.floodmark.report.test_run import HOSTILE
-from tests.floodmark.test_judge import NoAccept
-from tests.floodmark.test_suite_compare import MadeUpSuite
+from tests.floodmark.verdict.test_judge import NoAccept
 
 # Slower by a half, with six boots of each, which is what one metric takes.
 VALUES = {"6.1.0": [1.00, 1.01, 0.99, 1.02, 0.98, 1.03], "6.12.0": [1.50, 1.51, 1.49, 1.52, 1.48, 1.53]}

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page
 from floodmark.report.run import write_report
 from tests.floodmark.report.conftest import judged
 from tests.floodmark.report.test_run import FIGURES, HOSTILE
-from tests.floodmark.test_ingest import FakeRun
-from tests.floodmark.test_judge import NoAccept
+from tests.floodmark.verdict.test_ingest import FakeRun
+from tests.floodmark.verdict.test_judge import NoAccept
 
 DESKTOP, PHONE = 1280, 390
 # Pixels of a chart that are not its ground.

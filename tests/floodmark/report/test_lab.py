@@ -13,13 +13,13 @@ from playwright.sync_api import Browser
 
 from floodmark.cli import main
 from floodmark.errors import RunError
-from floodmark.labs import load_labs
+from floodmark.inputs.labs import load_labs
 from floodmark.report.index import read_entries
 from floodmark.report.lab import lab_page, write_lab_report
-from floodmark.runs import RunFolder
+from floodmark.runs.folders import RunFolder
 from tests.floodmark.report.conftest import Page, judged
 from tests.floodmark.report.test_run import HOSTILE
-from tests.floodmark.test_judge import NoAccept
+from tests.floodmark.verdict.test_judge import NoAccept
 
 NAME = "20260101T000000Z-lab-active-over-somaxconn"
 POINTS = ("transport=unix", "transport=unix, keepalive=true")

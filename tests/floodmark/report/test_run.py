@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from floodmark.cli import main
-from floodmark.judge import judge_run
 from floodmark.report.run import report_of, write_report
-from floodmark.runs import RunFolder, write_json
+from floodmark.runs.folders import RunFolder, write_json
+from floodmark.verdict.judge import judge_run
 from tests.floodmark.made_up_runs import MadeUpRuns
 from tests.floodmark.report.conftest import Page, judged
-from tests.floodmark.test_judge import NoAccept
+from tests.floodmark.verdict.test_judge import NoAccept
 
 FIGURES = (
     "accept-queue",

@@ -1,0 +1,93 @@
+"""All that differs between two hosts of two runs, before anything is said about what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from floodmark.errors import RunError
+from floodmark.inputs.parameters import as_yaml
+from floodmark.runs.folders import RESULTS
+from floodmark.runs.records import Record, group_of, read_kernel_config, read_records
+from floodmark.show.tables import table_of
+
+# In a sentence a value is shown up to this length; the table has it whole.
+SHOWN_CHARACTERS = 60
+# What a value is called that a run did not record.
+NOT_RECORDED = "not recorded"
+
+
+def read_one(name: str, results: Path = RESULTS) -> Record:
+    """Return the one host that a name means.
+
+    Raises:
+        RunError: the run has several hosts, or cannot be read.
+    """
+    records = read_records(name, results)
+    if len(records) > 1:
+        choices = " or ".join(f"{name}:{one.host}" for one in records)
+        raise RunError(f"run {name} has {len(records)} hosts: say which one, {choices}.")
+    return records[0]
+
+
+def differences(one: Record, other: Record) -> dict[str, tuple[Any, Any]]:
+    """Return field -> both values, for the fields that are not the same; those of a group stand together."""
+    names = list({**one.fields, **other.fields})
+    groups = list(dict.fromkeys(map(group_of, names)))
+    pairs = {
+        name: (one.fields.get(name), other.fields.get(name))
+        for name in sorted(names, key=lambda name: groups.index(group_of(name)))
+    }
+    found = {name: (value, other_value) for name, (value, other_value) in pairs.items() if value != other_value}
+    if "kernel_config" in found:
+        found |= config_differences(one, other)
+    return found
+
+
+def config_differences(one: Record, other: Record) -> dict[str, tuple[str, str]]:
+    """Return `kernel_config.OPTION` -> both values, for the options that both kernels know and that are not the same.
+
+    What one of them does not know is a difference of the kernels, not of how they were configured.
+    """
+    options, others = read_kernel_config(one), read_kernel_config(other)
+    return {
+        f"kernel_config.{name}": (value, others[name])
+        for name, value in sorted(options.items())
+        if others.get(name, value) != value
+    }
+
+
+def print_differences(console: Console, one: Record, other: Record) -> None:
+    """Print what differs between two hosts of two runs."""
+    found = differences(one, other)
+    same = len((one.fields.keys() | other.fields.keys()) - found.keys())
+    if found:
+        table = table_of("field", escape(one.name), escape(other.name))
+        for name, pair in found.items():
+            table.add_row(name, *(escape(text) for text in texts_of(name, *pair)))
+        console.print(table)
+    console.print(f"{len(found)} fields differ, {same} are the same.", highlight=False)
+
+
+def texts_of(name: str, one: Any, other: Any) -> tuple[str, str]:
+    """Return two values as text; of two command lines only the words that the other one does not have."""
+    if name == "cmdline" and one and other:
+        words, others = one.split(), other.split()
+        return (
+            " ".join(word for word in words if word not in others) or "-",
+            " ".join(word for word in others if word not in words) or "-",
+        )
+    return text_of(one), text_of(other)
+
+
+def text_of(value: Any) -> str:
+    """Return a value as the user writes it."""
+    return NOT_RECORDED if value is None else as_yaml(value)
+
+
+def shortened(text: str) -> str:
+    """Return a text as it is shown within a sentence."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"

@@ -1,0 +1,1 @@
+"""Results for other programs: SQL, CSV, JUnit XML, data frames."""

@@ -1,0 +1,273 @@
+"""Lab files: a case with settings and a question of its own, answered by some runs together.
+
+A lab has points: runs that differ in what it varies. What is expected or claimed of each run is SQL over the tables of
+that run, as in a case; what is said of all of them together is SQL over the table `points`, which has a row for each
+run and host:
+
+    point, host, kernel, run_id     which one
+    valid, passed                   its verdict
+    all parameters                  under their names
+    the key figures of KEY_FIGURES  as `floodmark show --json` has them
+    the lab's own figures           under their names
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import duckdb
+from pydantic import Field
+
+from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
+from floodmark.inputs.cases import (
+    SCHEMA_DIALECT,
+    Case,
+    Claim,
+    Expectation,
+    Figure,
+    Model,
+    Shared,
+    allow_parameters,
+    find_case,
+    load_cases,
+    read_model,
+)
+from floodmark.inputs.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
+from floodmark.inputs.sql import try_sql
+from floodmark.paths import ROOT, relative
+
+LABS = ROOT / "labs"
+# Of the figures that every run has.
+KEY_FIGURES = (
+    "sent", "queue_limit", "accept_queue_max", "accept_queue_last", "accepted_max", "active_max", "active_median",
+    "identity_share", "listen_overflows", "request_median_s", "request_max_s", "flood_s",
+)  # fmt: skip
+Picture = Literal[
+    "accept-queue", "states", "active", "answers", "errors", "memory", "own-memory", "bodies", "requests", "latency"
+]
+"""What is drawn of a run; the name of each figure is permanent."""
+_SQL_TYPES = {"integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}
+
+
+class Overall(Model):
+    """What is said of all points together: SQL over `points`."""
+
+    expect: list[Expectation] = Field(default=[], description="Predictions of our model.")
+    claims: list[Claim] = Field(default=[], description="Sentences of the original study.")
+
+
+class LabFile(Shared):
+    """One lab: a file `labs/<name>.yml`."""
+
+    kind: ClassVar[str] = "lab"
+    schema_file: ClassVar[str] = "labs/schema.json"
+    error: ClassVar[type[FloodmarkError]] = LabError
+
+    question: str = Field(min_length=1, description="The question that the lab answers, in one line.")
+    case: int = Field(description="Number of the case whose upstream it has, with that case's expectations.")
+    parameters: dict[str, Any] = Field(default={}, description="Parameters that are the same in all its runs.")
+    vary: dict[str, list[Any]] = Field(
+        default={}, description="Parameters of which every value is combined with every other: a point each."
+    )
+    also: list[dict[str, Any]] = Field(default=[], description="Further points, with what each differs in.")
+    figures: list[Figure] = Field(default=[], description="Numbers of each run that the table of points has besides.")
+    draw: list[Picture] = Field(default=[], description="Figures that its page has of all points side by side.")
+    overall: Overall = Overall()
+    also_asks: list[str] = Field(
+        default=[],
+        description="Claims of cases/base.yml that its runs are a test of; docs/claims.md then has them there.",
+    )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a lab, with what it differs in from the others."""
+
+    varied: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is called: `transport=tcp`."""
+        return ", ".join(f"{name}={as_yaml(value)}" for name, value in self.varied.items()) or "as it is"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab, whose name is that of its file."""
+
+    name: str
+    file: LabFile
+
+    @property
+    def axes(self) -> list[str]:
+        """The parameters that its points differ in."""
+        return list(dict.fromkeys([*self.file.vary, *(name for point in self.file.also for name in point)]))
+
+    def extend(self, case: Case) -> Case:
+        """Return a case with what the lab says of each run besides."""
+        return case.model_copy(
+            update={
+                "fault": [*case.fault, *self.file.fault],
+                "expect": [*case.expect, *self.file.expect],
+                "claims": [*self.file.claims, *case.claims],
+                "figures": self.file.figures,
+            }
+        )
+
+    def points(self, given: Mapping[str, Any]) -> list[Point]:
+        """Return its points; what is given with `-e` is the same in all of them.
+
+        Args:
+            given: parameters and other variables.
+        """
+        matrix = [dict(zip(self.file.vary, values, strict=True)) for values in product(*self.file.vary.values())]
+        points = [{**one, **{name: given[name] for name in one if name in given}} for one in [*matrix, *self.file.also]]
+        return [Point(one) for number, one in enumerate(points) if one not in points[:number]]
+
+
+def lab_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a lab file; `labs/schema.json` is this, written down."""
+    schema = LabFile.model_json_schema(by_alias=True)
+    schema["$schema"] = SCHEMA_DIALECT
+    properties = schema["properties"]
+    allow_parameters(properties["parameters"])
+    allow_parameters(properties["vary"], several=True)
+    properties["also"]["items"]["description"] = "What this point differs in."
+    allow_parameters(properties["also"]["items"])
+    return schema
+
+
+def load_labs(folder: Path = LABS) -> dict[str, Lab]:
+    """Read and check every lab file.
+
+    Returns:
+        Name -> lab, in the order of the names.
+
+    Raises:
+        FloodmarkError: a file does not fit its schema, contradicts itself or has SQL that does not work.
+    """
+    return {name: _read_lab(folder / f"{name}.yml") for name in _names(folder)}
+
+
+def find_lab(name: object, folder: Path = LABS) -> Lab:
+    """Return the lab that `-e lab=` selects.
+
+    Raises:
+        FloodmarkError: there is none of that name, or its file is not as it must be.
+    """
+    text = "" if name is None else str(name).strip()
+    if not text:
+        known = _names(folder)
+        raise LabError(
+            f"no lab was given: allowed are {', '.join(known)}. Say `make lab LAB={known[0]}` or `-e lab={known[0]}`; "
+            "`floodmark lab` lists them."
+        )
+    refuse_unknown_lab(text, folder)
+    return _read_lab(folder / f"{text}.yml")
+
+
+def refuse_unknown_lab(name: str, folder: Path = LABS) -> None:
+    """Refuse the name of a lab that does not exist.
+
+    Raises:
+        LabError: there is none of that name.
+    """
+    if name not in (known := _names(folder)):
+        raise LabError(f"there is no lab '{name}': {did_you_mean(name, known)}Allowed are {', '.join(known)}.")
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yml"))
+
+
+def refuse_other_case(given: Mapping[str, Any], lab: Lab) -> None:
+    """Refuse a case that is not the lab's.
+
+    Raises:
+        LabError: it is given, and is another one.
+    """
+    if "case" in given and str(given["case"]).strip() != str(lab.file.case):
+        raise LabError(
+            f"-e: case={given['case']} is not that of lab {lab.name}, which is {lab.file.case}: leave it out."
+        )
+
+
+def _read_lab(path: Path) -> Lab:
+    file, name = read_model(path, LabFile), relative(path)
+    try:
+        case = find_case(file.case, load_cases())
+    except LabError:
+        raise
+    except FloodmarkError as error:
+        raise LabError(f"{name}: case: {error}") from None
+    lab = Lab(path.stem, file)
+    for axis in lab.axes:
+        if axis not in Parameters.model_fields:
+            raise ParameterError(unknown_parameter(axis, name))
+    for axis, values in file.vary.items():
+        if axis in file.parameters:
+            raise LabError(f"{name}: {axis} is fixed by parameters and varied: it can be one of the two.")
+        if not values:
+            raise LabError(f"{name}: vary.{axis} has no value: name those that are to be measured, or leave it out.")
+    for point in lab.points({}):
+        resolve_parameters(case.parameters.model_dump(), file.parameters, point.varied, origin=name)
+    _check_overall(lab, case)
+    return lab
+
+
+# --- the table of points --------------------------------------------------------------------------
+
+
+def create_points(lab: Lab, rows: Sequence[Mapping[str, Any]]) -> duckdb.DuckDBPyConnection:
+    """Make the table `points`.
+
+    Args:
+        lab: whose figures are columns.
+        rows: column -> value; what is missing is null.
+    """
+    database = duckdb.connect()
+    columns = dict(_columns(lab))
+    database.execute(f"CREATE TABLE points ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
+    for row in rows:
+        marks = ", ".join("?" * len(columns))
+        database.execute(f"INSERT INTO points VALUES ({marks})", [row.get(name) for name in columns])
+    # The judge joins it to everything; here parameters are columns of each row.
+    database.execute("CREATE TABLE params AS SELECT count(*) AS n_points FROM points")
+    return database
+
+
+def _columns(lab: Lab) -> Iterator[tuple[str, str]]:
+    """Yield name and SQL type of each column of `points`."""
+    yield from (("point", "VARCHAR"), ("host", "VARCHAR"), ("kernel", "VARCHAR"), ("run_id", "VARCHAR"))
+    yield from (("valid", "BOOLEAN"), ("passed", "BOOLEAN"))
+    for name, schema in Parameters.model_json_schema()["properties"].items():
+        yield name, _SQL_TYPES[schema["type"]]
+    yield from ((name, "DOUBLE") for name in (*KEY_FIGURES, *(one.name for one in lab.file.figures)))
+
+
+def _check_overall(lab: Lab, case: Case) -> None:
+    """Try what is said of all points together on a table of two.
+
+    Raises:
+        LabError: it does not parse, or names a column that does not exist.
+    """
+    names = [one.name for one in lab.file.figures]
+    taken = set(Parameters.model_fields) | set(KEY_FIGURES)
+    for name in names:
+        if name in taken or names.count(name) > 1:
+            raise LabError(f"labs/{lab.name}.yml: figures has {name}, and the table of points has that already.")
+    parameters = case.parameters.model_dump()
+    database = create_points(lab, [parameters, parameters])
+    for part in ("expect", "claims"):
+        for one in getattr(lab.file.overall, part):
+            try:
+                try_sql(database, one)
+            except duckdb.Error as error:
+                message = str(error).strip().splitlines()[0]
+                raise LabError(
+                    f"labs/{lab.name}.yml, overall.{part}, '{one.name}': this SQL does not work: {message}."
+                ) from None

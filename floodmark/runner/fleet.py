@@ -1,0 +1,242 @@
+"""Runs one flood from several processes or machines: a master here, workers wherever the inventory has load generators.
+
+    python -m floodmark.fleet < fleet.json
+
+Locust's master listens for its workers without asking who they are, so it listens on loopback alone. Workers elsewhere
+come to it through the ssh session that they were started by, and what they wrote comes back through the same session.
+When a session breaks, its workers have no master any more and end by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from floodmark.paths import ROOT
+from floodmark.runs.archive import unpack
+
+# How long Locust may take to end after it was asked to.
+PATIENCE_S = 10
+# How long workers may take to come to their master: a machine far away starts Python first.
+CONNECT_TIMEOUT_S = 60
+
+# ssh's own exit status; any other one is of what it has run.
+SSH_FAILED = 255
+
+# Run by a shell of the load generator. The worker is a unit of its own: with as many descriptors as it wants, an end
+# by itself, and a journal. What it wrote goes to standard output, everything else to standard error.
+WORKER = """
+set -e
+root=; [ "$(id -u)" = 0 ] || root="sudo -n"
+room=$(mktemp -d /tmp/floodmark-XXXXXX)
+trap '$root rm -rf "$room"' EXIT
+$root systemd-run --quiet --wait --collect --pipe --unit={unit} --property=LimitNOFILE=1048576 \\
+    --property=RuntimeMaxSec={at_most_s} --working-directory="$room" {environment} {command} >&2 || true
+$root tar --create --gzip --directory "$room" .
+"""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A machine that floods.
+
+    Attributes:
+        name: in the inventory.
+        reach: the ssh command that ends in options, before the host; empty for this machine.
+        host: what ssh calls it.
+        home: folder of the locustfiles there.
+        locust: the program there.
+    """
+
+    name: str
+    reach: Sequence[str]
+    host: str
+    home: str
+    locust: str
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A flood, and who sends it.
+
+    Attributes:
+        generators: the machines.
+        processes: how many on each of them.
+        options: of locustfiles/flood.py, with underscores.
+        target: URL that is flooded.
+        results: folder here for what all of them write.
+        at_most_s: time after which the flood is ended.
+        flood_id: names the units of the workers.
+    """
+
+    generators: Sequence[Generator]
+    processes: int
+    options: Mapping[str, Any]
+    target: str
+    results: Path
+    at_most_s: float
+    flood_id: str
+
+    @classmethod
+    def parse(cls, text: str) -> Fleet:
+        """Read it as the role locust has written it, in JSON."""
+        content = json.loads(text)
+        generators = [Generator(**one) for one in content.pop("generators")]
+        return cls(**{**content, "generators": generators, "results": Path(content["results"])})
+
+    def own_options(self) -> list[str]:
+        """Return the options that every process has."""
+        return [f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()] + [
+            f"--host={self.target}",
+            f"--leader-version={version('locust')}",
+        ]
+
+    def is_alone(self) -> bool:
+        """Tell whether one process here does it all, so that there is nobody to lead."""
+        return self.processes == 1 and not any(one.reach for one in self.generators) and len(self.generators) == 1
+
+
+Workers = list[tuple[Generator, "subprocess.Popen[bytes]"]]
+
+
+def run(fleet: Fleet) -> int:
+    """Flood, and return Locust's exit status, 124 when it had to be ended, 1 when a load generator was lost."""
+    port = _free_port()
+    # The leader asks the workers to end; so it is asked first, whatever ends this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    leader = _start(leader_command(fleet, port), fleet.results)
+    workers: Workers = []
+    try:
+        if not fleet.is_alone():
+            workers = [(one, _start_worker(fleet, one, port)) for one in fleet.generators]
+        status = _wait(fleet, leader, workers)
+    finally:
+        _end(leader)
+        for generator, process in workers:
+            _collect(fleet, generator, process)
+    return status
+
+
+def leader_command(fleet: Fleet, port: int) -> list[str]:
+    """Return how Locust is started that leads, or does it all."""
+    users = fleet.options["users"]
+    command = [
+        str(Path(sys.executable).parent / "locust"), f"--locustfile={ROOT}/locustfiles/flood.py",
+        "--headless", "--only-summary", "--exit-code-on-error=0", f"--spawn-rate={users}", "--csv=locust",
+        "--html=locust.html", "--logfile=locust.log", *fleet.own_options(),
+    ]  # fmt: skip
+    if fleet.is_alone():
+        return command
+    return [
+        *command, "--master", "--master-bind-host=127.0.0.1", f"--master-bind-port={port}",
+        f"--expect-workers={len(fleet.generators) * fleet.processes}",
+        f"--expect-workers-max-wait={CONNECT_TIMEOUT_S}",
+    ]  # fmt: skip
+
+
+def worker_command(fleet: Fleet, generator: Generator, port: int) -> list[str]:
+    """Return how the workers of one machine are started, without the way to it."""
+    processes = [f"--processes={fleet.processes}"] if fleet.processes > 1 else []
+    return [
+        generator.locust, f"--locustfile={generator.home}/locustfiles/flood.py", "--worker", "--master-host=127.0.0.1",
+        f"--master-port={port}", *processes, *fleet.own_options(),
+    ]  # fmt: skip
+
+
+def worker_script(fleet: Fleet, generator: Generator, port: int) -> str:
+    """Return what the shell of another machine is given to run."""
+    return WORKER.format(
+        unit=shlex.quote(f"floodmark-locust-{fleet.flood_id}"),
+        at_most_s=int(fleet.at_most_s + CONNECT_TIMEOUT_S),
+        environment=f"--setenv=PYTHONPATH={shlex.quote(generator.home)} --setenv=PYTHONDONTWRITEBYTECODE=1",
+        command=shlex.join(worker_command(fleet, generator, port)),
+    )
+
+
+def _start_worker(fleet: Fleet, generator: Generator, port: int) -> subprocess.Popen[bytes]:
+    if not generator.reach:
+        return _start(worker_command(fleet, generator, port), fleet.results, log=f"{generator.name}.log")
+    tunnel = ["-S", "none", "-R", f"127.0.0.1:{port}:127.0.0.1:{port}", "-o", "ExitOnForwardFailure=yes"]
+    script = worker_script(fleet, generator, port)
+    return _start([*generator.reach, *tunnel, generator.host, script], fleet.results, log=f"{generator.name}.log")
+
+
+def _start(command: Sequence[str], folder: Path, log: str = "") -> subprocess.Popen[bytes]:
+    """Start a program that ends with this one. With a log its standard error goes there, and its output comes to us."""
+    with (folder / log).open("wb") if log else contextlib.nullcontext() as errors:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *command],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if log else None, stderr=errors,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+
+
+def _wait(fleet: Fleet, leader: subprocess.Popen[bytes], workers: Workers) -> int:
+    """Wait for the end of a flood; 124 when it does not come, as timeout(1) says it, 1 when a machine is lost."""
+    deadline = time.monotonic() + fleet.at_most_s
+    everybody: list[tuple[Generator | None, subprocess.Popen[bytes]]] = [(None, leader), *workers]
+    watched = {os.pidfd_open(process.pid): (generator, process) for generator, process in everybody}
+    try:
+        while (left_s := deadline - time.monotonic()) > 0:
+            for ended in select.select([*watched], [], [], left_s)[0]:
+                generator, process = watched.pop(ended)
+                os.close(ended)
+                status = process.wait()
+                if generator is None:
+                    return status
+                if status == SSH_FAILED:
+                    log = (fleet.results / f"{generator.name}.log").read_text(encoding="utf-8", errors="replace")
+                    said = (log.strip().splitlines() or ["ssh did not say why"])[-1]
+                    print(f"floodmark: load generator {generator.name} cannot be reached: {said}", file=sys.stderr)
+                    return 1
+        return 124
+    finally:
+        for descriptor in watched:
+            os.close(descriptor)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, then insist."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _collect(fleet: Fleet, generator: Generator, process: subprocess.Popen[bytes]) -> None:
+    """Unpack what the workers of one machine have sent; what was lost is missed by whoever reads the results."""
+    try:
+        packed, _ = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        packed, _ = process.communicate()
+    if not (generator.reach and packed):
+        return
+    with contextlib.suppress(tarfile.TarError, EOFError), tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        unpack(archive, fleet.results)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(run(Fleet.parse(sys.stdin.read())))

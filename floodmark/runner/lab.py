@@ -1,0 +1,235 @@
+"""Makes the runs of a lab, and judges them together.
+
+    results/<time>-lab-<name>/lab.json       the points with their runs; in the end the verdict on all of them
+    results/<time>-lab-<name>/logs/N.txt     what Ansible said of point N
+
+Each point is an ordinary run in a folder of its own. Its name is on the disk as soon as the run is planned, so a lab
+that was ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from floodmark.errors import FloodmarkError, LabError, RunError
+from floodmark.inputs.cases import find_case, load_cases
+from floodmark.inputs.inventory import check_caps, hosts_of_a_run, inventory_parameters
+from floodmark.inputs.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
+from floodmark.inputs.parameters import Parameters, resolve_parameters
+from floodmark.paths import ROOT, relative
+from floodmark.runner.case_player import Interrupted, Play, Stop, need_setpriv
+from floodmark.runner.plan import RUN_OPTIONS, check_names, git_state
+from floodmark.runner.suite import list_inventory
+from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folder, new_folder, write_json
+from floodmark.runs.journal import read_finished
+from floodmark.runs.verdicts import read_verdicts
+from floodmark.show.suite import ASSUMED_OVERHEAD_S, Bar
+from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run
+
+
+def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:
+    """Return an execution of a lab that is to go on, with other options for the runs to come.
+
+    Args:
+        name: of its folder, or a path.
+        extra: what is given with `-e`: options of a run, but no parameters, which would make it another lab.
+        results: where runs are kept.
+
+    Raises:
+        FloodmarkError: there is none, or something else is given.
+    """
+    folder = find_lab_folder(name, results)
+    content = folder.read()
+    other = sorted(extra.keys() - RUN_OPTIONS)
+    if other:
+        raise LabError(f"-e: {', '.join(other)} is fixed for {folder.path.name}, which has been begun: leave it out.")
+    if extra:
+        write_json(folder.file, {**content, "given": {**content["given"], **extra}})
+    return folder
+
+
+# --- before any host is touched -------------------------------------------------------------------
+
+
+def begin_lab(name: object, inventory: Path, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:
+    """Check a lab with all its points, and create the folder of an execution.
+
+    Args:
+        name: of the lab.
+        inventory: where the hosts are described.
+        extra: what else is given with `-e`: parameters, and options of a run.
+        results: where runs are kept.
+
+    Raises:
+        FloodmarkError: something is not as it must be; nothing was written then.
+    """
+    need_setpriv()
+    lab = find_lab(name)
+    refuse_other_case(extra, lab)
+    check_names(extra, RUN_OPTIONS)
+    given = {one: value for one, value in extra.items() if one not in ("case", "lab")}
+    points = lab.points(given)
+    if not inventory.exists():
+        raise LabError(f"-i: inventory {inventory} does not exist: inventory/ has those of the testbed.")
+    groups, variables = list_inventory(inventory)
+    hosts_of_a_run(groups)
+    phases_s = []
+    for point in points:
+        parameters = _parameters(lab, point, given, variables)
+        check_caps(parameters, variables)
+        phases_s.append(parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s)
+    folder = LabFolder(new_folder(f"lab-{lab.name}", results))
+    content = {
+        "lab": lab.name,
+        "question": lab.file.question,
+        "case": lab.file.case,
+        "inventory": str(inventory.resolve()),
+        "inventory_parameters": inventory_parameters(variables, lab),
+        "given": given,
+        "control_node": git_state(),
+        "points": [
+            {"point": one.name, "varied": one.varied, "takes_s": takes_s * len(groups["proxies"]), "run_id": None}
+            for one, takes_s in zip(points, phases_s, strict=True)
+        ],
+    }
+    write_json(folder.file, content)
+    return folder
+
+
+def _parameters(lab: Lab, point: Point, given: Mapping[str, Any], variables: Mapping[str, Any]) -> Parameters:
+    case = find_case(lab.file.case, load_cases())
+    of_inventory = inventory_parameters(variables, lab)
+    layers = [case.parameters.model_dump(), lab.file.parameters, of_inventory, point.varied]
+    parameters = {name: value for name, value in given.items() if name in Parameters.model_fields}
+    return resolve_parameters(*layers, parameters, origin="-e")
+
+
+# --- the runs -------------------------------------------------------------------------------------
+
+
+def run_points(console: Console, folder: LabFolder) -> None:
+    """Make the run of each point that has none yet.
+
+    Args:
+        console: where it is shown how far it is.
+        folder: of the execution.
+
+    Raises:
+        FloodmarkError: a run ended without a verdict.
+        Interrupted: a signal came.
+    """
+    content = folder.read()
+    points = content["points"]
+    left = [number for number, one in enumerate(points) if not _is_complete(folder, one["run_id"])]
+    stop = Stop()
+    with stop.listen(), Bar(console, len(points), done=len(points) - len(left)) as bar:
+        for index, number in enumerate(left):
+            point = Point(points[number]["varied"])
+            estimates = [points[one]["takes_s"] + ASSUMED_OVERHEAD_S["once"] for one in left[index:]]
+            bar.begin(point, estimates)
+            begun = time.monotonic()
+            run = _make_run(folder, content, number, bar, stop)
+            bar.end(point, read_finished(run, time.monotonic() - begun))
+
+
+def _is_complete(folder: LabFolder, run_id: str | None) -> bool:
+    return run_id is not None and folder.run(run_id).run.exists()
+
+
+def _make_run(folder: LabFolder, content: dict[str, Any], number: int, bar: Bar, stop: Stop) -> RunFolder:
+    how_to_go_on = f"go on with: floodmark lab {folder.path.name}"
+    point = content["points"][number]
+
+    def note(run: RunFolder) -> None:
+        point["run_id"] = run.run_id
+        write_json(folder.file, content)
+
+    log = folder.path / "logs" / f"{number + 1}.txt"
+    run = None
+    play = Play(note, bar.step, bar.draw, stop)
+    if stop.wanted_at is None:
+        extra = {**content["given"], **point["varied"], "lab": content["lab"]}
+        run = play.make(ROOT, Path(content["inventory"]), [], extra, folder.path / "ansible-runner", log)
+    if stop.wanted_at is not None:
+        raise Interrupted(f"interrupted after {bar.done} of {bar.total} points: {how_to_go_on}")
+    if run is None:
+        raise FloodmarkError(
+            f"the point '{point['point']}' ended without a verdict: {play.why or 'Ansible did not say why'}. What it "
+            f"said is in {relative(log)}; {how_to_go_on}"
+        )
+    return run
+
+
+# --- the verdict on all of them -------------------------------------------------------------------
+
+
+def judge_lab(folder: LabFolder, *, again: bool = False) -> dict[str, Any]:
+    """Judge all points of a lab together, and write it down.
+
+    Args:
+        folder: of the execution; all its points have runs.
+        again: judge each run anew before.
+
+    Returns:
+        The content of lab.json.
+
+    Raises:
+        FloodmarkError: a run is missing, or the lab is no longer what it was.
+    """
+    content = folder.read()
+    lab = find_lab(content["lab"])
+    rows: list[dict[str, Any]] = []
+    for one in content["points"]:
+        if not _is_complete(folder, one["run_id"]):
+            raise RunError(
+                f"the point '{one['point']}' of {folder.path.name} has no run yet: "
+                f"'floodmark lab {folder.path.name}' makes it."
+            )
+        run = folder.run(one["run_id"])
+        if again:
+            judge_run(run)
+        rows += (_row(one["point"], verdict) for verdict in read_verdicts(run))
+    hosts = list(dict.fromkeys(row["host"] for row in rows))
+    overall = [_judge_host(lab, [row for row in rows if row["host"] == host]) for host in hosts]
+    content = {
+        **content,
+        "table": rows,
+        "overall": overall,
+        "valid": all(row["valid"] for row in rows),
+        "passed": all(row["passed"] for row in rows)
+        and all(one["holds"] for host in overall for one in host["expectations"]),
+    }
+    write_json(folder.file, content)
+    return content
+
+
+def _row(point: str, verdict: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = verdict["metrics"]
+    return {
+        "point": point,
+        "host": verdict["host"],
+        "kernel": verdict["kernel"],
+        "run_id": verdict["run_id"],
+        "valid": verdict["valid"],
+        "passed": verdict["valid"] and all(one["holds"] for one in verdict["expectations"]),
+        **verdict["params"],
+        **{name: metrics.get(name) for name in KEY_FIGURES},
+        **verdict["figures"],
+    }
+
+
+def _judge_host(lab: Lab, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Judge what one host has shown; of invalid runs nothing is said."""
+    database = create_points(lab, [row for row in rows if row["valid"]])
+    # There is no transport that all points have: what is said is said of the table.
+    return {
+        "host": rows[0]["host"],
+        "kernel": rows[0]["kernel"],
+        "expectations": judge_expectations(database, lab.file.overall.expect, "unix"),
+        "claims": [judge_claim(database, one, "unix") for one in lab.file.overall.claims],
+    }

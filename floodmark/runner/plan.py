@@ -1,0 +1,320 @@
+"""The plan of a run: the case and its parameters resolved, and everything checked before a host is touched."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import math
+import platform
+import socket
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from collectors.exporter import parse_address
+from floodmark import __version__
+from floodmark.errors import FloodmarkError, ParameterError
+from floodmark.inputs.cases import Case, find_case, load_cases
+from floodmark.inputs.inventory import check_caps, check_ownership, clock_of_a_run, hosts_of_a_run, inventory_parameters
+from floodmark.inputs.labs import find_lab, refuse_other_case
+from floodmark.inputs.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
+from floodmark.paths import ROOT
+from floodmark.runs.folders import new_run, write_json
+from floodmark.verdict.judge import check_sql
+from floodmark.web.feed import HEARTBEAT_PATIENCE_S
+from floodmark.web.options import RANGES, WebOptions, check_hosts
+
+# What `-e` may set besides parameters: how a run goes, where on a host, and what the testbed is made of. Other
+# variables of the roles follow from the parameters; set by hand they would make the record of a run untrue.
+RUN_OPTIONS = frozenset(
+    {
+        "case",
+        "guard_free_mb",
+        "guard_margin_s",
+        "lab",
+        "metrics",
+        "nginx_listen_port",
+        "provision",
+        "run_order",
+        "run_serial",
+        "upstream_port",
+    }
+)
+# What the role testbed is told by a run itself.
+FROM_THE_PLAN = {"testbed_start_state", "testbed_measurement"}
+# Where the servers behind nginx listen: in the folder that systemd makes for their unit, or from this port on.
+UPSTREAM_DIR = "/run/floodmark-upstream"
+UPSTREAM_PORT = 9000
+# Ansible's names for the order in which the hosts of a run take turns.
+HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
+SCHEMA_VERSION = 1
+# What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
+LEAST_FREE_MB = 200
+BYTES_A_READING = 300
+# Time that the guard leaves for the tasks of a run itself, ssh and Locust's start included.
+DEFAULT_GUARD_MARGIN_S = 45
+
+
+def make_plan(
+    extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pid: int, *, web: bool = False, case: Any = None
+) -> dict[str, Any]:
+    """Resolve and check a run, and write its plan.
+
+    Args:
+        extra: all that was given with `-e`.
+        inventory: variables of the inventory: `groups` (name -> hosts), `floodmark_parameters` (what its hosts need
+            other than the cases have), `floodmark_lab_parameters` (other than a lab has), `guard_margin_s`.
+        ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
+        web: the case is held up for Locust's web page instead of being measured.
+        case: its number, when it is not the one that was given with `-e`.
+
+    Returns:
+        The plan as it is in `plan.json`, with the run's folder as `folder`.
+
+    Raises:
+        FloodmarkError: something is not as it must be; nothing was written then.
+    """
+    lab = find_lab(extra["lab"]) if extra.get("lab") else None
+    if lab:
+        case = lab.file.case if case is None else case
+        refuse_other_case(extra, lab)
+    case = find_case(extra.get("case") if case is None else case, load_cases())
+    check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
+    given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
+    of_inventory = inventory_parameters(inventory, lab)
+    layers = [case.parameters.model_dump(), lab.file.parameters if lab else {}, of_inventory]
+    resolve_parameters(*layers, origin="parameters of the inventory")
+    parameters = resolve_parameters(*layers, given, origin="-e")
+    case = lab.extend(case) if lab else case
+    check_caps(parameters, inventory)
+    hosts = hosts_of_a_run(inventory["groups"])
+    clock = clock_of_a_run(hosts, inventory.get("hostvars", {}))
+    check_ownership(hosts, inventory.get("hostvars", {}))
+    if clock == "virtual":
+        if lab:
+            raise FloodmarkError(
+                f"-e: lab={lab.name} is measured in the host's time, and these hosts have testbed_clock=virtual: take "
+                "another inventory."
+            )
+        _check_virtual(case, parameters)
+        if "testbed_virtual_timeout_s" in inventory:
+            whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
+    check_sql(case)
+    servers = servers_of_a_run(case, parameters, extra.get("upstream_port", UPSTREAM_PORT))
+    margin_s = whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
+    longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
+    guard_timeout_s = longest_s + margin_s
+    if web:
+        check_hosts(hosts, inventory.get("hostvars", {}), clock)
+        longest_s, guard_timeout_s = WebOptions.read(extra).hold_s, HEARTBEAT_PATIENCE_S
+    _check_metrics(str(extra.get("metrics", "")))
+    _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
+    kind = "-virtual" if clock == "virtual" else f"-{lab.name}" if lab else ""
+    run = new_run(case.number, parameters.transport + kind)
+    plan = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run.run_id,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "lab": lab.name if lab else None,
+        "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
+        "parameters": parameters.model_dump(),
+        "flood": parameters.flood,
+        "longest_s": longest_s,
+        "flood_at_most_s": parameters.flood_at_most_s,
+        "answer_timeout_s": parameters.answer_timeout_s,
+        "guard_timeout_s": guard_timeout_s,
+        "free_mb": LEAST_FREE_MB
+        + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6)
+        + math.ceil(parameters.users * parameters.payload_bytes / 1e6),  # nginx keeps bodies in files
+        "rates_hz": parameters.rates_hz,
+        "hosts": hosts,
+        "inventory": list(inventory.get("ansible_inventory_sources", [])),
+        "inventory_parameters": of_inventory,
+        "clock": clock,
+        "web": web,
+        "servers": servers,
+        "start_state": start_state(case, servers, parameters, inventory) if clock == "virtual" else "",
+        "owner": owner(ansible_pid),
+        "fingerprint": provisioning_fingerprint(),
+        "control_node": {
+            "python": platform.python_version(),
+            "floodmark": __version__,
+            "ansible_core": version("ansible-core"),
+            "locust": version("locust"),
+            **git_state(),
+        },
+    }
+    for host in hosts["proxies"]:
+        run.load(host).mkdir(parents=True)
+        run.host(host).path.mkdir()
+    write_json(run.plan, plan)
+    return {**plan, "folder": str(run.path)}
+
+
+def check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
+    """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
+    allowed = role_variables("testbed") - FROM_THE_PLAN | options
+    for name in extra:
+        if name in Parameters.model_fields or name in allowed or name.startswith("ansible_"):
+            continue
+        if name in role_variables():
+            raise ParameterError(
+                f"-e: {name} follows from the parameters of a run and cannot be given: 'floodmark cases' lists the "
+                "parameters."
+            )
+        raise ParameterError(unknown_parameter(name, "-e", allowed))
+
+
+@cache
+def role_variables(role: str = "*") -> frozenset[str]:
+    """Return the names of all inputs of a role, or of all roles."""
+    names: set[str] = set()
+    for defaults in (ROOT / "roles").glob(f"{role}/defaults/main.yml"):
+        names.update(yaml.safe_load(defaults.read_text(encoding="utf-8")) or {})
+    return frozenset(names)
+
+
+def _check_virtual(case: Case, parameters: Parameters) -> None:
+    if not case.virtual:
+        known = [one for one in load_cases().values() if one.virtual]
+        raise FloodmarkError(
+            f"case {case.number} ({case.name}) names nothing that is measured in virtual time: cases "
+            f"{', '.join(str(one.number) for one in known)} do (the key virtual of their files), or take "
+            "testbed_clock: host."
+        )
+    needs_unix = [name for name in case.virtual if name in ("connection_refused", "request_refused")]
+    if parameters.transport != "unix" and needs_unix:
+        raise ParameterError(
+            f"-e: transport={parameters.transport} is not possible in virtual time with case {case.number}: "
+            f"{' and '.join(needs_unix)} need the EAGAIN of a unix socket. Leave it out."
+        )
+
+
+def servers_of_a_run(case: Case, parameters: Parameters, first_port: Any) -> list[dict[str, Any]]:
+    """Return what nginx chooses among: how each server behaves, and where it listens.
+
+    Args:
+        case: the first server is the one that the case is about, `upstream`; then come `upstream_2` and so on.
+        parameters: of the run.
+        first_port: of the first one on TCP; the others have those after it.
+
+    Returns:
+        For each its `behaviour`; its `listener` as the agent knows it; its `address` as nginx does.
+
+    Raises:
+        ParameterError: that is no port.
+    """
+    behaviours = [case.upstream, *case.others]
+    port = whole_number("upstream_port", first_port, 1, 65536 - len(behaviours))
+    servers = []
+    for number, behaviour in enumerate(behaviours, start=1):
+        name = "upstream" if number == 1 else f"upstream_{number}"
+        unix = parameters.transport == "unix"
+        listener = {
+            "name": name,
+            "transport": parameters.transport,
+            "path": f"{UPSTREAM_DIR}/{name}.sock" if unix else "",
+            "port": 0 if unix else port + number - 1,
+        }
+        address = f"unix:{listener['path']}" if unix else f"127.0.0.1:{listener['port']}"
+        servers.append({"behaviour": behaviour.model_dump(), "listener": listener, "address": address})
+    return servers
+
+
+def start_state(
+    case: Case, servers: Sequence[Mapping[str, Any]], parameters: Parameters, inventory: Mapping[str, Any]
+) -> str:
+    """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
+    on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
+    # Its packages are for the role testbed to know, and its other variables leave the disk as it is.
+    inputs = role_variables() - role_variables("testbed")
+    given = {name: str(inventory[name]) for name in inputs if name in inventory}
+    roles = _digest([ROOT / "roles/virtual", ROOT / "roles/testbed"])
+    content = [provisioning_fingerprint(), roles, case.number, servers, on_disk, given]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_metrics(address: str) -> None:
+    if address:
+        try:
+            parse_address(address)
+        except ValueError as error:
+            raise ParameterError(f"-e: {error}.") from None
+
+
+def _check_host_order(order: object) -> None:
+    if order not in HOST_ORDERS:
+        raise ParameterError(f"-e: run_order={order} is not allowed: it must be {', '.join(HOST_ORDERS)}.")
+
+
+def owner(pid: int) -> str:
+    """Say whose run it is, so that it can be seen later whether that process still lives."""
+    return f"{getpass.getuser()}@{_machine()} pid {pid} since {_start_of(pid)}"
+
+
+def owner_is_gone(text: str) -> bool:
+    """Tell whether a run's process has ended; of another machine's processes nothing is known, so no."""
+    who, _, rest = text.partition(" pid ")
+    pid, _, since = rest.partition(" since ")
+    if who.partition("@")[2] != _machine() or not pid.isdigit():
+        return False
+    return _start_of(int(pid)) != since
+
+
+def _machine() -> str:
+    """Return a name that two machines, two boots or two containers do not share, however they are called."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    processes = Path("/proc/self/ns/pid").stat().st_ino
+    return f"{socket.gethostname()} ({boot[:8]}-{processes})"
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot: with its number it names a process for ever."""
+    try:
+        # 812 (nginx: worker) S 811 …: the name may hold blanks and brackets, the rest may not; field 22.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return "-"
+
+
+@cache
+def provisioning_fingerprint() -> str:
+    """Return a digest of all that provisioning puts on a host; equal digests mean that there is nothing to do."""
+    return _digest(
+        [
+            ROOT / "collectors",
+            *(ROOT / "roles" / role for role in ("nginx", "sysctl", "upstream", "collector", "guard")),
+        ]
+    )
+
+
+def _digest(folders: list[Path]) -> str:
+    """Return a digest of all files in some folders."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
+                digest.update(f"{path.relative_to(ROOT)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of this checkout and whether it was changed since; null where there is no git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes: Collection[str] | None = git("status", "--porcelain")
+    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}

@@ -1,0 +1,200 @@
+"""What is known of one host in one run, as flat fields that can be compared with those of another.
+
+A field is a setting when it should be the same in two runs that are compared: a kernel version, a parameter, a queue
+limit. What is measured, and what differs between any two runs, is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from floodmark.errors import RunError
+from floodmark.inputs.parameters import SEEDS
+from floodmark.runs.folders import RESULTS, RunFolder, find_run
+from floodmark.runs.verdicts import read_verdicts
+
+# Fields with a short name of their own. The others are named after their place in host.json.
+SHORT_NAMES = {
+    "kernel.release": "kernel",
+    "kernel.version": "kernel_version",
+    "kernel.config_sha256": "kernel_config",
+    "kernel.cmdline": "cmdline",
+    "versions.nginx": "nginx",
+    "versions.os": "os",
+    "clocks.clocksource": "clocksource",
+}
+# Parts of host.json that are readings of the moment, or that come as fields of their own below.
+NOT_FIELDS = ("listeners", "unread", "clocks.wall_minus_monotonic_ns", "clocks.wall_error_ns")
+# Fields that may differ between runs that are compared: names, and what was before. The
+# machine stands for the host, and the fingerprint of what was installed on it for the commit.
+NOT_SETTINGS = ("host", *SEEDS, "boot_id", "git", "sysctls_before", "clocks", "format_version")
+# What a comparison of behaviour looks at.
+BEHAVIOUR = ("accept_queue_max", "queue_limit", "states", "status", "errors", "nginx_errors")
+MACHINE_OF_THE_TESTBED = "the control node"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One host of one run.
+
+    Attributes:
+        run: where it is.
+        host: name of the host.
+        verdict: content of its verdict.json.
+        fields: all that can be compared; a value that was not recorded is None.
+    """
+
+    run: RunFolder
+    host: str
+    verdict: dict[str, Any]
+    fields: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """How a user names it."""
+        return f"{self.run.run_id}:{self.host}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields that should be the same in runs that are compared."""
+        return {name: value for name, value in self.fields.items() if not is_part(name, NOT_SETTINGS)}
+
+
+def read_kernel_config(record: Record) -> dict[str, str]:
+    """Return the kernel's configuration: option -> value, `n` where it is not set; empty when it was not recorded.
+
+    Raises:
+        RunError: what the host wrote is damaged.
+    """
+    archive = record.run.host(record.host).archive
+    try:
+        with tarfile.open(archive) as opened, opened.extractfile("./kernel-config") as file:  # type: ignore[union-attr]
+            content = file.read()
+    except (FileNotFoundError, KeyError):
+        return {}
+    except (tarfile.TarError, zlib.error, EOFError, OSError, TypeError) as error:
+        raise RunError(f"{archive} is damaged: {error}.") from None
+    # To read one file of an archive does not come to the checksum at its end, so this one is held against what the
+    # host said of it.
+    recorded = record.fields.get("kernel_config")
+    if recorded and hashlib.sha256(content).hexdigest() != recorded:
+        raise RunError(f"{archive} is damaged: its kernel-config is not the one that host.json has the SHA-256 of.")
+    text = content.decode(errors="replace")
+    # CONFIG_HZ=250
+    # # CONFIG_PREEMPT is not set
+    found = re.finditer(r"^(?:(CONFIG_\w+)=(.*)|# (CONFIG_\w+) is not set)$", text, re.MULTILINE)
+    return {match[1] or match[3]: match[2] or "n" for match in found}
+
+
+def is_part(name: str, groups: tuple[str, ...]) -> bool:
+    """Tell whether a field is one of these, or a part of one: `mitigations.retbleed` is of `mitigations`."""
+    return any(name == group or name.startswith(f"{group}.") for group in groups)
+
+
+def group_of(name: str) -> str:
+    """Return the group that a field belongs to, or its own name."""
+    return name.partition(".")[0]
+
+
+def read_records(name: str, results: Path = RESULTS) -> list[Record]:
+    """Return what is known of a run, host by host.
+
+    Args:
+        name: a run as `find_run` knows it, or with one of its hosts: `latest:linux61`.
+        results: where runs are kept.
+
+    Raises:
+        RunError: there is no such run or host, or what it left is not complete or damaged.
+    """
+    run_name, _, host = name.partition(":")
+    run = find_run(run_name, results)
+    content = run.read_run()
+    try:
+        hosts = list(content["hosts"]["proxies"])
+        if host and host not in hosts:
+            raise RunError(f"run {run.run_id} has no host '{host}': it has {', '.join(hosts)}.")
+        verdicts = read_verdicts(run)
+        for one in verdicts:
+            _check(one)
+        return [_record(run, content, verdict) for verdict in verdicts if host in ("", verdict["host"])]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"run {run.run_id} is damaged: {error!r} in run.json or a verdict.json. Run the case again."
+        ) from None
+
+
+def _check(verdict: Mapping[str, Any]) -> None:
+    """Refuse a verdict that cannot be counted with.
+
+    Raises:
+        TypeError: a part of it is of another kind, or a number is none.
+    """
+    for name in ("reasons", "expectations"):
+        if not isinstance(verdict[name], list):
+            raise TypeError(f"{name} is {verdict[name]!r}")
+    for name in ("metrics", "params"):
+        if not isinstance(verdict[name], dict):
+            raise TypeError(f"{name} is {verdict[name]!r}")
+    missing = [name for name in BEHAVIOUR if name not in verdict["metrics"]]
+    if verdict["valid"] and missing:
+        raise TypeError(f"metrics has no {', '.join(missing)}")
+    for name, value in verdict["metrics"].items():
+        known = value is None or isinstance(value, (bool, int, float, dict))
+        if not known or (isinstance(value, float) and not math.isfinite(value)):
+            raise TypeError(f"{name} is {value!r}")
+
+
+def _record(run: RunFolder, content: dict[str, Any], verdict: dict[str, Any]) -> Record:
+    host = verdict["host"]
+    path = run.host(host).description
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if verdict["valid"]:
+            raise RunError(
+                f"{path} is missing or damaged: {error}. 'floodmark judge {run.run_id}' makes it again."
+            ) from None
+        description = {}  # an invalid run is named and left out
+    return Record(run, host, verdict, _fields(content, description, host))
+
+
+def _fields(content: dict[str, Any], description: dict[str, Any], host: str) -> dict[str, Any]:
+    """Return all fields of one host: the case, the parameters, the host, and what measured it."""
+    control = content.get("control_node", {})
+    return {
+        "case": content["case"]["number"],
+        "clock": content.get("clock", "host"),
+        **{f"upstream.{name}": value for name, value in content["case"].get("upstream", {}).items()},
+        "others": content["case"].get("others", []),
+        **content["parameters"],
+        **_queue_limits(description.get("listeners", [])),
+        "host": host,
+        "machine": MACHINE_OF_THE_TESTBED if host in content["hosts"].get("testbed", []) else host,
+        **{SHORT_NAMES.get(name, name): value for name, value in flat(description) if not is_part(name, NOT_FIELDS)},
+        "fingerprint": content.get("fingerprint"),
+        **{f"control_node.{name}": value for name, value in control.items() if not name.startswith("git_")},
+        **{f"git.{name.removeprefix('git_')}": value for name, value in control.items() if name.startswith("git_")},
+    }
+
+
+def _queue_limits(listeners: list[dict[str, Any] | None]) -> dict[str, Any]:
+    limits = {one["name"]: one["limit_conns"] for one in listeners if one}
+    return {"queue_limit": limits.get("upstream"), "front_queue_limit": limits.get("front")}
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested objects with their dotted names."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,98 @@
+"""What people see of labs in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from floodmark.inputs.labs import Lab, find_lab
+from floodmark.inputs.parameters import as_yaml
+from floodmark.paths import relative
+from floodmark.runs.folders import REPORT, LabFolder
+from floodmark.show.run import print_claims, print_expectations
+from floodmark.show.tables import BAD, GOOD, number, table_of
+
+
+def print_labs(console: Console, labs: Mapping[str, Lab]) -> None:
+    """Print all labs with their questions."""
+    table = table_of("lab", "question", "case", "points")
+    for lab in labs.values():
+        names = "; ".join(point.name for point in lab.points({}))
+        table.add_row(lab.name, lab.file.question, str(lab.file.case), escape(names))
+    console.print(table)
+    console.print("Run one with [bold]make lab LAB=single-request[/bold]")
+
+
+def print_lab(console: Console, folder: LabFolder) -> None:
+    """Print the table of points of a lab that was judged, and what is said of them together."""
+    content = folder.read()
+    lab = find_lab(content["lab"])
+    console.print(f"\n[bold]Lab {lab.name}[/bold]  {content['question']}", highlight=False)
+    for overall in content["overall"]:
+        console.print(f"[dim]host {overall['host']}, Linux {overall['kernel'] or 'unknown'}[/dim]", highlight=False)
+        rows = [row for row in content["table"] if row["host"] == overall["host"]]
+        said = (f"[{GOOD if good else BAD}]{sentence}[/]" for sentence, good in sentences(rows, overall))
+        console.print(", ".join(said), highlight=False)
+        _print_points(console, lab, rows)
+        if overall["expectations"]:
+            print_expectations(console, overall["expectations"])
+        if overall["claims"]:
+            print_claims(console, overall["claims"])
+    console.print(
+        f"[dim]The points are {', '.join(str(one['run_id']) for one in content['points'])}, each with a verdict and "
+        f"claims of its own: floodmark show RUN. All of the lab is in {relative(folder.file)}, drawn in {REPORT}[/dim]",
+        highlight=False,
+    )
+
+
+def sentences(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield what became of a lab on one host, and whether that is as it should be.
+
+    Args:
+        rows: of the table of points.
+        overall: what was said of all of them together.
+    """
+    good = sum(row["passed"] for row in rows)
+    yield f"{good} of {len(rows)} points are valid and their expectations hold", good == len(rows)
+    held, total = sum(one["holds"] for one in overall["expectations"]), len(overall["expectations"])
+    yield f"{held} of {total} expectations of all of them together hold", held == total
+
+
+def _print_points(console: Console, lab: Lab, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a column for each point, as its page has them, in as many tables as the terminal is too narrow for."""
+    figures = [one.name for one in lab.file.figures]
+    left = ["point", *lab.axes, *figures]
+    columns = [
+        [_mark(row), *(as_yaml(row.get(axis, "-")) for axis in lab.axes), *(number(row.get(name)) for name in figures)]
+        for row in rows
+    ]
+    for beside in _that_fit(columns, console.width - _width(left)):
+        table = table_of(left[0], *((mark, "right") for mark, *_ in beside))
+        for line in zip(left[1:], *(cells for _, *cells in beside), strict=True):
+            table.add_row(*line)
+        console.print(table)
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    return f"[{GOOD}]✓[/]" if row["passed"] else f"[{BAD}]✗[/]" if row["valid"] else f"[{BAD}]invalid[/]"
+
+
+def _that_fit(columns: Sequence[list[str]], width: int) -> Iterator[list[list[str]]]:
+    """Yield as many columns as fit beside each other, until there are none left."""
+    beside: list[list[str]] = []
+    for column in columns:
+        if beside and sum(map(_width, [*beside, column])) > width:
+            yield beside
+            beside = []
+        beside.append(column)
+    if beside:
+        yield beside
+
+
+def _width(column: Sequence[str]) -> int:
+    """Return the width that a column takes, with the space before and after it."""
+    return max(len(Text.from_markup(cell)) for cell in column) + 2

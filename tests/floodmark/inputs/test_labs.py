@@ -1,0 +1,153 @@
+"""Lab files: what each of them must have, and what is said of one that is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from floodmark.errors import FloodmarkError, LabError
+from floodmark.inputs.cases import CASES, Base, find_case, load_cases, read_model
+from floodmark.inputs.labs import LABS, Lab, create_points, find_lab, load_labs
+from floodmark.verdict.judge import check_sql, judge_expectations
+from tests.conftest import ROOT
+
+LAB = {
+    "question": "Is it so?",
+    "case": 2,
+    "parameters": {"users": 16},
+    "vary": {"transport": ["unix", "tcp"], "somaxconn": [8, 16]},
+    "also": [{"somaxconn": 32}],
+    "figures": [{"name": "refused", "value": "count(*) FILTER (status = 502)", "from": "requests"}],
+    "overall": {"expect": [{"name": "all", "value": "sum(refused)", "from": "points", "holds": "value = 5"}]},
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    (folder / "mine.yml").write_text(yaml.safe_dump({**LAB, **changes}, sort_keys=False))
+    return folder
+
+
+def make(folder: Path, **changes: Any) -> Lab:
+    return find_lab("mine", write(folder, **changes))
+
+
+def test_there_are_the_four_labs_of_the_study() -> None:
+    assert list(load_labs()) == ["active-over-somaxconn", "memory-stability", "single-request", "worker-connections"]
+
+
+@pytest.mark.parametrize("name", load_labs())
+def test_the_sql_of_every_lab_works_and_its_names_are_its_own(name: str) -> None:
+    lab = load_labs()[name]
+    case = lab.extend(find_case(lab.file.case, load_cases()))
+    check_sql(case)
+    names = [one.name for one in (*case.fault, *case.expect)]
+    assert len(names) == len(set(names))
+    claims = [one.name for one in (*case.claims, *lab.file.overall.claims)]
+    assert len(claims) == len(set(claims))
+
+
+@pytest.mark.parametrize("name", load_labs())
+def test_what_a_lab_asks_besides_is_a_claim_of_all_cases(name: str) -> None:
+    known = {one.name for one in read_model(CASES / "base.yml", Base).claims}
+    assert set(load_labs()[name].file.also_asks) <= known
+
+
+@pytest.mark.parametrize("name", load_labs())
+def test_the_points_of_a_lab_differ(name: str) -> None:
+    names = [point.name for point in load_labs()[name].points({})]
+    assert len(names) == len(set(names)) > 1
+
+
+def test_the_sweep_of_worker_connections_is_that_of_the_study_and_more() -> None:
+    points = [tuple(point.varied.values()) for point in load_labs()["worker-connections"].points({})]
+    assert points == [(slots, workers) for slots in (2, 4, 8, 16, 64, 512) for workers in (1, 2)]
+
+
+def test_the_schema_on_disk_knows_parameters_in_all_places() -> None:
+    properties = json.loads((LABS / "schema.json").read_text())["properties"]
+    for place in (properties["parameters"], properties["vary"], properties["also"]["items"]):
+        assert "somaxconn" in place["properties"]
+        assert place["additionalProperties"] is False
+
+
+def test_points_are_every_combination_and_those_named_besides(tmp_path: Path) -> None:
+    assert [point.name for point in make(tmp_path).points({})] == [
+        "transport=unix, somaxconn=8",
+        "transport=unix, somaxconn=16",
+        "transport=tcp, somaxconn=8",
+        "transport=tcp, somaxconn=16",
+        "somaxconn=32",
+    ]
+
+
+def test_what_is_given_is_the_same_in_all_points_and_none_is_made_twice(tmp_path: Path) -> None:
+    points = make(tmp_path).points({"somaxconn": "64", "users": "9"})
+    assert [point.varied for point in points] == [
+        {"transport": "unix", "somaxconn": "64"},
+        {"transport": "tcp", "somaxconn": "64"},
+        {"somaxconn": "64"},
+    ]
+
+
+def test_a_lab_that_varies_nothing_is_one_run(tmp_path: Path) -> None:
+    (point,) = make(tmp_path, vary={}, also=[]).points({})
+    assert point.name == "as it is"
+
+
+def test_it_adds_to_its_case_what_it_says_of_each_run(tmp_path: Path) -> None:
+    case = find_case(2, load_cases())
+    more = {"name": "more", "value": "count(*)", "from": "requests", "holds": "value > 0"}
+    extended = make(tmp_path, expect=[more]).extend(case)
+    assert [one.name for one in extended.expect][:-1] == [one.name for one in case.expect]
+    assert extended.expect[-1].name == "more"
+    assert [one.name for one in extended.figures] == ["refused"]
+
+
+def test_what_is_said_of_all_points_is_asked_of_their_table(tmp_path: Path) -> None:
+    lab = make(tmp_path)
+    database = create_points(lab, [{"point": "a", "refused": 2}, {"point": "b", "refused": 3}, {"point": "c"}])
+    (outcome,) = judge_expectations(database, lab.file.overall.expect, "unix")
+    assert (outcome["value"], outcome["holds"]) == (5, True)
+    nothing = judge_expectations(create_points(lab, []), lab.file.overall.expect, "unix")
+    assert not nothing[0]["holds"], "what could not be seen has not held"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"case": 77}, "case: there is no case '77'"),
+        ({"questoin": "?"}, "unknown key 'questoin': did you mean 'question'?"),
+        ({"vary": {"somaxcon": [8]}}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
+        ({"also": [{"somaxcon": 8}]}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
+        ({"vary": {"users": [8]}}, "users is fixed by parameters and varied"),
+        ({"vary": {"somaxconn": []}}, "vary.somaxconn has no value"),
+        ({"vary": {"somaxconn": [8, -1]}}, "somaxconn=-1 is not allowed: it must be 0 to 65535 conns"),
+        ({"figures": [{**LAB["figures"][0], "name": "sent"}]}, "figures has sent"),  # type: ignore[index]
+        (
+            {"overall": {"expect": [{"name": "x", "value": "max(refusd)", "from": "points", "holds": "true"}]}},
+            "overall.expect, 'x': this SQL does not work",
+        ),
+    ],
+)
+def test_a_lab_file_that_is_wrong_says_where_and_how(tmp_path: Path, changes: Any, sentence: str) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        make(tmp_path, **changes)
+    assert sentence in str(error.value)
+    assert "mine.yml" in str(error.value)
+
+
+def test_a_lab_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(LabError, match=r"there is no lab 'single-requst': did you mean 'single-request'\? Allowed are"):
+        find_lab("single-requst")
+    for nothing in (None, "", " "):
+        with pytest.raises(LabError, match="no lab was given: allowed are active-over-somaxconn, "):
+            find_lab(nothing)
+
+
+def test_every_lab_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in load_labs() if f"`{name}`" not in text] == []

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from floodmark.errors import ParameterError
+from floodmark.inputs.cases import load_cases
+from floodmark.inputs.parameters import Parameters, range_of, resolve_parameters
+
+BASE = load_cases()[1].parameters.model_dump()
+
+
+def test_the_last_layer_wins_and_text_becomes_what_it_means() -> None:
+    parameters = resolve_parameters(BASE, {"users": "64", "keepalive": "true"}, origin="-e")
+    assert (parameters.users, parameters.keepalive, parameters.somaxconn) == (64, True, BASE["somaxconn"])
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"somaxconn": "-1"}, "somaxconn=-1 is not allowed: it must be 0 to 65535 conns"),
+        ({"users": "0"}, "users=0 is not allowed: it must be 1 to 10000 users"),
+        ({"users": "many"}, "users=many is not allowed: it must be 1 to 10000 users"),
+        ({"users": "3.5"}, "users=3.5 is not allowed"),
+        ({"transport": "udp"}, "transport=udp is not allowed: it must be unix or tcp"),
+        ({"keepalive": "perhaps"}, "keepalive=perhaps is not allowed: it must be true or false"),
+        ({"somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
+        ({"nothing_like_it": "8"}, "there is no parameter 'nothing_like_it': Allowed are accept_queue_hz,"),
+    ],
+)
+def test_a_wrong_parameter_says_what_is_allowed(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        resolve_parameters(BASE, given, origin="-e")
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(Parameters.model_fields))
+def test_every_parameter_has_a_range_and_a_meaning(name: str) -> None:
+    assert range_of(name)
+    assert str(Parameters.model_fields[name].description).endswith(".")
+
+
+def test_a_client_waits_longer_than_nginx_can_take() -> None:
+    parameters = resolve_parameters(BASE, origin="test")
+    assert parameters.answer_timeout_s > parameters.proxy_connect_timeout_s + parameters.proxy_read_timeout_s

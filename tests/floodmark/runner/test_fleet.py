@@ -1,0 +1,146 @@
+"""Several processes that flood together, on this machine; the testbed has them on machines of their own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from floodmark.runner.fleet import Fleet, Generator, leader_command, worker_script
+from tests.conftest import ROOT
+
+HERE = Generator("localhost", [], "", str(ROOT), str(Path(sys.executable).parent / "locust"))
+THERE = Generator("load1", ["ssh", "-o", "User=root"], "192.0.2.1", "/opt/it", "/opt/it/venv/bin/locust")
+
+
+def fleet(folder: Path, target: str = "http://127.0.0.1:1", **changes: Any) -> dict[str, Any]:
+    options = {"users": 6, "load_shape": "burst", "start_spread_ms": 10, "answer_timeout_s": 20}
+    return {
+        "generators": [vars(HERE)], "processes": 1, "target": target, "results": str(folder), "at_most_s": 60,
+        "flood_id": "test", **changes, "options": {**options, **changes.get("options", {})},
+    }  # fmt: skip
+
+
+def start(content: dict[str, Any]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "floodmark.runner.fleet"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdin
+    process.stdin.write(json.dumps(content))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return [
+        row for log in sorted(folder.glob("requests.*.csv")) for row in csv.DictReader(log.read_text().splitlines())
+    ]
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_processes_on_this_machine_share_a_flood(tmp_path: Path) -> None:
+    process = start(fleet(tmp_path, processes=3))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert sorted((row["generator"], row["id"], row["error"]) for row in rows(tmp_path)) == [
+        ("0", "1", "refused"), ("0", "4", "refused"), ("1", "2", "refused"), ("1", "5", "refused"),
+        ("2", "3", "refused"), ("2", "6", "refused"),
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.glob("load.*.json")) == ["load.0.json", "load.1.json", "load.2.json"]
+
+
+def test_a_process_that_is_lost_does_not_hold_up_the_others(tmp_path: Path, silent: str) -> None:
+    process = start(fleet(tmp_path, silent, processes=2, options={"answer_timeout_s": 6}))
+    wait_until(lambda: len(list(tmp_path.glob("requests.*.csv"))) == 2)
+    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "--worker" in one.cmdline()]
+    workers[-1].kill()  # the first one has started the others
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    (load,) = tmp_path.glob("load.*.json")
+    assert json.loads(load.read_text())["requests"] == 3
+
+
+def test_a_flood_that_does_not_end_is_ended_and_counted(tmp_path: Path, silent: str) -> None:
+    process = start(fleet(tmp_path, silent, at_most_s=4))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 124, said
+    load = json.loads((tmp_path / "load.0.json").read_text())
+    assert (load["requests"], load["unfinished"]) == (0, 6)
+
+
+def test_nothing_is_left_when_it_is_ended(tmp_path: Path, silent: str) -> None:
+    process = start(fleet(tmp_path, silent, processes=2))
+    wait_until(lambda: len(list(tmp_path.glob("requests.*.csv"))) == 2)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    process.communicate(timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=15)
+    assert alive == []
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_machine_that_cannot_be_reached_ends_the_flood_at_once_and_is_named(tmp_path: Path) -> None:
+    nobody = {**vars(THERE), "reach": ["ssh", "-o", "Port=9", "-o", "ConnectTimeout=5"], "host": "127.0.0.1"}
+    process = start(fleet(tmp_path, generators=[vars(HERE), nobody]))
+    said, _ = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert "load generator load1 cannot be reached: ssh: connect to host 127.0.0.1 port 9: Connection refused" in said
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def parsed(**changes: Any) -> Fleet:
+    return Fleet.parse(json.dumps(fleet(Path("/r"), **changes)))
+
+
+def test_one_process_needs_no_leader() -> None:
+    command = leader_command(parsed(), 5000)
+    assert "--master" not in command
+    assert "--users=6" in command
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers"),
+    [
+        ({"processes": 2}, 2),
+        ({"generators": [vars(THERE)]}, 1),
+        ({"generators": [vars(HERE), vars(THERE)], "processes": 3}, 6),
+    ],
+)
+def test_a_leader_waits_for_all_and_listens_on_loopback(changes: dict[str, Any], workers: int) -> None:
+    command = leader_command(parsed(**changes), 5000)
+    assert {"--master", "--master-bind-host=127.0.0.1", f"--expect-workers={workers}"} <= set(command)
+
+
+def test_a_worker_elsewhere_is_a_unit_that_ends_by_itself() -> None:
+    script = worker_script(parsed(generators=[vars(THERE)], flood_id="20261123T1-case2"), THERE, 5000)
+    assert "--unit=floodmark-locust-20261123T1-case2 " in script
+    assert "--property=RuntimeMaxSec=120" in script
+    assert (
+        "/opt/it/venv/bin/locust --locustfile=/opt/it/locustfiles/flood.py --worker --master-host=127.0.0.1" in script
+    )
+    assert subprocess.run(["sh", "-n", "-c", script], check=False).returncode == 0

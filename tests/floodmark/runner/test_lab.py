@@ -1,0 +1,182 @@
+"""A lab with runs that are made up: what is checked beforehand, how it goes on, and the verdict on all points."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from floodmark.errors import FloodmarkError, LabError, RunError
+from floodmark.inputs.labs import find_lab
+from floodmark.runner import lab as lab_runner
+from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
+from floodmark.runs.folders import LabFolder, RunFolder, is_lab_folder
+from floodmark.show.lab import print_lab
+from tests.conftest import ROOT
+
+GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
+NAME = "active-over-somaxconn"
+
+
+class FakePlay:
+    """Makes a run of a moment, as ansible-runner would in half a minute."""
+
+    made: list[dict[str, Any]] = []  # noqa: RUF012 - the tests look at it
+    results = Path()
+    fail_at = 0
+
+    def __init__(self, on_plan: Any, *_: object) -> None:
+        self._on_plan = on_plan
+        self.why = "host proxy1: the pump is broken"
+
+    def make(
+        self, _project: Path, _inventory: Path, _limit: Sequence[str], extra: Mapping[str, Any], *_: object
+    ) -> RunFolder | None:
+        number = len(self.made) + 1
+        run = RunFolder(self.results / f"20260101T00000{number}Z-case2-unix-{NAME}")
+        run.host("proxy1").path.mkdir(parents=True)
+        self._on_plan(run)
+        self.made.append(dict(extra))
+        if number == self.fail_at:
+            return None
+        lab = find_lab(extra["lab"])
+        tcp = extra.get("transport") == "tcp"
+        figures = {one.name: None for one in lab.file.figures}
+        keepalive = str(extra.get("keepalive")) == "True"
+        active = 32 if tcp or keepalive else 9
+        figures |= {"active_while_hanging_conns": active, "refused_at_once": 0 if tcp else 23}  # type: ignore[dict-item]
+        params = {"users": 32, "somaxconn": 8, "transport": extra["transport"], "keepalive": keepalive}
+        verdict = {
+            "run_id": run.run_id, "host": "proxy1", "kernel": "6.1.0", "valid": True, "params": params,
+            "expectations": [{"name": "x", "holds": True}], "metrics": {"queue_limit": 8}, "figures": figures,
+        }  # fmt: skip
+        run.host("proxy1").verdict.write_text(json.dumps(verdict))
+        content = {"hosts": {"proxies": ["proxy1"]}, "case": {"number": 2}, "parameters": params}
+        run.run.write_text(json.dumps({**content, "valid": True, "passed": True}))
+        return run
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(lab_runner, "RESULTS", tmp_path)
+    monkeypatch.setattr(lab_runner, "Play", FakePlay)
+    monkeypatch.setattr(lab_runner, "list_inventory", lambda _: (GROUPS, {}))
+    monkeypatch.setattr(FakePlay, "made", [])
+    monkeypatch.setattr(FakePlay, "results", tmp_path)
+    monkeypatch.setattr(FakePlay, "fail_at", 0)
+    return tmp_path
+
+
+def begin(results: Path, name: str = NAME, **extra: Any) -> LabFolder:
+    return begin_lab(name, ROOT / "inventory/testbed.yml", extra, results)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def test_a_lab_makes_its_points_and_judges_them_together(results: Path) -> None:
+    folder = begin(results, guard_margin_s="90")
+    run_points(quiet(), folder)
+    content = judge_lab(folder)
+    assert FakePlay.made == [
+        {"guard_margin_s": "90", "transport": "unix", "lab": NAME},
+        {"guard_margin_s": "90", "transport": "tcp", "lab": NAME},
+        {"guard_margin_s": "90", "transport": "unix", "keepalive": True, "start_spread_ms": 0, "lab": NAME},
+    ]
+    assert (content["valid"], content["passed"]) == (True, True)
+    (host,) = content["overall"]
+    assert [one["verdict"] for one in host["claims"]] == ["confirmed", "refuted"]
+    assert [row["point"] for row in content["table"]][:2] == ["transport=unix", "transport=tcp"]
+    screen = io.StringIO()
+    print_lab(Console(file=screen, width=150), folder)
+    assert "3 of 3 points are valid" in screen.getvalue()
+    assert "confirmed" in screen.getvalue()
+
+
+def test_a_lab_goes_on_where_it_was_ended(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakePlay, "fail_at", 2)
+    folder = begin(results)
+    with pytest.raises(FloodmarkError) as error:
+        run_points(quiet(), folder)
+    assert "the point 'transport=tcp' ended without a verdict: host proxy1: the pump is broken" in str(error.value)
+    assert f"go on with: floodmark lab {folder.path.name}" in str(error.value)
+    with pytest.raises(RunError, match=r"the point 'transport=tcp' of .* has no run yet"):
+        judge_lab(folder)
+    run_points(quiet(), folder)
+    assert [one["transport"] for one in FakePlay.made] == ["unix", "tcp", "tcp", "unix"]
+    assert judge_lab(folder)["passed"]
+    run_points(quiet(), folder)
+    assert len(FakePlay.made) == 4, "nothing is left to do"
+
+
+def test_a_point_that_failed_has_no_figures_and_the_others_are_shown(results: Path) -> None:
+    folder = begin(results)
+    run_points(quiet(), folder)
+    path = RunFolder(results / folder.read()["points"][1]["run_id"]).host("proxy1").verdict
+    failed = {"valid": False, "expectations": [], "metrics": {}, "figures": {}, "kernel": None}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **failed}))
+    content = judge_lab(folder)
+    assert (content["valid"], content["passed"]) == (False, False)
+    screen = io.StringIO()
+    print_lab(Console(file=screen, width=150), folder)
+    assert "invalid" in screen.getvalue()
+    assert "2 of 3 points are valid" in screen.getvalue()
+
+
+def test_points_stand_below_each_other_where_the_terminal_is_narrow(results: Path) -> None:
+    folder = begin(results)
+    run_points(quiet(), folder)
+    judge_lab(folder)
+    screen = io.StringIO()
+    print_lab(Console(file=screen, width=44), folder)
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert [cells[1:] for cells in lines if cells[:1] == ["transport"]] == [["unix", "tcp"], ["unix"]]
+    assert [cells[1:] for cells in lines if cells[:1] == ["active_while_hanging_conns"]] == [["9", "32"], ["32"]]
+
+
+def test_the_runs_to_come_may_have_other_options_but_no_other_parameters(results: Path) -> None:
+    folder = begin(results)
+    go_on_with(folder.path.name, {"guard_margin_s": "240"}, results)
+    run_points(quiet(), folder)
+    assert {one["guard_margin_s"] for one in FakePlay.made} == {"240"}
+    with pytest.raises(LabError, match=f"-e: users is fixed for {folder.path.name}, which has been begun"):
+        go_on_with(folder.path.name, {"users": "9"}, results)
+    with pytest.raises(RunError, match="there is no lab run '20260101T000000Z-lab-none'"):
+        go_on_with("20260101T000000Z-lab-none", {}, results)
+
+
+def test_what_is_not_stated_without_a_point_is_not_asked(results: Path) -> None:
+    folder = begin(results, transport="unix", keepalive="false")
+    run_points(quiet(), folder)
+    names = [one["name"] for one in judge_lab(folder)["overall"][0]["expectations"]]
+    assert "over_tcp_everybody_is_active" not in names
+    assert "on_a_unix_socket_the_queue_alone_is_active" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "sentence"),
+    [
+        ("single-requst", {}, "did you mean 'single-request'?"),
+        (NAME, {"case": "3"}, f"case=3 is not that of lab {NAME}, which is 2"),
+        (NAME, {"somaxcon": "8"}, "did you mean 'somaxconn'?"),
+        (NAME, {"users": "0"}, "users=0 is not allowed"),
+        ("memory-stability", {"users": "10000"}, "this flood would have 10,485.76 MB of bodies"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(results: Path, name: str, extra: Any, sentence: str) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        begin(results, name, **extra)
+    assert sentence in str(error.value)
+    assert list(results.iterdir()) == []
+
+
+def test_an_execution_is_told_from_a_lab_by_its_name() -> None:
+    assert is_lab_folder(f"results/20260101T000000Z-lab-{NAME}")
+    assert not is_lab_folder(NAME)
+    assert not is_lab_folder(f"20260101T000000Z-case2-unix-{NAME}")

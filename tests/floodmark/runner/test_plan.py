@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from floodmark.errors import FloodmarkError
+from floodmark.runner import plan
+from floodmark.runs.folders import RunFolder
+from tests.conftest import ROOT
+
+GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(plan, "new_run", lambda number, transport: new_run(tmp_path, number, transport))
+    return tmp_path
+
+
+def new_run(folder: Path, number: int, transport: str) -> RunFolder:
+    (folder / f"{number}-{transport}").mkdir()
+    return RunFolder(folder / f"{number}-{transport}")
+
+
+def make(**extra: Any) -> dict[str, Any]:
+    return plan.make_plan(extra, {"groups": GROUPS, **extra}, os.getpid())
+
+
+def test_a_plan_holds_the_case_as_resolved(results: Path) -> None:
+    made = make(case="2", transport="tcp", users="64")
+    assert (made["case"]["number"], made["parameters"]["transport"], made["parameters"]["users"]) == (2, "tcp", 64)
+    assert RunFolder(results / "2-tcp").read_plan()["run_id"] == made["run_id"]
+
+
+def test_the_guard_waits_longer_than_the_run_can_take() -> None:
+    made = make(case="3", load_shape="sustained", duration_s="100")
+    assert made["guard_timeout_s"] > made["longest_s"] > 100
+
+
+def test_a_plan_says_where_each_server_listens() -> None:
+    assert [one["address"] for one in make(case="2")["servers"]] == ["unix:/run/floodmark-upstream/upstream.sock"]
+    one, other = make(case="11", transport="tcp", upstream_port="9100")["servers"]
+    assert (one["address"], other["address"]) == ("127.0.0.1:9100", "127.0.0.1:9101")
+    assert one["listener"] == {"name": "upstream", "transport": "tcp", "path": "", "port": 9100}
+    assert other["listener"]["name"] == "upstream_2"
+    assert (one["behaviour"]["accept"], other["behaviour"]["accept"]) == (False, True)
+
+
+def test_the_sockets_are_in_the_folder_that_systemd_makes() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/upstream/defaults/main.yml").read_text())
+    assert f"/run/{defaults['upstream_runtime_dir']}" == plan.UPSTREAM_DIR
+
+
+def test_a_longer_run_needs_more_space() -> None:
+    short, long = make(case="3"), make(case="3", transport="tcp", load_shape="sustained", duration_s="3600")
+    # About 1,000 readings a second, each some 300 bytes in table and archive.
+    assert 200 < short["free_mb"] < 220
+    assert 1200 < long["free_mb"] < 1500
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"case": "2", "somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
+        ({"case": "2", "nginx_listen_prot": "1"}, "did you mean 'nginx_listen_port'?"),
+        ({"case": "2", "nginx_worker_processes": "4"}, "nginx_worker_processes follows from the parameters of a run"),
+        ({"case": "2", "locust_target": "http://example.com"}, "locust_target follows from the parameters of a run"),
+        ({"case": "2", "metrics": "0.0.0.0:9177"}, "metrics=0.0.0.0:9177 is not allowed: it must be an address on"),
+        ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
+        ({"case": "11", "upstream_port": "65535"}, "upstream_port=65535 is not allowed: it must be 1 to 65534"),
+        ({"case": "2", "run_order": "random"}, "run_order=random is not allowed: it must be inventory, reverse_"),
+        ({}, "no case was given"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(extra: dict[str, Any], sentence: str, results: Path) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        make(**extra)
+    assert sentence in str(error.value)
+    assert list(results.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["proxies", "load_generators"])
+def test_an_inventory_without_a_group_is_refused(missing: str) -> None:
+    with pytest.raises(FloodmarkError, match=f"no host in the group '{missing}'"):
+        plan.make_plan({"case": "2"}, {"groups": {**GROUPS, missing: []}}, os.getpid())
+
+
+def test_where_on_a_host_and_ansibles_own_variables_may_be_given() -> None:
+    assert make(case="2", nginx_listen_port="8181", ansible_user="me", provision="always")["case"]["number"] == 2
+
+
+def test_the_owner_of_a_run_is_gone_when_its_process_has_ended() -> None:
+    assert not plan.owner_is_gone(plan.owner(os.getpid()))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = plan.owner(process.pid)
+        assert not plan.owner_is_gone(owner)
+        process.kill()
+    assert plan.owner_is_gone(owner)
+
+
+@pytest.mark.parametrize("owner", ["", "nobody", "root@another-machine pid 1 since 2"])
+def test_of_other_owners_nothing_is_known_and_so_they_are_not_gone(owner: str) -> None:
+    assert not plan.owner_is_gone(owner)
+
+
+def test_the_fingerprint_of_provisioning_does_not_change_by_itself() -> None:
+    first = plan.provisioning_fingerprint()
+    plan.provisioning_fingerprint.cache_clear()
+    assert plan.provisioning_fingerprint() == first
+
+
+def test_an_inventory_may_set_parameters_and_the_command_line_has_the_last_word() -> None:
+    slow = {"groups": GROUPS, "floodmark_parameters": {"accept_queue_hz": 100, "users": 8}}
+    made = plan.make_plan({"case": "2", "users": "4"}, slow, os.getpid())
+    assert (made["parameters"]["accept_queue_hz"], made["parameters"]["users"]) == (100, 4)
+
+
+def test_of_a_lab_an_inventory_sets_what_it_leaves_open_and_what_is_for_just_this_lab() -> None:
+    slow = {
+        "floodmark_parameters": {"accept_queue_hz": 100, "start_spread_ms": 500, "drain_s": 9},
+        "floodmark_lab_parameters": {"memory-stability": {"start_spread_ms": 30000}},
+    }
+    made = plan.make_plan({"lab": "memory-stability", "users": "4"}, {"groups": GROUPS, **slow}, os.getpid())
+    names = ("accept_queue_hz", "start_spread_ms", "drain_s", "users")
+    assert [made["parameters"][name] for name in names] == [100, 30000, 4, 4]
+    assert made["inventory_parameters"] == {"accept_queue_hz": 100, "start_spread_ms": 30000}
+    other = plan.make_plan({"lab": "worker-connections"}, {"groups": GROUPS, **slow}, os.getpid())
+    assert other["inventory_parameters"] == {"accept_queue_hz": 100}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"memory-stabilty": {}}, "there is no lab 'memory-stabilty': did you mean 'memory-stability'"),
+        ({"memory-stability": 3}, "memory-stability of the inventory is 3: it must map names to values"),
+        ({"memory-stability": {"users": 0}}, "inventory: users=0 is not allowed"),
+        ("slow", "floodmark_lab_parameters of the inventory is 'slow'"),
+    ],
+)
+def test_wrong_parameters_of_an_inventory_for_labs_are_refused(given: Any, sentence: str) -> None:
+    inventory = {"groups": GROUPS, "floodmark_lab_parameters": given}
+    with pytest.raises(FloodmarkError, match=sentence):
+        plan.make_plan({"lab": "memory-stability"}, inventory, os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [({"accept_queue_hz": 0}, "inventory: accept_queue_hz=0 is not allowed"), ("fast", "inventory is 'fast'")],
+)
+def test_wrong_parameters_of_an_inventory_are_refused(given: Any, sentence: str) -> None:
+    with pytest.raises(FloodmarkError, match=sentence):
+        plan.make_plan({"case": "2"}, {"groups": GROUPS, "floodmark_parameters": given}, os.getpid())
+
+
+QEMU = {"testbed_driver": "qemu", "testbed_clock": "virtual"}
+
+
+def make_virtual(extra: dict[str, Any], *variables: dict[str, Any], testbed: bool = True) -> dict[str, Any]:
+    names = [f"linux{number}" for number, _ in enumerate(variables)]
+    groups = {"proxies": names, "load_generators": ["localhost"], "testbed": names if testbed else []}
+    inventory = {"groups": groups, "hostvars": dict(zip(names, variables, strict=True))}
+    return plan.make_plan(extra, inventory, os.getpid())
+
+
+def test_a_run_in_virtual_time_says_so_and_names_its_disk() -> None:
+    made = make_virtual({"case": "1"}, QEMU, QEMU)
+    assert (made["clock"], made["run_id"]) == ("virtual", "1-unix-virtual")
+    assert made["start_state"]
+    assert make(case="1")["clock"] == "host"
+
+
+def test_the_disk_depends_on_what_is_on_it_alone(results: Path) -> None:
+    def disk(**extra: str) -> str:
+        for folder in results.iterdir():
+            shutil.rmtree(folder)
+        return str(make_virtual({"case": "1", **extra}, QEMU)["start_state"])
+
+    assert disk() == disk(virtual_seed="7", virtual_window_ms="50")
+    assert disk() != disk(somaxconn="16")
+
+
+@pytest.mark.parametrize(
+    ("extra", "variables", "sentence"),
+    [
+        ({}, {**QEMU, "testbed_clock": "sundial"}, "testbed_clock=sundial is not allowed: it must be host or virtual"),
+        ({}, {**QEMU, "testbed_driver": "nspawn"}, "it is testbed_driver=nspawn: set testbed_driver: qemu"),
+        ({}, {"testbed_clock": "virtual"}, "it is testbed_driver=nspawn"),
+        ({}, {**QEMU, "testbed_accelerator": "kvm"}, "testbed_accelerator=kvm runs them on the real one"),
+        ({}, {**QEMU, "testbed_kernel": "disk"}, "testbed_kernel=disk is the kernel on the disk"),
+        ({"case": "5"}, QEMU, "case 5 (no-close) names nothing that is measured in virtual time: cases 1, 2, 3, 4 do"),
+        ({"case": "2", "transport": "tcp"}, QEMU, "transport=tcp is not possible in virtual time with case 2"),
+        ({"virtual_window_ms": "2"}, QEMU, "virtual_window_ms=2 is not allowed: it must be 4 to 10000 ms"),
+        ({"testbed_start_state": "x"}, QEMU, "testbed_start_state follows from the parameters of a run"),
+    ],
+)
+def test_what_cannot_be_in_virtual_time_is_refused(
+    extra: dict[str, Any], variables: dict[str, Any], sentence: str, results: Path
+) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        make_virtual({"case": "1", **extra}, variables)
+    assert sentence in str(error.value)
+    assert list(results.iterdir()) == []
+
+
+def test_the_hosts_of_a_run_have_one_clock() -> None:
+    with pytest.raises(FloodmarkError, match="the hosts of one run have one clock, and these differ: linux0 has"):
+        make_virtual({"case": "1"}, QEMU, {"testbed_driver": "qemu"})
+
+
+def test_a_host_of_ones_own_has_no_virtual_time() -> None:
+    with pytest.raises(FloodmarkError, match="it is not in the group testbed"):
+        make_virtual({"case": "1"}, QEMU, testbed=False)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from floodmark.cli import main
+from floodmark.inputs.cases import load_cases
+from floodmark.show.run import print_cases, print_run
+from floodmark.verdict.judge import judge_run
+from tests.floodmark.verdict.test_judge import NoAccept
+
+
+@pytest.fixture
+def complete(tmp_path: Path) -> NoAccept:
+    fake = NoAccept(tmp_path)
+    fake.write()
+    fake.write_plan("proxy1")
+    judge_run(fake.run)
+    return fake
+
+
+def test_show_json_is_a_list_with_a_verdict_for_each_host(complete: NoAccept) -> None:
+    done = CliRunner().invoke(main, ["show", str(complete.run.path) + "/", "--json"])
+    assert done.exit_code == 0, done.output
+    (verdict,) = json.loads(done.output)
+    assert {"run_id", "valid", "reasons", "params", "expectations", "claims", "phases", "metrics"} <= set(verdict)
+    assert verdict["metrics"]["accept_queue_max"] == 9
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_table_fits_its_terminal_and_says_the_verdict(complete: NoAccept, width: int) -> None:
+    out = io.StringIO()
+    print_run(Console(file=out, width=width), complete.run)
+    text = out.getvalue()
+    assert "VALID, and all" in text
+    assert max(len(line) for line in text.splitlines() if "Everything is in" not in line) <= width
+
+
+def test_every_parameter_is_listed_with_its_range() -> None:
+    out = io.StringIO()
+    print_cases(Console(file=out, width=200), load_cases())
+    for text in ("somaxconn", "0 to 65535 conns", "unix or tcp", "never calls accept()"):
+        assert text in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["show", "no-such-run"], "there is no run 'no-such-run'"), (["show", "/tmp"], "is not complete")],
+)
+def test_a_wrong_run_is_one_sentence_and_no_traceback(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "20260101T000000Z-case1-unix").mkdir()
+    monkeypatch.setattr("floodmark.runs.folders.find_run.__defaults__", (tmp_path,))
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert sentence in done.output
+    assert "Traceback" not in done.output

@@ -1,0 +1,160 @@
+"""A run in virtual time from what the guest wrote to its verdict."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any, get_args
+
+import duckdb
+import pytest
+from rich.console import Console
+
+from collectors.fields import VIRTUAL_WINDOWS
+from floodmark.inputs.cases import Workload, load_cases
+from floodmark.paths import ROOT
+from floodmark.runner.plan import git_state
+from floodmark.runs.folders import RunFolder, write_json
+from floodmark.runs.verdicts import read_verdicts
+from floodmark.show.run import print_run
+from floodmark.verdict.judge import judge_run
+from floodmark.verdict.virtual import CAVEAT, WORKLOADS
+from tests.floodmark.made_up_runs import HOST
+
+WINDOWS = 12
+
+
+class FakeGuest:
+    """A run of one host, case 2, as its guest leaves it; a test changes what it wants to be wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = RunFolder(folder / "20260101T000000Z-case2-unix-virtual")
+        self.run.host("linux61").path.joinpath("raw").mkdir(parents=True)
+        self.found: dict[str, Any] = {
+            "clock": {"counted_instructions": 400000, "passed_ns": 400010},
+            "failure": "",
+            "loop_instructions": 1000.0,
+            "seen": {
+                "request_timed_out": {"504": 1},
+                "request_refused": {"502": 1300},
+                "connection_refused": {"EAGAIN": 1300},
+                "status_read": {"200": 1300},
+            },
+            "queue_held": 9,
+            "nginx_sent": {"504": 1, "502": 1300},
+        }
+        self.idle_ns = 0
+        self.costs = [1500] + [1000] * (WINDOWS - 1)
+
+    def rows(self) -> list[str]:
+        rows = ["request_timed_out,0,1,5000100000,5000000000"]
+        for name in ("request_refused", "connection_refused", "status_read"):
+            rows += [f"{name},{number},100,{cost * 100},{self.idle_ns}" for number, cost in enumerate(self.costs)]
+        return rows
+
+    def judge(self) -> dict[str, Any]:
+        host = self.run.host("linux61")
+        files = {
+            "workloads.json": json.dumps(self.found),
+            "host.json": json.dumps(HOST),
+            "windows.csv": "\n".join(["workload,window,operations,elapsed_ns,idle_ns", *self.rows()]) + "\n",
+        }
+        with tarfile.open(host.archive, "w:gz") as archive:
+            for name, text in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text.encode())
+                archive.addfile(member, io.BytesIO(text.encode()))
+        fixed = {"cpus": 1, "memory_mb": 512, "start_state": "ab" * 32, "qemu": "7.2.22", "icount": "shift=0"}
+        write_json(host.archive.with_name("virtual.json"), fixed)
+        case = load_cases()[2]
+        plan = {
+            "run_id": self.run.run_id, "clock": "virtual", "parameters": case.parameters.model_dump(),
+            "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
+            "hosts": {"proxies": ["linux61"], "load_generators": ["localhost"], "testbed": ["linux61"]},
+            "control_node": git_state(),
+        }  # fmt: skip
+        write_json(self.run.plan, plan)
+        judge_run(self.run)
+        return read_verdicts(self.run)[0]
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> FakeGuest:
+    return FakeGuest(tmp_path)
+
+
+def test_a_figure_is_the_median_of_the_steady_windows(guest: FakeGuest) -> None:
+    verdict = guest.judge()
+    assert verdict["valid"], verdict["reasons"]
+    assert verdict["metrics"]["instructions_per_connection_refused"] == 1000
+    assert verdict["metrics"]["workloads"]["connection_refused"]["warm_up"] == 1
+    assert verdict["metrics"]["workloads"]["connection_refused"]["steady"] == WINDOWS - 1
+    assert verdict["metrics"]["request_timeout_s"] == pytest.approx(5.0001)
+
+
+def test_the_table_has_the_columns_of_the_registry(guest: FakeGuest) -> None:
+    guest.judge()
+    table = duckdb.sql(f"FROM '{guest.run.host('linux61').table(VIRTUAL_WINDOWS.name)}'")
+    assert tuple(table.columns) == VIRTUAL_WINDOWS.columns
+    states = table.filter("workload = 'status_read'").aggregate("state, count(*)").fetchall()
+    assert dict(states) == {"warm-up": 1, "steady": WINDOWS - 1}
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_what_virtual_time_cannot_say_stands_beside_the_figures(guest: FakeGuest, width: int) -> None:
+    guest.judge()
+    out = io.StringIO()
+    print_run(Console(file=out, width=width), guest.run)
+    assert CAVEAT in " ".join(out.getvalue().split())
+
+
+def test_a_run_in_which_something_else_was_seen_is_invalid(guest: FakeGuest) -> None:
+    guest.found["seen"]["request_refused"] = {"200": 1300}
+    verdict = guest.judge()
+    assert not verdict["valid"]
+    assert "the fault was not observed: every_request_refused_gave_502 is 0" in verdict["reasons"][0]
+
+
+def test_nginx_must_have_sent_what_the_client_got(guest: FakeGuest) -> None:
+    guest.found["nginx_sent"] = {"504": 1, "502": 1299}
+    assert "the fault was not observed: nginx_says_that_it_sent_the_same" in guest.judge()["reasons"][0]
+
+
+def test_a_workload_that_ended_early_is_named(guest: FakeGuest) -> None:
+    guest.found["failure"] = "status_read: the status page gave b'', not 200 and its counters"
+    assert "a workload ended early: status_read: the status page" in guest.judge()["reasons"][0]
+
+
+def test_idle_time_is_no_instructions(guest: FakeGuest) -> None:
+    guest.idle_ns = 10_000_000
+    verdict = guest.judge()
+    assert verdict["metrics"]["instructions_per_status_read"] is None
+    assert "status_read: the processor was idle for 120 ms, so its time is no instructions" in verdict["doubts"]
+
+
+def test_what_does_not_become_steady_has_no_figure(guest: FakeGuest) -> None:
+    guest.costs = [1000 + 20 * number for number in range(WINDOWS)]
+    verdict = guest.judge()
+    assert verdict["metrics"]["instructions_per_status_read"] is None
+    assert any(one.startswith("status_read did not become steady") for one in verdict["doubts"])
+
+
+def test_a_clock_that_counts_something_else_is_found(guest: FakeGuest) -> None:
+    guest.found["clock"]["passed_ns"] = 500_000
+    assert "the clock does not count instructions" in guest.judge()["reasons"][0]
+
+
+def test_a_queue_that_holds_another_number_fails_the_expectation(guest: FakeGuest) -> None:
+    guest.found["queue_held"] = 8
+    verdict = guest.judge()
+    assert verdict["valid"]
+    assert [one["holds"] for one in verdict["expectations"]] == [False]
+
+
+def test_every_workload_has_a_method_and_is_known_to_the_case_files() -> None:
+    text = (ROOT / "roles/virtual/files/workloads.py").read_text()
+    assert set(WORKLOADS) == set(get_args(Workload))
+    for name in WORKLOADS:
+        assert f"def {name}(" in text
