@@ -28,10 +28,13 @@ from floodmark.show import run as show
 from floodmark.show.tables import number, one_line, percent
 from floodmark.verdict import judge
 from floodmark.verdict.ingest import PHASES
+from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
 # The script gets times as whole numbers of this length, each as its distance from the one before.
 TICK_S = 1e-5
+# Kinds of lines of nginx's error log that are listed.
+MOST_LOGGED = 20
 
 
 @dataclass
@@ -44,6 +47,7 @@ class HostReport:
         description: content of host.json, flat.
         problems: sentences about what could not be read.
         figures: what is drawn.
+        logged: level, message and number of lines of nginx's error log.
         span: what is drawn of time; None where nothing was sampled.
         phases: name, start and end in seconds on the axis.
     """
@@ -53,6 +57,7 @@ class HostReport:
     description: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    logged: list[tuple[str, str, str]] = field(default_factory=list)
     span: Span | None = None
     phases: list[tuple[str, float, float]] = field(default_factory=list)
 
@@ -201,6 +206,18 @@ def _draw(
             start, end = span.seconds(np.array([start_ns, end_ns])).tolist()
             report.phases.append((name, start, end))
         report.figures = list(draw_host(database, span, parameters, share, only))
+        report.logged = list(_logged(database))
+
+
+def _logged(database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str]]:
+    """Yield the kinds of lines of nginx's error log, the most frequent first."""
+    rows = database.execute(
+        f"SELECT level, {MESSAGE_CLASS} AS kind, count(*) AS n FROM nginx_errors GROUP BY 1, 2 ORDER BY n DESC, kind"
+    ).fetchall()
+    for level, kind, n in rows[:MOST_LOGGED]:
+        yield str(level), str(kind), f"{n:,}"
+    if rarer := rows[MOST_LOGGED:]:
+        yield "", f"{len(rarer):,} rarer kinds", f"{sum(n for *_, n in rarer):,}"
 
 
 # --- on one axis ----------------------------------------------------------------------------------
@@ -240,6 +257,7 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
         "claims": verdict.get("claims", []),
         "key_figures": _key_figures(host),
         "path_lengths": list(_path_lengths(verdict)) if host.virtual else [],
+        "logged": host.logged,
         "limits": list(_limits(verdict)) if verdict.get("metrics") and not host.virtual else [],
         "description": {name: _fact(value) for name, value in host.description.items()},
         "figures": [

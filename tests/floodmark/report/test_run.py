@@ -92,6 +92,7 @@ def test_text_of_logs_and_hosts_stays_text(fake: NoAccept) -> None:
     fake.requests[-1] = fake.requests[-1].replace(",502,,", f',,"{HOSTILE}",')
     page = read(judged(fake))
     assert HOSTILE not in page.source
+    assert f"error {HOSTILE} 1" in page.text
     assert f" os {HOSTILE}" in page.text
     assert f"1 × {HOSTILE}" in page.text
     assert HOSTILE in page.scripts[0].encode().decode("unicode_escape")
