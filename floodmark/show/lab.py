@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
+from rich.table import Table
 
 from floodmark.inputs.labs import Lab, find_lab
 from floodmark.inputs.parameters import as_yaml
@@ -70,10 +71,7 @@ def _print_points(console: Console, lab: Lab, rows: Sequence[Mapping[str, Any]])
         [_mark(row), *(as_yaml(row.get(axis, "-")) for axis in lab.axes), *(number(row.get(name)) for name in figures)]
         for row in rows
     ]
-    for beside in _that_fit(columns, console.width - _width(left)):
-        table = table_of(left[0], *((mark, "right") for mark, *_ in beside))
-        for line in zip(left[1:], *(cells for _, *cells in beside), strict=True):
-            table.add_row(*line)
+    for table in _that_fit(console, left, columns):
         console.print(table)
 
 
@@ -81,18 +79,22 @@ def _mark(row: Mapping[str, Any]) -> str:
     return f"[{GOOD}]✓[/]" if row["passed"] else f"[{BAD}]✗[/]" if row["valid"] else f"[{BAD}]invalid[/]"
 
 
-def _that_fit(columns: Sequence[list[str]], width: int) -> Iterator[list[list[str]]]:
-    """Yield as many columns as fit beside each other, until there are none left."""
+def _that_fit(console: Console, left: list[str], columns: Sequence[list[str]]) -> Iterator[Table]:
+    """Yield tables with as many columns as fit beside each other, until there are none left."""
+    unbounded = console.options.update(max_width=sys.maxsize)
     beside: list[list[str]] = []
     for column in columns:
-        if beside and sum(map(_width, [*beside, column])) > width:
-            yield beside
+        wider = _side_by_side(left, [*beside, column])
+        if beside and console.measure(wider, options=unbounded).maximum > console.width:
+            yield _side_by_side(left, beside)
             beside = []
         beside.append(column)
     if beside:
-        yield beside
+        yield _side_by_side(left, beside)
 
 
-def _width(column: Sequence[str]) -> int:
-    """Return the width that a column takes, with the space before and after it."""
-    return max(len(Text.from_markup(cell)) for cell in column) + 2
+def _side_by_side(left: list[str], columns: list[list[str]]) -> Table:
+    table = table_of(left[0], *((head, "right") for head, *_ in columns))
+    for line in zip(left[1:], *(cells for _, *cells in columns), strict=True):
+        table.add_row(*line)
+    return table
