@@ -12,6 +12,7 @@ import numpy as np
 
 from floodmark.inputs.labs import Picture
 from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readings
+from floodmark.show.tables import many
 from floodmark.verdict.metrics import MESSAGE_CLASS, same_moment
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
@@ -290,7 +291,7 @@ def _of_processes(
     ).fetchall()
     if not found:
         why = database.execute("SELECT reason, count(*) FROM process WHERE reason IS NOT NULL GROUP BY 1").fetchall()
-        notes = [f"{count:,} readings failed: {reason}." for reason, count in why]
+        notes = [f"{many(count, 'reading')} failed: {reason}." for reason, count in why]
         return replace(empty, notes=notes or ["No process of nginx was seen."])
     masters = [(pid, "master", "expected") for pid, role in found if role == "nginx-master"][:1]
     workers = [pid for pid, role in found if role == "nginx-worker"]
@@ -359,7 +360,7 @@ def _errors(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
         {"start": span.start_ns, "end": span.end_ns},
     ).fetchone()
     if early and early[0]:
-        said += f"{'; ' if said else ''}{early[0]:,} lines from before the first sample or after the last are not drawn"
+        said += f"{'; ' if said else ''}{many(early[0], 'line')} from before or after the samples not drawn"
     note = f"error.log, which knows the second{_in_steps(span)}: {said or 'no line'}."
     return Figure("errors", "Errors that nginx logged, by class", "per second", lines, [note])
 
@@ -367,7 +368,7 @@ def _errors(database: duckdb.DuckDBPyConnection, span: Span) -> Figure:
 def _how_many(lines: Sequence[Line], rarer: int) -> str:
     """Say how many there were of each kind."""
     said = ", ".join(f"{one.n:,} × {one.label}" for one in lines)
-    return f"{said}; and {rarer:,} rarer kinds, which are not drawn" if rarer else said
+    return f"{said}; and {many(rarer, 'rarer kind')}, not drawn" if rarer else said
 
 
 def _at_seconds_of_the_log(database: duckdb.DuckDBPyConnection, span: Span) -> Span:

@@ -10,11 +10,13 @@ from jinja2 import UndefinedError
 
 from floodmark.errors import RunError
 from floodmark.inputs.labs import Lab, find_lab
+from floodmark.inputs.parameters import as_yaml
 from floodmark.report.multiples import side_by_side
 from floodmark.report.pages import render, write_page
 from floodmark.report.run import HostReport, read_content, read_host
 from floodmark.runs.folders import REPORT, RunFolder, read_json
 from floodmark.show.lab import sentences
+from floodmark.show.tables import number
 
 
 def write_lab_report(folder: Path, output: Path | None = None) -> Path:
@@ -62,17 +64,11 @@ def _section(lab: Lab, results: Path, content: Mapping[str, Any], overall: Mappi
         "name": overall["host"],
         "kernel": overall["kernel"],
         "sentences": list(sentences(rows, overall)),
-        "rows": [one.name for one in lab.file.figures],
         "points": [
-            {
-                "parts": row["point"].split(", "),
-                "link": f"../{row['run_id']}/{REPORT}",
-                "valid": row["valid"],
-                "passed": row["passed"],
-                "values": [row.get(one.name) for one in lab.file.figures],
-            }
-            for row in rows
+            {"link": f"../{row['run_id']}/{REPORT}", "valid": row["valid"], "passed": row["passed"]} for row in rows
         ],
+        "settings": [(axis, [as_yaml(row.get(axis, "-")) for row in rows]) for axis in lab.axes],
+        "figures": [(one.name, [number(row.get(one.name)) for row in rows]) for one in lab.file.figures],
         "expectations": overall["expectations"],
         "claims": overall["claims"],
         "multiples": list(_multiples(lab, results, rows)) if lab.file.draw else [],

@@ -25,7 +25,7 @@ from floodmark.runs.folders import REPORT, HostFolder, RunFolder
 from floodmark.runs.records import flat
 from floodmark.runs.verdicts import read_verdict
 from floodmark.show import run as show
-from floodmark.show.tables import number, one_line, percent
+from floodmark.show.tables import many, number, one_line, percent
 from floodmark.verdict import judge
 from floodmark.verdict.ingest import PHASES
 from floodmark.verdict.metrics import MESSAGE_CLASS
@@ -217,7 +217,7 @@ def _logged(database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str
     for level, kind, n in rows[:MOST_LOGGED]:
         yield str(level), str(kind), f"{n:,}"
     if rarer := rows[MOST_LOGGED:]:
-        yield "", f"{len(rarer):,} rarer kinds", f"{sum(n for *_, n in rarer):,}"
+        yield "", many(len(rarer), "rarer kind"), f"{sum(n for *_, n in rarer):,}"
 
 
 # --- on one axis ----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from collectors.fields import TABLES
 from floodmark.runs.folders import HostFolder
+from floodmark.show.tables import many
 from floodmark.verdict.ingest import SQL_TYPES
 from floodmark.verdict.judge import create_queue_views
 
@@ -223,10 +224,10 @@ def _reasons(database: duckdb.DuckDBPyConnection, failed: str, values: dict[str,
         values,
     ).fetchall()
     for reason, variants, count in rows[:MOST_REASONS]:
-        yield f"{count:,} readings failed: {reason}" + (", and alike" if variants > 1 else "")
+        yield f"{many(count, 'reading')} failed: {reason}" + (", and alike" if variants > 1 else "")
     rest = sum(count for _, _, count in rows[MOST_REASONS:])
     if rest:
-        yield f"{rest:,} readings failed for {len(rows) - MOST_REASONS} other reasons"
+        yield f"{many(rest, 'reading')} failed for {many(len(rows) - MOST_REASONS, 'other reason')}"
 
 
 def counted(

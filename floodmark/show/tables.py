@@ -40,3 +40,8 @@ def percent(value: float | None) -> str:
 def one_line(text: str) -> str:
     """Return a text without its line breaks."""
     return " ".join(text.split())
+
+
+def many(n: int, noun: str) -> str:
+    """Return a count with its noun: `1 reading`, `1,024 readings`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
