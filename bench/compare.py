@@ -21,7 +21,8 @@ from scipy.stats import bootstrap
 
 from bench.figures import Figure, publish, quartiles
 from floodmark.compare import stats
-from floodmark.compare.comparison import DRAWS, METRICS
+from floodmark.compare.effects import DRAWS
+from floodmark.compare.model import METRICS
 from tests.floodmark.made_up_runs import MadeUpRuns
 
 RUNS = 200

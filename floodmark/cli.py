@@ -15,7 +15,7 @@ from floodmark import __version__
 from floodmark.errors import FloodmarkError
 
 if TYPE_CHECKING:
-    from floodmark.compare.comparison import Question
+    from floodmark.compare.model import Question
 
 
 class Commands(click.Group):
@@ -207,8 +207,9 @@ def compare(
               floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
               floodmark compare --suite suites/kernels.yml --by half
     """
-    from floodmark.compare.comparison import Question, compare_runs
+    from floodmark.compare.comparison import compare_runs
     from floodmark.compare.formats import FORMATS, print_comparison
+    from floodmark.compare.model import Question
     from floodmark.errors import CompareError
 
     if bool(runs) == bool(suite_file):

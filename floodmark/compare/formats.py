@@ -17,22 +17,10 @@ from rich.markup import escape
 from rich.text import Text
 
 from floodmark.compare import stats
-from floodmark.compare.comparison import (
-    ALPHA,
-    CONFIDENCE,
-    DRAWS,
-    MOST_OF_A_GROUP,
-    POWER,
-    SEED,
-    Behaviour,
-    Comparison,
-    Effect,
-    MetricResult,
-    Sameness,
-    Summary,
-    Verdict,
-)
+from floodmark.compare.confounds import MOST_OF_A_GROUP
 from floodmark.compare.diff import shortened, texts_of
+from floodmark.compare.effects import ALPHA, CONFIDENCE, DRAWS, POWER, SEED
+from floodmark.compare.model import Behaviour, Comparison, Effect, MetricResult, Sameness, Summary, Verdict
 from floodmark.runs.records import group_of
 from floodmark.show.tables import BAD, GOOD, UNCLEAR, table_of
 

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from floodmark.compare.comparison import Comparison, Question, Sameness, line_up, measure, natural_key
+from floodmark.compare.arms import natural_key
+from floodmark.compare.comparison import line_up
+from floodmark.compare.effects import measure
 from floodmark.compare.formats import (
     BEHAVIOUR_COLUMNS,
     COLOURS,
@@ -28,6 +30,7 @@ from floodmark.compare.formats import (
     summary_text,
     verdict_text,
 )
+from floodmark.compare.model import Comparison, Question, Sameness
 from floodmark.errors import CompareError
 from floodmark.inputs.suites import Suite, SuiteRun
 from floodmark.runs.journal import Journal

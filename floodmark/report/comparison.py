@@ -12,7 +12,6 @@ from typing import Any
 
 import duckdb
 
-from floodmark.compare.comparison import Arm, Behaviour, Comparison, MetricResult, Sameness, Verdict
 from floodmark.compare.formats import (
     behaviour_rows,
     heading,
@@ -23,6 +22,7 @@ from floodmark.compare.formats import (
     summary_text,
     verdict_text,
 )
+from floodmark.compare.model import Arm, Behaviour, Comparison, MetricResult, Sameness, Verdict
 from floodmark.compare.suite import SuiteComparison, lines_of
 from floodmark.report import figures
 from floodmark.report.figures import Figure

@@ -10,16 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup, escape
 
+from floodmark.compare.model import Summary
 from floodmark.report.figures import Bars, Figure
 from floodmark.report.series import Line, Numbers, thin
-
-if TYPE_CHECKING:
-    from floodmark.compare.comparison import Summary  # with it comes scipy, which takes longer than a report
 
 BOX = 1000
 # Columns that a line is reduced to: no paper and few screens show more.

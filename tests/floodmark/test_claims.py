@@ -9,15 +9,7 @@ from typing import Any
 
 import pytest
 
-from floodmark.claims import (
-    Evidence,
-    Stated,
-    claims_page,
-    collect,
-    merge,
-    read_evidence,
-    stated_claims,
-)
+from floodmark.claims import Evidence, Stated, claims_page, collect, merge, read_evidence, stated_claims
 from floodmark.inputs.cases import load_cases
 from floodmark.runs.folders import RunFolder
 

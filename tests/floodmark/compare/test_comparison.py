@@ -15,8 +15,10 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from floodmark.cli import main
-from floodmark.compare.comparison import METRICS, Effect, Metric, Question, Sameness, Verdict, compare_runs, effect_of
+from floodmark.compare.comparison import compare_runs
+from floodmark.compare.effects import effect_of
 from floodmark.compare.formats import FORMATS, print_comparison, shift_text
+from floodmark.compare.model import METRICS, Effect, Metric, Question, Sameness, Verdict
 from floodmark.errors import CompareError
 from tests.floodmark.made_up_runs import METRICS as MADE_UP
 from tests.floodmark.made_up_runs import MadeUpRuns

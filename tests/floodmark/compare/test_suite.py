@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from floodmark.cli import main
-from floodmark.compare.comparison import Question, Sameness, Verdict
+from floodmark.compare.model import Question, Sameness, Verdict
 from floodmark.compare.suite import (
     SuiteComparison,
     _group,

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from playwright.sync_api import Browser
 
 from floodmark.cli import main
-from floodmark.compare.comparison import METRICS, Question, compare_runs
+from floodmark.compare.comparison import compare_runs
+from floodmark.compare.model import METRICS, Question
 from floodmark.compare.suite import compare_suite
 from floodmark.report.comparison import suite_to_html, to_html
 from floodmark.report.svg import Scale, draw_effect
