@@ -79,12 +79,11 @@ class Observation(Figure):
     """A value, and the condition that it is held against."""
 
     holds: Sql = Field(description="SQL condition over `value` and the parameters.")
+    applies: Sql = Field(default="true", description="SQL condition over the parameters: when this is stated.")
 
 
 class Expectation(Observation):
     """What our model of the kernel and nginx predicts; if it fails, the run fails."""
-
-    applies: Sql = Field(default="true", description="SQL condition over the parameters: when the model says this.")
 
 
 class Claim(Observation):
@@ -98,7 +97,8 @@ class Claim(Observation):
     @property
     def digest(self) -> str:
         """The hash of what is measured: verdicts with one digest are answers to one question."""
-        return hashlib.sha256(f"{self.value}\0{self.from_}\0{self.holds}".encode()).hexdigest()[:12]
+        asked = [self.value, self.from_, self.holds, *([] if self.applies == "true" else [self.applies])]
+        return hashlib.sha256("\0".join(asked).encode()).hexdigest()[:12]
 
 
 class Shared(Model):

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from floodmark.inputs.cases import Expectation, Figure, Observation
+from floodmark.inputs.cases import Figure, Observation
 
 
 def try_sql(database: duckdb.DuckDBPyConnection, figure: Figure) -> None:
@@ -16,7 +16,6 @@ def try_sql(database: duckdb.DuckDBPyConnection, figure: Figure) -> None:
     look(database, figure)
     if isinstance(figure, Observation):
         observe(database, figure)
-    if isinstance(figure, Expectation):
         is_so(database, figure.applies)
 
 

@@ -3,6 +3,8 @@
 Values and conditions are SQL from the case files. They see the tables of the registry and these views:
 
     upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
+    moments                       upstream_conns, each reading with those of the queue and of nginx just before it;
+                                  where one of the two is too old, there is no row
     listeners                     what host.json read back: name, owner, limit_conns
     params                        one row, joined to everything: all parameters, and
         queue_limit     limit of the upstream's queue as the kernel has it; limit + 1 connections fit. Where the kernel
@@ -33,7 +35,7 @@ from floodmark.inputs.sql import is_so, look, observe, try_sql
 from floodmark.loadgen.arrivals import planned
 from floodmark.runs.folders import HostFolder, RunFolder, point_latest_at, write_json
 from floodmark.verdict.ingest import PHASES, Ingested, create_tables, ingest
-from floodmark.verdict.metrics import key_figures, scalar
+from floodmark.verdict.metrics import key_figures, same_moment, scalar
 from floodmark.verdict.virtual import judge_virtual_host
 
 # A worker needs one slot for its listener and one for the channel to the master.
@@ -90,6 +92,7 @@ def create_views(
         values,
     )
     create_queue_views(database)
+    database.execute(f"CREATE VIEW moments AS {same_moment(parameters.model_dump())}")
 
 
 def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:
@@ -167,7 +170,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     transport = case.parameters.transport
     faults = judge_expectations(database, case.fault, transport)
     phases = list(_phases(tables))
-    metrics = key_figures(database, phases, tables, case.parameters.model_dump())
+    metrics = key_figures(database, phases, tables)
     reasons = [
         *_unobserved(faults),
         *_incomplete(tables, phases, case.parameters),
@@ -219,7 +222,8 @@ def _unstated(
 
 def judge_claim(database: duckdb.DuckDBPyConnection, claim: Claim, transport: str) -> dict[str, Any]:
     """Return what becomes of a sentence of the study."""
-    value, holds = observe(database, claim) if transport in claim.transport else (None, None)
+    stated = transport in claim.transport and is_so(database, claim.applies)
+    value, holds = observe(database, claim) if stated else (None, None)
     verdict = {True: "confirmed", False: "refuted", None: "not observed"}[holds]
     return {
         "name": claim.name, "study": claim.study, "measured": claim.measured, "verdict": verdict, "value": value,
@@ -306,6 +310,15 @@ def _disturbed(
                 f"process {one['generator']} of the flood ran Locust {mine} and was led by {leader}: remove "
                 "/opt/floodmark-loadgen on its machine, and the next run installs it anew"
             )
+    # 2026/11/26 23:05:20 [alert] 1730#1730: worker process 1733 exited on signal 9
+    died = database.execute(
+        "SELECT message FROM nginx_errors WHERE message LIKE 'worker process % exited%' AND level = 'alert'"
+    ).fetchall()
+    if died:
+        yield (
+            f"{len(died)} of nginx's workers died in the run ({died[0][0]}), and with them the connections that they "
+            "had: look for 'Out of memory' in the kernel log of the host"
+        )
     lacking = scalar(database, "SELECT count(*) FROM requests WHERE error IN ('no free descriptor', 'no free port')")
     if lacking:
         yield f"the load generator could not send {lacking} requests: it had no free descriptor or port for them"

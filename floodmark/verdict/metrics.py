@@ -39,7 +39,6 @@ def key_figures(
     database: duckdb.DuckDBPyConnection,
     phases: list[dict[str, Any]],
     tables: Ingested,
-    parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the key figures of one host.
 
@@ -47,15 +46,14 @@ def key_figures(
         database: its tables and the judge's views.
         phases: name, start, end and length of each.
         tables: what was ingested.
-        parameters: of the run.
     """
     length_s = {phase["name"]: phase["duration_s"] for phase in phases}
     flood_s = length_s.get("flood")
     return {
-        **_queue(database, tables, parameters),
+        **_queue(database, tables),
         **_pause(database),
         **_trace(database),
-        **_nginx(database, parameters),
+        **_nginx(database),
         "states": _states(database),
         **_clients(database),
         **_generator(database),
@@ -71,7 +69,7 @@ def key_figures(
 # --- the accept queue ---------------------------------------------------------------------------
 
 
-def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, Any]:
     """Return how the upstream's queue filled, stood, and emptied.
 
     `full` is the first reading of more than the limit. The plateau are the readings of the flood from the first
@@ -98,7 +96,7 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested, parameters: Ma
             (SELECT quantile_disc(depth_conns, 0.5) FROM plateau) AS plateau_median,
             (SELECT quantile_disc(depth_conns, 0.99) FROM plateau) AS plateau_p99,
             (SELECT count(*) FROM plateau) AS plateau_n,
-            (SELECT greatest(max(depth_conns - limit_conns), 0) FROM upstream_queue) AS overshoot,
+            (SELECT max(greatest(depth_conns - limit_conns, 0)) FROM upstream_queue) AS overshoot,
             (SELECT sum(depth_conns * until_ns) / 1e9 FROM held) AS queue_area_conn_s,
             (SELECT last(waiting_dead_conns ORDER BY t_ns) FROM upstream_conns WHERE reason IS NULL)
                 AS dead_in_queue_last
@@ -112,9 +110,9 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested, parameters: Ma
         ),
         "recovery_s": _settled_s(
             database,
-            f"""
+            """
             SELECT t_ns, depth_conns = 0 AND accepted_conns = 0 AND active_without_poll_conns = 0 AS settled
-            FROM ({same_moment(parameters)})
+            FROM moments
             """,
             edges["flood_end"],
         ),
@@ -229,11 +227,11 @@ def same_moment(parameters: Mapping[str, Any]) -> str:
 # --- nginx, kernel, clients ---------------------------------------------------------------------
 
 
-def _nginx(database: duckdb.DuckDBPyConnection, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _nginx(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     identity = database.execute(
-        f"""
+        """
         SELECT count(*) FILTER (active_conns = depth_conns + accepted_conns + 1) / nullif(count(*), 0), count(*)
-        FROM ({same_moment(parameters)}) WHERE active_conns + depth_conns + accepted_conns > 1
+        FROM moments WHERE active_conns + depth_conns + accepted_conns > 1
         """
     ).fetchone()
     share, count = identity or (None, 0)

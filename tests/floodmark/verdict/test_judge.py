@@ -337,6 +337,32 @@ def test_requests_of_another_flood_make_a_run_invalid(fake: NoAccept) -> None:
     )
 
 
+def test_a_worker_that_dies_makes_a_run_invalid(fake: NoAccept) -> None:
+    fake.files["nginx-error.log"] += "2023/11/14 22:13:23 [alert] 6#6: worker process 7 exited on signal 9\n"
+    verdict = fake.judge()
+    assert not verdict["valid"]
+    assert "1 of nginx's workers died in the run (worker process 7 exited on signal 9)" in verdict["reasons"][0]
+
+
+@pytest.mark.parametrize(("readings", "value"), [(19, None), (20, 1.0)])
+def test_a_sentence_about_moments_takes_twenty_of_them(fake: NoAccept, readings: int, value: float | None) -> None:
+    waiting = [line for line in fake.files["upstream_conns.csv"].splitlines() if line.endswith(",9,0,")]
+    for line in waiting[readings:]:
+        fake.files["upstream_conns.csv"] = fake.files["upstream_conns.csv"].replace(line + "\n", "")
+    for line in [one for one in fake.files["upstream_conns.csv"].splitlines() if one.endswith(",0,9,")]:
+        fake.files["upstream_conns.csv"] = fake.files["upstream_conns.csv"].replace(line + "\n", "")
+    (claim,) = (one for one in fake.judge()["claims"] if one["name"] == "active_is_q_plus_a_plus_1")
+    assert (claim["value"], claim["verdict"]) == (value, "confirmed" if value else "not observed")
+
+
+def test_a_claim_that_does_not_apply_is_not_observed(fake: NoAccept) -> None:
+    fake.write()
+    case = case_2(users=12)
+    claims = [one.model_copy(update={"applies": "users > 12"}) for one in case.claims]
+    verdict = judge_host(fake.run, fake.run.host("proxy1"), case.model_copy(update={"claims": claims}))
+    assert {(one["verdict"], one["value"]) for one in verdict["claims"]} == {("not observed", None)}
+
+
 def test_expectations_that_the_model_does_not_state_are_listed(fake: NoAccept) -> None:
     unstated = {one["name"] for one in fake.judge(worker_connections=20)["unstated"]}
     assert "queue_fills_to_limit_plus_one" in unstated
