@@ -5,18 +5,20 @@
     docs/claims-not-covered.yml    sentences that no run tests, with the reason
     docs/claims.md                 the page, generated from these three
 
-A run counts when it can be repeated by its command: it is valid, and has the parameters of its case or of its lab, but
-for what its inventory sets for its hosts. A verdict counts while the question is the one that the YAML asks now. Where
-there is a run that was made by a commit, those that were made by a changed checkout do not count; where there is none,
-their commit is marked with a +.
+A run counts when its command repeats it and our model explains it: it is valid, its expectations hold, and it has the
+parameters that its case or its lab has now, with what its inventory sets for its hosts. A verdict counts while the
+question is the one that the YAML asks now. Where there is a run that was made by a commit, those that were made by a
+changed checkout do not count; where there is none, their commit is marked with a +.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,15 @@ from pydantic import Field
 
 from floodmark.errors import RunError
 from floodmark.inputs.cases import CASES, Base, CaseFile, Claim, Model, find_case, load_cases, read_model
+from floodmark.inputs.inventory import LAB_PARAMETERS, PARAMETERS, inventory_parameters
 from floodmark.inputs.labs import Lab, load_labs
 from floodmark.inputs.parameters import Parameters, resolve_parameters
 from floodmark.paths import ROOT
+from floodmark.runner.suite import list_inventory
 from floodmark.runs.folders import RESULTS, RunFolder, labs_in, read_json, runs_in
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.tables import number
+from floodmark.verdict.judge import passed
 
 DOCS = ROOT / "docs"
 EVIDENCE = DOCS / "claims-evidence.json"
@@ -84,6 +89,8 @@ class Evidence:
         verdicts: verdict -> number of runs.
         value: of the newest run.
         run_id: of the newest run.
+        inventory: that it was made with, as seen from its checkout.
+        settings: hash of its parameters, or of those of all points of a lab.
         git_commit: that it was made by, with a + when the checkout differed from it.
         command: makes it again.
     """
@@ -96,6 +103,8 @@ class Evidence:
     verdicts: dict[str, int]
     value: Any
     run_id: str
+    inventory: str
+    settings: str
     git_commit: str
     command: str
 
@@ -132,6 +141,8 @@ class _Said:
     kernel: str
     verdict: Mapping[str, Any]
     run_id: str
+    inventory: str
+    settings: str
     git_commit: str
     command: str
 
@@ -163,6 +174,8 @@ def _evidence(runs: list[_Said]) -> Evidence:
         verdicts=dict(sorted(Counter(one.verdict["verdict"] for one in runs).items())),
         value=newest.verdict["value"],
         run_id=newest.run_id,
+        inventory=newest.inventory,
+        settings=newest.settings,
         git_commit=newest.git_commit,
         command=newest.command,
     )
@@ -181,27 +194,23 @@ def _said_by(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
 
 def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
     content = run.read_run()
-    if content["clock"] != "host":
+    if content["clock"] != "host" or (content["lab"] and content["lab"] not in labs):
         return
-    lab = labs.get(content["lab"]) if content["lab"] else None
-    if content["lab"] and lab is None:
-        return
-    place = where = f"case {content['case']['number']}"
-    transport = content["parameters"]["transport"]
-    if lab:
-        place, where = f"lab {lab.name}", _point_of(lab, content["parameters"], content)
-    elif not _is_as_in_the_case(content):
-        return
-    if not where:
+    lab = labs[content["lab"]] if content["lab"] else None
+    case_number, transport = content["case"]["number"], content["parameters"]["transport"]
+    place = f"lab {lab.name}" if lab else f"case {case_number}"
+    inventory, settings = _inventory(content["inventory"]), _digest(content["parameters"])
+    where = _places(inventory, content["inventory_parameters"]).get((place, settings))
+    if where is None:
         return
     if lab:
-        command = _command(f"lab LAB={lab.name}", content["inventory"])
+        command = _command(f"lab LAB={lab.name}", inventory)
     else:
         options = [] if transport == "unix" else [f"-e transport={transport}"]
-        command = _command(f"case CASE={content['case']['number']}", content["inventory"], *options)
-    of_the_case = _names_in_case(content["case"]["number"])
+        command = _command(f"case CASE={case_number}", inventory, *options)
+    of_the_case = _names_in_case(case_number)
     for verdict in read_verdicts(run):
-        for one in verdict["claims"] if verdict["valid"] else []:
+        for one in verdict["claims"] if passed(verdict) else []:
             # What a case says is not asked under the settings of a lab.
             if lab is None:
                 claim, seen_in = f"{place if one['name'] in of_the_case else 'general'}/{one['name']}", where
@@ -211,7 +220,10 @@ def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
                 claim, seen_in = f"general/{one['name']}", f"{place}, {where}"
             else:
                 continue
-            yield _Said(claim, seen_in, transport, verdict["kernel"], one, run.run_id, _commit(content), command)
+            yield _Said(
+                claim, seen_in, transport, verdict["kernel"], one, run.run_id, inventory, settings, _commit(content),
+                command,
+            )  # fmt: skip
 
 
 def _names_in_case(case_number: int) -> set[str]:
@@ -224,21 +236,20 @@ def _said_by_lab(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
     lab = labs.get(content["lab"])
     if lab is None or "overall" not in content:
         return
-    if any(not _point_of(lab, row, content) for row in content["table"]):
-        return  # with other settings
+    place, inventory = f"lab {lab.name}", _inventory([content["inventory"]])
+    places = _places(inventory, content["inventory_parameters"])
     transports = sorted({row["transport"] for row in content["table"]}, reverse=True)
     for host in content["overall"]:
+        rows = [row for row in content["table"] if row["host"] == host["host"]]
+        settings = _digest_of_all(_digest(row) for row in rows)
+        where = places.get((place, settings))
+        if where is None or not all(row["passed"] for row in rows):
+            continue
         for one in host["claims"]:
             yield _Said(
-                f"lab {lab.name}/{one['name']}", _where(lab, content, host["host"]), " and ".join(transports),
-                host["kernel"], one, path.name, _commit(content),
-                _command(f"lab LAB={lab.name}", [content["inventory"]]),
+                f"{place}/{one['name']}", where, " and ".join(transports), host["kernel"], one, path.name, inventory,
+                settings, _commit(content), _command(f"lab LAB={lab.name}", inventory),
             )  # fmt: skip
-
-
-def _where(lab: Lab, content: Mapping[str, Any], host: str) -> str:
-    valid = sum(row["valid"] and row["host"] == host for row in content["table"])
-    return f"{valid} of its {len(lab.points({}))} points"
 
 
 def _commit(content: Mapping[str, Any]) -> str:
@@ -246,38 +257,70 @@ def _commit(content: Mapping[str, Any]) -> str:
     return f"{state['git_commit'] or 'unknown'}"[:12] + (CHANGED if state["git_dirty"] is not False else "")
 
 
-def _command(target: str, inventories: Sequence[str], *options: str) -> str:
-    """Return what makes a run or a lab again; an inventory is named as seen from its checkout, wherever that lies."""
-    for inventory in inventories:
-        parts = Path(inventory).parts
-        name = "/".join(parts[parts.index("inventory") :]) if "inventory" in parts else parts[-1]
-        if name != DEFAULT_INVENTORY:
-            options = (f"-i {name}", *options)
+def _command(target: str, inventory: str, *options: str) -> str:
+    """Return what makes a run or a lab again."""
+    if inventory != DEFAULT_INVENTORY:
+        options = (f"-i {inventory}", *options)
     return f"make {target}" + (f" ARGS='{' '.join(options)}'" if options else "")
 
 
-def _is_as_in_the_case(content: Mapping[str, Any]) -> bool:
-    """Tell whether a run has its case's parameters but for the transport and what its inventory sets."""
-    parameters = content["parameters"]
-    own = find_case(content["case"]["number"], load_cases()).parameters.model_dump()
-    wanted = {**own, **content["inventory_parameters"], "transport": parameters["transport"]}
-    return _settings(wanted) == _settings(parameters)
+# --- what a command makes now ---------------------------------------------------------------------
 
 
-def _point_of(lab: Lab, parameters: Mapping[str, Any], content: Mapping[str, Any]) -> str:
-    """Return which point of a lab has these parameters; nothing when none has."""
-    own = find_case(lab.file.case, load_cases()).parameters.model_dump()
-    of_inventory = content["inventory_parameters"]
-    for point in lab.points({}):
-        wanted = resolve_parameters(own, lab.file.parameters, of_inventory, point.varied, origin=f"labs/{lab.name}.yml")
-        if _settings(wanted.model_dump()) == _settings(parameters):
-            return point.name
-    return ""
+def _inventory(paths: Sequence[str]) -> str:
+    """Return what an inventory is called as seen from its checkout, wherever that lies."""
+    each = [Path(path).parts for path in paths]
+    return " -i ".join("/".join(one[one.index("inventory") :]) if "inventory" in one else one[-1] for one in each)
 
 
-def _settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that decide what happens; how often the agent looks is for the host to say."""
-    return {name: parameters[name] for name in Parameters.model_fields if not name.endswith("_hz")}
+def _places(inventory: str, recorded: Mapping[str, Any]) -> Mapping[tuple[str, str], str]:
+    """Return what the cases and the labs are made with now.
+
+    Args:
+        inventory: of the runs; one of this checkout counts as it is now.
+        recorded: what it set for its hosts when the run was made, for one that is not here.
+
+    Returns:
+        Case or lab, and the hash of its parameters -> the case, the point, or that they are all points of the lab.
+    """
+    return _places_with(inventory, json.dumps(recorded, sort_keys=True) if not (ROOT / inventory).exists() else "")
+
+
+@cache
+def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]:
+    if recorded:
+        own = json.loads(recorded)
+        variables = {PARAMETERS: own, LAB_PARAMETERS: dict.fromkeys(load_labs(), own)}
+    else:
+        _, variables = list_inventory(ROOT / inventory)
+    places = {}
+    for case in load_cases().values():
+        for transport in ("unix", "tcp"):
+            layers = [case.parameters.model_dump(), inventory_parameters(variables), {"transport": transport}]
+            settings = _digest(resolve_parameters(*layers, origin=inventory).model_dump())
+            places[f"case {case.number}", settings] = f"case {case.number}"
+    for lab in load_labs().values():
+        below = [find_case(lab.file.case, load_cases()).parameters.model_dump(), lab.file.parameters]
+        points = {}
+        for point in lab.points({}):
+            layers = [*below, inventory_parameters(variables, lab), point.varied]
+            points[_digest(resolve_parameters(*layers, origin=inventory).model_dump())] = point.name
+        places |= {(f"lab {lab.name}", settings): name for settings, name in points.items()}
+        places[f"lab {lab.name}", _digest_of_all(points)] = f"all {len(points)} points"
+    return places
+
+
+def _digest(parameters: Mapping[str, Any]) -> str:
+    """Return the hash of the parameters that decide what happens; how often the agent looks is for the host to say."""
+    deciding = {name: parameters[name] for name in Parameters.model_fields if not name.endswith("_hz")}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _digest_of_all(points: Iterable[str]) -> str:
+    return hashlib.sha256("".join(sorted(points)).encode()).hexdigest()[:12]
+
+
+# --- what is kept ---------------------------------------------------------------------------------
 
 
 def merge(found: list[Evidence], known: list[Evidence]) -> list[Evidence]:
@@ -294,7 +337,10 @@ def merge(found: list[Evidence], known: list[Evidence]) -> list[Evidence]:
 
 
 def _is_current(one: Evidence, stated: Mapping[str, Stated]) -> bool:
-    return one.claim in stated and stated[one.claim].claim.digest == one.digest
+    """Tell whether it answers a claim as it is now, with settings that its command still makes."""
+    asked = one.claim in stated and stated[one.claim].claim.digest == one.digest
+    here = (ROOT / one.inventory).exists()
+    return asked and (not here or one.settings in {settings for _, settings in _places(one.inventory, {})})
 
 
 def _kind(one: _Said | Evidence) -> tuple[str, ...]:
@@ -303,7 +349,7 @@ def _kind(one: _Said | Evidence) -> tuple[str, ...]:
 
 def _in_order(found: list[Evidence], stated: Mapping[str, Stated]) -> list[Evidence]:
     order = list(stated)
-    return sorted(found, key=lambda one: (order.index(one.claim), one.where, one.kernel, one.transport != "unix"))
+    return sorted(found, key=lambda one: (order.index(one.claim), one.where, one.kernel or "", one.transport != "unix"))
 
 
 def write_evidence(found: list[Evidence], path: Path = EVIDENCE) -> None:
@@ -328,10 +374,11 @@ are ours. This page has each sentence of it that can be tested: our verdict, the
 command that makes it again, and where in the kernel or nginx one can read why.
 
 It is generated by `floodmark claims --write` from `cases/`, `labs/` and the verdicts of real runs
-([claims-evidence.json](claims-evidence.json)). A run counts when it is valid and has the parameters of its case or lab,
-but for what its inventory sets for slow hosts. n is the number of such runs; the value is that of the newest one, made
-by the commit beside it, or by a checkout that differed from it (+). *Not observed*: the run cannot tell. *It depends*:
-on the case or the transport, as the table of the sentence shows.
+([claims-evidence.json](claims-evidence.json)). A run counts when it is valid, every expectation of our model holds in
+it, and it has the parameters of its case or lab, with what its inventory sets for slow hosts, as they are now. n is the
+number of such runs: one settles what is the same each time, a state or a count, and not how much a share or a size
+varies. The value is that of the newest run, made by the commit beside it, or by a checkout that differed from it (+).
+*Not observed*: the run cannot tell. *It depends*: on the case or the transport, as the table of the sentence shows.
 """
 
 

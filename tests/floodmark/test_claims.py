@@ -54,7 +54,10 @@ def add_run(results: Path, number: int, verdict: str = "confirmed", value: Any =
         "control_node": {"git_commit": f"{number}" * 40, "git_dirty": changes.get("dirty", False)},
     }  # fmt: skip
     claim = {"name": CLAIM.name, "verdict": verdict, "value": value, "digest": changes.get("digest", CLAIM.digest)}
-    judged = {"host": "proxy1", "kernel": "6.1.0", "valid": changes.get("valid", True), "claims": [claim]}
+    judged = {
+        "host": "proxy1", "kernel": "6.1.0", "valid": changes.get("valid", True), "claims": [claim],
+        "expectations": [{"name": "x", "holds": changes.get("holds", True)}],
+    }  # fmt: skip
     run.host("proxy1").verdict.write_text(json.dumps(judged))
     run.run.write_text(json.dumps(content))
 
@@ -87,8 +90,14 @@ def test_what_an_inventory_sets_for_its_hosts_is_part_of_the_command(tmp_path: P
 
 @pytest.mark.parametrize(
     "changes",
-    [{"parameters": {"users": 64}}, {"valid": False}, {"digest": "of another question"}],
-    ids=["other settings", "invalid", "another question"],
+    [
+        {"parameters": {"users": 64}},
+        {"valid": False},
+        {"holds": False},
+        {"digest": "of another question"},
+        {"inventory": "inventory/kernels.yml", "inventory_parameters": {}},
+    ],
+    ids=["other settings", "invalid", "our model is wrong", "another question", "the inventory is another now"],
 )
 def test_a_run_that_cannot_be_repeated_or_tells_nothing_does_not_count(tmp_path: Path, changes: Any) -> None:
     add_run(tmp_path, 1, **changes)
@@ -110,13 +119,25 @@ def test_what_other_machines_have_shown_is_kept_and_what_answers_an_old_question
     elsewhere = replace(here, kernel="6.12.0", run_id="theirs")
     old = replace(here, kernel="6.2.0", digest="of another question")
     before = replace(here, run_id="of last year")
-    assert merge([here], [elsewhere, old, before]) == [here, elsewhere]
+    other = replace(here, kernel="6.3.0", settings="that no command makes now")
+    assert merge([here], [elsewhere, old, before, other]) == [here, elsewhere]
 
 
 def test_a_sentence_whose_runs_disagree_says_so() -> None:
     def seen(transport: str, verdict: str) -> Evidence:
         return Evidence(
-            "case 2/several_lines", CLAIM.digest, "case 2", transport, "6.1.0", {verdict: 1}, 2, "run", "c", "make"
+            "case 2/several_lines",
+            CLAIM.digest,
+            "case 2",
+            transport,
+            "6.1.0",
+            {verdict: 1},
+            2,
+            "run",
+            "i",
+            "s",
+            "c",
+            "make",
         )
 
     assert "| it depends |" in claims_page([seen("unix", "confirmed"), seen("tcp", "refuted")])
