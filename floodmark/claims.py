@@ -238,17 +238,17 @@ def _said_by_lab(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
         return
     place, inventory = f"lab {lab.name}", _inventory([content["inventory"]])
     places = _places(inventory, content["inventory_parameters"])
+    settings = _digest_of_all({_digest(row) for row in content["table"]})
+    if (place, settings) not in places:
+        return  # with other settings, or not all of them
     transports = sorted({row["transport"] for row in content["table"]}, reverse=True)
     for host in content["overall"]:
-        rows = [row for row in content["table"] if row["host"] == host["host"]]
-        settings = _digest_of_all(_digest(row) for row in rows)
-        where = places.get((place, settings))
-        if where is None or not all(row["passed"] for row in rows):
-            continue
+        rows = [row["passed"] for row in content["table"] if row["host"] == host["host"]]
         for one in host["claims"]:
             yield _Said(
-                f"{place}/{one['name']}", where, " and ".join(transports), host["kernel"], one, path.name, inventory,
-                settings, _commit(content), _command(f"lab LAB={lab.name}", inventory),
+                f"{place}/{one['name']}", f"{sum(rows)} of its {len(rows)} points", " and ".join(transports),
+                host["kernel"], one, path.name, inventory, settings, _commit(content),
+                _command(f"lab LAB={lab.name}", inventory),
             )  # fmt: skip
 
 
@@ -281,7 +281,7 @@ def _places(inventory: str, recorded: Mapping[str, Any]) -> Mapping[tuple[str, s
         recorded: what it set for its hosts when the run was made, for one that is not here.
 
     Returns:
-        Case or lab, and the hash of its parameters -> the case, the point, or that they are all points of the lab.
+        Case or lab, and the hash of its parameters, or of those of all points -> the case, the point, or the lab.
     """
     return _places_with(inventory, json.dumps(recorded, sort_keys=True) if not (ROOT / inventory).exists() else "")
 
@@ -306,7 +306,7 @@ def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]
             layers = [*below, inventory_parameters(variables, lab), point.varied]
             points[_digest(resolve_parameters(*layers, origin=inventory).model_dump())] = point.name
         places |= {(f"lab {lab.name}", settings): name for settings, name in points.items()}
-        places[f"lab {lab.name}", _digest_of_all(points)] = f"all {len(points)} points"
+        places[f"lab {lab.name}", _digest_of_all(points)] = f"lab {lab.name}"
     return places
 
 

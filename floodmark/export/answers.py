@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from floodmark.errors import RunError
 from floodmark.export.database import SAMPLED, STATED, columns_of, first_line
-from floodmark.inputs.sql import plain
+from floodmark.inputs.sql import as_json
 from floodmark.show.tables import table_of
 
 # Rows that are taken at a time: a table may be larger than memory.
@@ -53,7 +53,7 @@ def print_answer(answer: duckdb.DuckDBPyConnection, shape: str) -> None:
 def _print_as(shape: str, columns: list[str], answer: duckdb.DuckDBPyConnection) -> None:
     if shape == "json":
         json.dump(
-            [dict(zip(columns, map(plain, row), strict=True)) for row in answer.fetchall()], sys.stdout, default=str
+            [dict(zip(columns, map(as_json, row), strict=True)) for row in answer.fetchall()], sys.stdout, default=str
         )
         sys.stdout.write("\n")
     elif shape == "csv":
@@ -76,4 +76,4 @@ def _print_on_terminal(console: Console, columns: list[str], answer: duckdb.Duck
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else escape(str(plain(value)))  # a log may say [/error]
+    return "-" if value is None else escape(str(as_json(value)))  # a log may say [/error]

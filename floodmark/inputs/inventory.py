@@ -101,7 +101,7 @@ def inventory_parameters(inventory: Mapping[str, Any], lab: Lab | None = None) -
     for_all, for_labs = (_mapping(inventory, name) for name in (PARAMETERS, LAB_PARAMETERS))
     for name in for_labs:
         try:
-            refuse_unknown_lab(name)
+            refuse_unknown_lab(str(name))
         except LabError as error:
             raise ParameterError(f"{LAB_PARAMETERS} of the inventory: {error}") from None
     if not lab:

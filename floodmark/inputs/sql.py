@@ -45,9 +45,17 @@ def is_so(database: duckdb.DuckDBPyConnection, condition: str) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value of the database as JSON knows it."""
+    """Return a value of the database as a verdict has it: as JSON knows it, with six decimals."""
+    known = as_json(value)
+    return round(known, 6) if isinstance(known, float) else known
+
+
+def as_json(value: Any) -> Any:
+    """Return a value of the database as JSON knows it, which has no infinity."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [as_json(one) for one in value]
+    return {name: as_json(one) for name, one in value.items()} if isinstance(value, dict) else value

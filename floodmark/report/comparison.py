@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from floodmark.compare.formats import (
     behaviour_rows,
@@ -26,7 +27,7 @@ from floodmark.compare.model import Arm, Behaviour, Comparison, MetricResult, Sa
 from floodmark.compare.suite import SuiteComparison, lines_of
 from floodmark.report import figures
 from floodmark.report.figures import Figure
-from floodmark.report.multiples import side_by_side
+from floodmark.report.multiples import Phases, side_by_side
 from floodmark.report.pages import render
 from floodmark.report.series import Line, find_span, open_tables
 from floodmark.report.svg import Scale, draw_effect, draw_values
@@ -36,7 +37,8 @@ from floodmark.runs.records import Record
 MOST_RUNS = 5
 # Where the axis of all shifts ends at the most, in per cent of the baseline; what lies outside is an arrow.
 WIDEST_PERCENT = 100
-MULTIPLES = (("Accept queue", "connections"), ("How long requests took", "% of requests"))
+QUEUES = "Accept queue"
+MULTIPLES = ((QUEUES, "connections"), ("How long requests took", "% of requests"))
 TABLES = ("accept_queue", "requests")
 
 
@@ -197,23 +199,33 @@ def _metric(result: MetricResult, comparison: Comparison) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Course:
-    """What is drawn of one run: its queue over time, and how long its requests took."""
+    """What is drawn of one run: its queue over time with its phases, and how long its requests took."""
 
     queue: Sequence[Line]
     latency: Sequence[Line]
+    phases: Phases
 
 
 def _multiples(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield small figures of each arm, all with the same axes: the accept queue, and how long requests took."""
     drawn = {value: _arm_figures(arm) for value, arm in comparison.arms.items()}
+    phases = {value: shaded for value, (*_, shaded) in drawn.items()}
     for number, (title, unit) in enumerate(MULTIPLES):
-        row_of_arms = {value: pair[number] for value, pair in drawn.items()}
-        row = side_by_side(title, unit, row_of_arms, remarks={comparison.baseline: "the baseline"})
+        row_of_arms = {value: pair[number] for value, (*pair, _) in drawn.items()}
+        row = side_by_side(
+            title,
+            unit,
+            row_of_arms,
+            remarks={comparison.baseline: "the baseline"},
+            phases=phases if title == QUEUES else None,
+            legend=title == QUEUES,
+        )
         if row:
             yield row
 
 
-def _arm_figures(arm: Arm) -> tuple[Figure, Figure]:
+def _arm_figures(arm: Arm) -> tuple[Figure, Figure, Phases]:
+    """Return the figures of an arm, and the phases of its first run, which are like those of the others."""
     courses, notes = [], []
     # One run of each boot first: they differ more than the runs of one boot do.
     records = [boot[0] for boot in arm.boots] + [one for boot in arm.boots for one in boot[1:]]
@@ -228,6 +240,7 @@ def _arm_figures(arm: Arm) -> tuple[Figure, Figure]:
     return (
         Figure("queue", f"Accept queue, {arm.value}", "connections", queues, notes),
         Figure("latency", f"How long requests took, {arm.value}", "% of requests", latencies, notes, kind="latency"),
+        courses[0].phases if courses else (),
     )
 
 
@@ -242,8 +255,16 @@ def _course(record: Record) -> tuple[_Course | None, list[str]]:
             found = find_span(database, TABLES[:1])
             if found is None:
                 return None, [f"{record.name}: {'; '.join(losses) or 'nothing was sampled'}."]
-            queue, limit = figures.accept_queue(figures.reader(database, found[0], parameters, MOST_RUNS)).lines
-            latency = [replace(one, colour="queue", dashed=False) for one in figures.latency(database).lines[-1:]]
+            span, _ = found
+            queue, limit = figures.accept_queue(figures.reader(database, span, parameters, MOST_RUNS)).lines
+            took = figures.latency(database)
+            latency = [replace(one, colour="queue", dashed=False) for one in took.lines[-1:]]
+            phases = [
+                (one["name"], *span.seconds(np.array([one["start_ns"], one["end_ns"]])).tolist())
+                for one in record.verdict["phases"]
+            ]
     except duckdb.Error as error:
         return None, [f"{record.name}: {str(error).splitlines()[0]}."]
-    return _Course([queue, limit], latency), [f"{record.name}: {one}." for one in losses]
+    # The first note is how many requests there were, which each of so many runs would repeat.
+    said = [*(f"{one}." for one in losses), *took.notes[1:]]
+    return _Course([queue, limit], latency, phases), [f"{record.name}: {one}" for one in said]

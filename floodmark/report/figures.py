@@ -134,7 +134,11 @@ def draw_host(
         del figures["states"]
     for name, make in figures.items():
         if not only or name in only:
-            yield make()
+            try:
+                yield make()
+            except duckdb.Error as error:  # a table may be damaged where nobody has looked yet
+                why = str(error).splitlines()[0]
+                yield Figure(name, name.replace("-", " ").capitalize(), "", [], [f"It cannot be drawn: {why}"])
 
 
 def columns_for(share: int) -> int:

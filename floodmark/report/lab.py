@@ -14,7 +14,7 @@ from floodmark.inputs.parameters import as_yaml
 from floodmark.report.multiples import side_by_side
 from floodmark.report.pages import render, write_page
 from floodmark.report.run import HostReport, read_content, read_host
-from floodmark.runs.folders import REPORT, RunFolder, read_json
+from floodmark.runs.folders import REPORT, LabFolder, RunFolder
 from floodmark.show.lab import sentences
 from floodmark.show.tables import number
 
@@ -40,7 +40,7 @@ def lab_page(folder: Path) -> str:
     Raises:
         FloodmarkError: it has not come to its end, or is damaged.
     """
-    content = read_json(folder / "lab.json")
+    content = LabFolder(folder).read()
     if "overall" not in content:
         raise RunError(f"lab {folder.name} is not complete: 'floodmark lab {folder.name}' goes on with it.")
     lab = find_lab(content["lab"])

@@ -49,7 +49,7 @@ def side_by_side(
     else:
         starts = [float(one.x[0]) for one in lines] + [float(one.start.min()) for one in bars]
         ends = [float(one.x[-1]) for one in lines] + [float(one.end.max()) for one in bars]
-        across = Scale(min(starts), max(ends))
+        across = Scale(min(starts), max(*ends, min(starts) + 1e-3))
     cells = [
         {
             "name": name,

@@ -90,7 +90,7 @@ def report_of(run: RunFolder) -> str:
     """
     try:
         return _report_of(run)
-    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, UndefinedError) as error:
         raise RunError(
             f"run {run.run_id} is damaged: {error!r} in run.json, host.json or a verdict.json. 'floodmark judge "
             f"{run.run_id}' makes all but what the hosts wrote again."
@@ -206,7 +206,10 @@ def _draw(
             start, end = span.seconds(np.array([start_ns, end_ns])).tolist()
             report.phases.append((name, start, end))
         report.figures = list(draw_host(database, span, parameters, share, only))
-        report.logged = list(_logged(database))
+        try:
+            report.logged = list(_logged(database))
+        except duckdb.Error as error:
+            report.problems.append(f"what nginx logged cannot be read: {str(error).splitlines()[0]}")
 
 
 def _logged(database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str]]:
@@ -347,7 +350,7 @@ def _limits(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         )
     yield (
         "nginx's own accept queue did not overflow",
-        "connections at most its limit",
+        f"connections at most its limit, {number(metrics.get('front_queue_limit'))}",
         number(metrics.get("front_queue_max")),
     )
     yield (

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from collectors.fields import TABLES
 from floodmark.runs.folders import HostFolder
 from floodmark.show.tables import many
-from floodmark.verdict.ingest import SQL_TYPES
+from floodmark.verdict.ingest import SQL_TYPES, sql_text
 from floodmark.verdict.judge import create_queue_views
 
 Numbers = npt.NDArray[np.float64]
@@ -103,7 +103,7 @@ def open_tables(
     missing, losses = [], []
     for table in (TABLES[name] for name in names):
         path = folder.table(table.name)
-        source = f"'{str(path).replace(chr(39), chr(39) * 2)}'"
+        source = sql_text(path)
         there: set[str] = set()
         try:
             there = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
@@ -254,13 +254,16 @@ def counted(
     kinds = database.execute("SELECT kind, sum(n) FROM events GROUP BY kind ORDER BY 2 DESC, kind").fetchall()
     first, last = int(np.floor(span.low_s / width_s)), int(np.floor(span.high_s / width_s))
     x = np.clip(np.arange(first, last + 2) * width_s, span.low_s, span.high_s)
+    # The span cuts off a part of the first step and of the last.
+    shown_s = np.append(np.diff(x), x[-1] - x[-2])
+    shown_s[shown_s < width_s / 10] = width_s
     lines = []
     for kind, n in kinds[:most]:
         counts = np.zeros(last - first + 2)
         for step, count in database.execute("SELECT step, n FROM events WHERE kind = ?", [kind]).fetchall():
             counts[step - first] = count
         counts[-1] = counts[-2]  # the last step has an end
-        lines.append((kind, *collapse(x, counts / width_s), int(n)))
+        lines.append((kind, *collapse(x, counts / shown_s), int(n)))
     return lines, len(kinds) - len(lines)
 
 

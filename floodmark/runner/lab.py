@@ -29,7 +29,7 @@ from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folde
 from floodmark.runs.journal import read_finished
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.suite import ASSUMED_OVERHEAD_S, Bar
-from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run
+from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run, passed
 
 
 def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:
@@ -208,7 +208,7 @@ def judge_lab(folder: LabFolder, *, again: bool = False) -> dict[str, Any]:
     return content
 
 
-def _row(point: str, verdict: Mapping[str, Any]) -> dict[str, Any]:
+def _row(point: str, verdict: dict[str, Any]) -> dict[str, Any]:
     metrics = verdict["metrics"]
     return {
         "point": point,
@@ -216,7 +216,7 @@ def _row(point: str, verdict: Mapping[str, Any]) -> dict[str, Any]:
         "kernel": verdict["kernel"],
         "run_id": verdict["run_id"],
         "valid": verdict["valid"],
-        "passed": verdict["valid"] and all(one["holds"] for one in verdict["expectations"]),
+        "passed": passed(verdict),
         **verdict["params"],
         **{name: metrics.get(name) for name in KEY_FIGURES},
         **verdict["figures"],
@@ -224,12 +224,12 @@ def _row(point: str, verdict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _judge_host(lab: Lab, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Judge what one host has shown; of invalid runs nothing is said."""
-    database = create_points(lab, [row for row in rows if row["valid"]])
+    """Judge what one host has shown: our model by all valid runs, the study by those that the model explains."""
+    valid, explained = (create_points(lab, [row for row in rows if row[how]]) for how in ("valid", "passed"))
     # There is no transport that all points have: what is said is said of the table.
     return {
         "host": rows[0]["host"],
-        "kernel": rows[0]["kernel"],
-        "expectations": judge_expectations(database, lab.file.overall.expect, "unix"),
-        "claims": [judge_claim(database, one, "unix") for one in lab.file.overall.claims],
+        "kernel": next((row["kernel"] for row in rows if row["kernel"]), None),
+        "expectations": judge_expectations(valid, lab.file.overall.expect, "unix"),
+        "claims": [judge_claim(explained, one, "unix") for one in lab.file.overall.claims],
     }

@@ -35,7 +35,16 @@ def read_verdict(folder: HostFolder) -> dict[str, Any]:
     missing = [name for name in ALWAYS_SAID if not isinstance(verdict, dict) or name not in verdict]
     if missing:
         raise RunError(f"{path} is damaged: it has no {', '.join(missing)}. {again}")
+    if wrong := [name for name, empty in NOTHING_SAID.items() if not _is_like(verdict.get(name, empty), empty)]:
+        raise RunError(f"{path} is damaged: {wrong[0]} is {verdict[wrong[0]]!r}. {again}")
     return {**NOTHING_SAID, **verdict}
+
+
+def _is_like(value: Any, empty: Any) -> bool:
+    """Tell whether a part has the shape of what it is when nothing was said: of lists, that of their first part."""
+    if isinstance(empty, list):
+        return isinstance(value, list) and all(type(one) is type(value[0]) in (str, dict) for one in value)
+    return isinstance(value, dict) if isinstance(empty, dict) else value is None or isinstance(value, str)
 
 
 def read_verdicts(run: RunFolder) -> list[dict[str, Any]]:

@@ -117,6 +117,7 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, A
             edges["flood_end"],
         ),
         "front_queue_max": scalar(database, "SELECT max(depth_conns) FROM front_queue"),
+        "front_queue_limit": scalar(database, "SELECT min(limit_conns) FROM front_queue"),
         "accepted_max": scalar(database, "SELECT max(accepted_conns) FROM upstream_conns"),
     }
 

@@ -48,7 +48,8 @@ def content(fake: NoAccept) -> dict[str, Any]:
         "condition": "value > 9",
     }
     return {
-        "lab": "active-over-somaxconn", "question": "Can Active exceed it?", "given": {"users": "12"},
+        "lab": "active-over-somaxconn", "question": "Can Active exceed it?",
+        "inventory": "inventory/testbed.yml", "given": {"users": "12"},
         "points": [{"point": one, "run_id": each.run_id} for one, each in zip(POINTS, (run, other), strict=True)],
         "table": [of_point(run, POINTS[0]), of_point(other, POINTS[1], passed=False)],
         "overall": [{"host": "proxy1", "kernel": "6.1.0", "expectations": [holds], "claims": [claim]}],
@@ -99,7 +100,9 @@ def test_a_run_that_is_gone_leaves_the_others(folder: Path, content: dict[str, A
 
 
 def test_text_stays_text(folder: Path, content: dict[str, Any]) -> None:
-    page = page_of(folder, {**content, "question": HOSTILE, "given": {"x": HOSTILE}})
+    page = page_of(
+        folder, {**content, "question": HOSTILE, "inventory": "inventory/testbed.yml", "given": {"x": HOSTILE}}
+    )
     assert page.text.count(HOSTILE) == 3
     assert page.count("script") == 0
 
@@ -107,7 +110,7 @@ def test_text_stays_text(folder: Path, content: dict[str, Any]) -> None:
 @pytest.mark.parametrize("missing", ["question", "given", "table"])
 def test_a_damaged_lab_is_a_sentence(folder: Path, content: dict[str, Any], missing: str) -> None:
     del content[missing]
-    with pytest.raises(RunError, match=f"{NAME} is damaged: KeyError\\('{missing}'\\)"):
+    with pytest.raises(RunError, match=f"{NAME}.* is damaged: .*{missing}"):
         page_of(folder, content)
     assert NAME in {one.run_id for one in read_entries(folder.parent)}
 

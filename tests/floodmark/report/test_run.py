@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -122,6 +123,30 @@ def test_a_table_of_another_version_is_named_and_what_it_has_is_drawn(fake: NoAc
         "Of 12 requests it is not known how long they took: a time is missing. So the curve ends at 0.0%." in page.text
     )
     assert page.count("svg", **{"class": "plot"}) == len(FIGURES) - 1
+
+
+def test_a_table_that_is_damaged_within_costs_its_own_figures_alone(fake: NoAccept) -> None:
+    run = judged(fake)
+    path = run.host("proxy1").table("process")
+    content = bytearray(path.read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)  # the end has the columns, and is as it was
+    path.write_bytes(content)
+    page = read(run)
+    assert "Memory It cannot be drawn: " in page.text
+    assert page.count("svg", **{"class": "plot"}) == len(FIGURES) - 3
+
+
+@pytest.mark.parametrize(
+    "part", [{"expectations": "x"}, {"metrics": [1]}, {"params": []}, {"kernel": 5}, {"claims": [1]}]
+)
+def test_a_verdict_of_another_shape_is_named_and_the_rest_is_shown(fake: NoAccept, part: dict[str, Any]) -> None:
+    run = judged(fake)
+    path = run.host("proxy1").verdict
+    path.write_text(json.dumps({**json.loads(path.read_text()), **part}))
+    (name, value) = next(iter(part.items()))
+    page = read(run)
+    assert f"verdict.json is damaged: {name} is {value!r}" in page.text
+    assert page.count("svg", **{"class": "plot"}) > 0
 
 
 def test_a_damaged_table_is_named(fake: NoAccept) -> None:

@@ -90,6 +90,14 @@ def test_events_are_counted_in_seconds_from_the_zero_of_the_axis() -> None:
     assert (at[-2], at[0], at[1], at[3]) == (0, 2, 1, 0)
 
 
+def test_steps_that_the_span_cuts_off_have_the_same_rate_as_the_others() -> None:
+    database = a_table("SELECT i * 1e7 AS t_ns, 'a' AS kind FROM range(1050) t(i)")  # 100 a second, for 10.5 s
+    span = Span(0, 10_500_000_000, 0)
+    ((_, x, y, n),), _ = counted(database, "SELECT kind, t_ns FROM samples", span, width_s=1, most=1)
+    assert (n, x[-1]) == (1050, 10.5)
+    assert y.tolist() == [100, 100]
+
+
 def test_the_most_frequent_kinds_are_counted_and_the_others_are_said() -> None:
     database = a_table(
         "SELECT 1000000 AS t_ns, 'kind ' || CAST(floor(sqrt(i)) AS INTEGER) AS kind FROM range(10000) t(i)"
