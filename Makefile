@@ -42,7 +42,7 @@ testbed-up: $(VENV)/run.stamp ## start the hosts of the built-in testbed
 	@ansible-playbook playbooks/testbed-up.yml $(ARGS)
 
 .PHONY: testbed-down
-testbed-down: $(VENV)/run.stamp ## stop the testbed and remove all that it left on this machine
+testbed-down: $(VENV)/run.stamp ## stop the testbed and remove its hosts; packages and /var/cache/floodmark stay
 	@ansible-playbook playbooks/testbed-down.yml $(ARGS)
 
 .PHONY: test

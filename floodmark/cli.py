@@ -201,7 +201,7 @@ def compare(
     docs/comparing.md says what the words of the verdict mean.
 
     \b
-    Example:  floodmark compare results/*-case2-unix --by kernel --allow kernel_config
+    Example:  floodmark compare latest --by kernel --allow kernel_config
               floodmark compare RUN... --by somaxconn --baseline 8 --metric request_median_s
               floodmark compare RUN... --by kernel --format html > kernels.html
               floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
