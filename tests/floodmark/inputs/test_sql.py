@@ -1,0 +1,48 @@
+"""The SQL of cases on tables of a few rows, and values of the database as JSON and verdicts have them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pytest
+
+from floodmark.inputs.cases import load_cases
+from floodmark.inputs.sql import as_json, observe, plain
+from floodmark.verdict.ingest import create_tables
+from floodmark.verdict.judge import create_views
+
+CASES = load_cases()
+
+
+def expectation(number: int, name: str, requests: str) -> tuple[Any, bool | None]:
+    """Return what an expectation of a case says of requests: SQL that gives `status`."""
+    database = duckdb.connect()
+    create_tables(database)
+    database.execute(f"INSERT INTO requests BY NAME ({requests})")
+    create_views(database, CASES[number].parameters, [])
+    (found,) = (one for one in CASES[number].expect if one.name == name)
+    return observe(database, found)
+
+
+@pytest.mark.parametrize("number", [6, 10, 12])
+def test_who_got_no_status_was_refused_as_well(number: int) -> None:
+    answered = "SELECT unnest([200, 200, 504]) AS status"
+    assert expectation(number, "nobody_is_refused", answered) == (0, True)
+    assert expectation(number, "nobody_is_refused", f"{answered} UNION ALL SELECT NULL") == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "known"),
+    [
+        (Decimal(9), 9), (Decimal("0.5"), 0.5), (float("inf"), None), (1.5e-7, 1.5e-7), ("text", "text"),
+        ([1.0, float("nan")], [1.0, None]), ({"a": float("-inf")}, {"a": None}),
+    ],
+)  # fmt: skip
+def test_json_has_all_digits_and_no_infinity(value: Any, known: Any) -> None:
+    assert as_json(value) == known
+
+
+def test_a_verdict_has_six_decimals() -> None:
+    assert (plain(0.123456789), plain(7), plain(float("nan"))) == (0.123457, 7, None)
