@@ -129,6 +129,19 @@ def test_a_point_that_failed_has_no_figures_and_the_others_are_shown(results: Pa
     assert "2 of 3 points are valid" in screen.getvalue()
 
 
+def test_a_point_that_the_model_does_not_explain_says_nothing_of_the_study(results: Path) -> None:
+    folder = begin(results)
+    run_points(quiet(), folder)
+    path = RunFolder(results / folder.read()["points"][1]["run_id"]).host("proxy1").verdict
+    path.write_text(json.dumps({**json.loads(path.read_text()), "expectations": [{"name": "x", "holds": False}]}))
+    content = judge_lab(folder)
+    assert (content["valid"], content["passed"]) == (True, False)
+    (host,) = content["overall"]
+    over_tcp = "active_exceeds_somaxconn_over_tcp"
+    assert [one["verdict"] for one in host["claims"] if one["name"] == over_tcp] == ["not observed"]
+    assert [one["value"] for one in host["expectations"] if one["name"] == "over_tcp_everybody_is_active"] == [0]
+
+
 def test_points_stand_below_each_other_where_the_terminal_is_narrow(results: Path) -> None:
     folder = begin(results)
     run_points(quiet(), folder)
