@@ -126,6 +126,15 @@ class HostFolder:
         """GoAccess's report of nginx's access log."""
         return self.path / "goaccess.html"
 
+    def refuse_failed(self) -> None:
+        """Refuse a host on which the run failed.
+
+        Raises:
+            RunError: it did; the error is why.
+        """
+        if self.failure.exists():
+            raise RunError(self.failure.read_text(encoding="utf-8", errors="replace").strip())
+
     def table(self, name: str) -> Path:
         """Return the file of a table."""
         return self.path / f"{name}.parquet"

@@ -162,8 +162,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[str, Any]
     Raises:
         RunError: the run failed on this host, or what was written is missing or damaged.
     """
-    if folder.failure.exists():
-        raise RunError(folder.failure.read_text(encoding="utf-8", errors="replace").strip())
+    folder.refuse_failed()
     tables = ingest(run, folder)
     database = tables.database
     create_views(database, case.parameters, tables.host["listeners"], tables.generators)

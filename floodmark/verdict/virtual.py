@@ -92,8 +92,7 @@ def judge_virtual_host(run: RunFolder, folder: HostFolder, case: Case) -> dict[s
     Raises:
         RunError: the run failed on this host, or what was written is missing or damaged.
     """
-    if folder.failure.exists():
-        raise RunError(folder.failure.read_text(encoding="utf-8", errors="replace").strip())
+    folder.refuse_failed()
     with tempfile.TemporaryDirectory(prefix="floodmark-") as name:
         raw = Path(name)
         extract_archive(folder.archive, raw)
