@@ -226,6 +226,7 @@ def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
             )  # fmt: skip
 
 
+@cache
 def _names_in_case(case_number: int) -> set[str]:
     case = find_case(case_number, load_cases())
     return {one.name for one in read_model(CASES / f"{case.number}-{case.name}.yml", CaseFile).claims}
@@ -288,19 +289,20 @@ def _places(inventory: str, recorded: Mapping[str, Any]) -> Mapping[tuple[str, s
 
 @cache
 def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]:
+    cases, labs = load_cases(), load_labs()
     if recorded:
         own = json.loads(recorded)
-        variables = {PARAMETERS: own, LAB_PARAMETERS: dict.fromkeys(load_labs(), own)}
+        variables = {PARAMETERS: own, LAB_PARAMETERS: dict.fromkeys(labs, own)}
     else:
         _, variables = list_inventory(ROOT / inventory)
     places = {}
-    for case in load_cases().values():
+    for case in cases.values():
         for transport in ("unix", "tcp"):
             layers = [case.parameters.model_dump(), inventory_parameters(variables), {"transport": transport}]
             settings = _digest(resolve_parameters(*layers, origin=inventory).model_dump())
             places[f"case {case.number}", settings] = f"case {case.number}"
-    for lab in load_labs().values():
-        below = [find_case(lab.file.case, load_cases()).parameters.model_dump(), lab.file.parameters]
+    for lab in labs.values():
+        below = [find_case(lab.file.case, cases).parameters.model_dump(), lab.file.parameters]
         points = {}
         for point in lab.points({}):
             layers = [*below, inventory_parameters(variables, lab), point.varied]
