@@ -1,0 +1,124 @@
+"""A run as a whole: plan.json, what is meant to happen, and run.json, what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from floodmark.inputs.cases import Upstream
+from floodmark.model.stored import Content, ParameterValues, Part, Stored
+from floodmark.model.verdict import Phase
+
+
+class Hosts(Part):
+    """The hosts of a run by group."""
+
+    proxies: list[str]
+    load_generators: list[str] = []
+    testbed: list[str] = []
+
+
+class PlannedListener(Part):
+    """A listening socket, as the agent is told of it."""
+
+    name: str
+    transport: Literal["unix", "tcp"]
+    path: str
+    port: int
+
+
+class Server(Part):
+    """One server behind nginx: how it behaves, where it listens, and what nginx calls that."""
+
+    behaviour: Upstream
+    listener: PlannedListener
+    address: str
+
+
+class ControlNode(Part):
+    """What made a run. git_dirty is None where there is no git to ask."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    python: str | None = None
+    floodmark: str | None = None
+    ansible_core: str | None = None
+    locust: str | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+
+class RecordedCase(Part):
+    """A case as a run recorded it, without its parameters. The judge reads the rest of it as a `Case`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    number: int
+    title: str
+    name: str = ""
+    reading: list[str] = []
+    upstream: dict[str, bool | str] = {}
+    others: list[dict[str, bool | str]] = []
+
+    def content(self) -> Content:
+        """Return all of it, as it was recorded."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def _with_parameters_of_version_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Give the parameters that came with version 2 the values that were in force before."""
+    added = {"machine_hz": 0, "warmup_s": 0}
+    return {**content, "parameters": {**added, **content["parameters"]}} if "parameters" in content else content
+
+
+class Plan(Stored):
+    """What a run is meant to do. Runs of before a part existed have its default.
+
+    Attributes:
+        flood: options of locustfiles/flood.py.
+        longest_s: upper bound of all phases (s).
+        free_mb: room that it needs on a host.
+        clock: host, or virtual where instructions are counted.
+        web: the case is kept applied for Locust's web page, and not measured.
+        owner: the process that makes it.
+        fingerprint: of all that provisioning puts on a host.
+        inventory: the files that the hosts are described in.
+        inventory_parameters: what these set for their hosts.
+    """
+
+    newest: ClassVar[int] = 2
+    migrations: ClassVar[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {1: _with_parameters_of_version_2}
+
+    schema_version: int = newest
+    run_id: str
+    created: str | None = None
+    lab: str | None = None
+    case: RecordedCase
+    parameters: ParameterValues
+    flood: ParameterValues = {}
+    longest_s: float = 0
+    flood_at_most_s: float = 0
+    answer_timeout_s: float = 0
+    guard_timeout_s: float = 0
+    free_mb: int = 0
+    rates_hz: dict[str, float] = {}
+    hosts: Hosts
+    inventory: list[str] | None = None
+    inventory_parameters: dict[str, Any] = {}
+    clock: Literal["host", "virtual"] = "host"
+    web: bool = False
+    servers: list[Server] = []
+    start_state: str = ""
+    owner: str = ""
+    fingerprint: str | None = None
+    control_node: ControlNode = ControlNode()
+
+
+class RunRecord(Plan):
+    """What happened: the plan, the phases of each host, and whether all is well."""
+
+    phases: dict[str, list[Phase]] = {}
+    valid: bool = False
+    passed: bool = False

@@ -1,0 +1,150 @@
+"""The verdict on one host of one run: verdict.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import computed_field, field_serializer
+
+from floodmark.model.check import Check, Severity
+from floodmark.model.metrics import Metrics, VirtualMetrics
+from floodmark.model.stored import ParameterValues, Part, Stored, Value
+
+# Parts of verdict.json that follow from others; they are written for programs that read the file, and not read.
+DERIVED = ("valid", "reasons", "doubts")
+
+
+class Prediction(Part):
+    """An expectation of our model, or the fault of the case, and what came of it.
+
+    Attributes:
+        condition: what must be so of the value, as the case file has it.
+        predicted: what the condition compares the value with, with numbers in place of names: `= 9`; empty where it
+            does something else.
+    """
+
+    name: str
+    value: Value
+    holds: bool
+    condition: str
+    predicted: str = ""
+
+
+class Unstated(Part):
+    """An expectation that our model does not state for these parameters, and the condition for it."""
+
+    name: str
+    applies: str
+
+
+class ClaimVerdict(Part):
+    """What becomes of a sentence of the study in one run."""
+
+    name: str
+    study: str
+    measured: str = ""
+    verdict: Literal["confirmed", "refuted", "not observed"]
+    value: Value
+    condition: str = ""
+    digest: str = ""
+
+
+class Phase(Part):
+    """One phase, on the host's monotonic clock."""
+
+    name: str
+    duration_s: float
+    start_ns: int
+    end_ns: int
+
+
+def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Make checks of the sentences that version 1 had instead; which rules they were of it did not say."""
+    checks = [
+        {"id": "recorded", "severity": severity, "ok": False, "sentence": sentence}
+        for name, severity in (("reasons", Severity.INVALID), ("doubts", Severity.NOTE))
+        for sentence in content.get(name, [])
+    ]
+    if not content.get("valid") and not content.get("reasons"):
+        checks.append({"id": "recorded", "severity": "invalid", "ok": False, "sentence": "version 1 does not say why"})
+    return {**{name: value for name, value in content.items() if name not in DERIVED}, "checks": checks}
+
+
+class Verdict(Stored):
+    """What a run says about one host.
+
+    Attributes:
+        kernel: its release; None where the host left nothing.
+        clock: host, or virtual where instructions were counted.
+        fixed: in virtual time, what was the same as in every other boot.
+        checks: every rule that the run was held against.
+        faults: what must have been seen for the run to be one of the case.
+        figures: of a lab.
+        metrics: key figures; None where the host left nothing.
+        missing: key figure -> why it is None.
+    """
+
+    newest: ClassVar[int] = 2
+    migrations: ClassVar[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {1: _from_version_1}
+
+    schema_version: int = newest
+    run_id: str
+    host: str
+    kernel: str | None = None
+    clock: Literal["host", "virtual"] = "host"
+    fixed: str = ""
+    checks: list[Check]
+    params: ParameterValues = {}
+    faults: list[Prediction] = []
+    expectations: list[Prediction] = []
+    unstated: list[Unstated] = []
+    claims: list[ClaimVerdict] = []
+    figures: dict[str, Value] = {}
+    phases: list[Phase] = []
+    metrics: Metrics | VirtualMetrics | None = None
+    missing: dict[str, str] = {}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Verdict:
+        """Return the model of a file's content; what follows from other parts is not read."""
+        if content.get("schema_version", 1) != 1:
+            content = {name: value for name, value in content.items() if name not in DERIVED}
+        # A host that left nothing has empty metrics.
+        return super().parse({**content, "metrics": content.get("metrics") or None})
+
+    @field_serializer("metrics")
+    def _metrics_or_nothing(self, metrics: Metrics | VirtualMetrics | None) -> dict[str, Value]:
+        return metrics.model_dump(mode="json") if metrics else {}
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def valid(self) -> bool:
+        """Whether anything follows from this run for its case."""
+        return not self.failed(Severity.INVALID)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def reasons(self) -> list[str]:
+        """Why the run is not valid."""
+        return [one.sentence for one in self.failed(Severity.INVALID)]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def doubts(self) -> list[str]:
+        """What a reader should know although the run is valid."""
+        return [one.sentence for one in self.failed(Severity.NOTE)]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run is valid and every expectation holds."""
+        return self.valid and all(one.holds for one in self.expectations)
+
+    @property
+    def seen(self) -> Metrics | None:
+        """The key figures of a run in the host's time."""
+        return self.metrics if isinstance(self.metrics, Metrics) else None
+
+    def failed(self, severity: Severity) -> list[Check]:
+        """Return the checks of one severity that are not ok."""
+        return [one for one in self.checks if not one.ok and one.severity is severity]
