@@ -107,6 +107,8 @@ def _write_samples(raw: Path, size: Size, rates_hz: dict[str, int]) -> None:
         "3500000 + i % 999, 1200000 + i % 999, 800000, 20, 15, 0, 0, 1, i / 100.0, i, i",
         "tcp_ext": "0, 0, 0, 0, 0, 0",
         "socket_memory": "40 + i % 9, 0, 3, 0, 0",
+        "machine": "i / 10.0, 0, i / 10.0, i / 5.0, 0, 0, 0, 0, i * 100, 0.5, i, 0, 0, 0, 0, i * 1000, NULL, NULL, "
+        f"{WALL_NS}, 0",
     }  # fmt: skip
     rows_of_one = {"accept_queue": "(VALUES ('upstream'), ('front')) x(l)", "process": "range(1, 5) x(l)"}
     beats = []

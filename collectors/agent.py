@@ -25,9 +25,10 @@ from typing import Callable, Protocol, Union
 
 from collectors import fields
 from collectors.accept_queue import AcceptQueue
-from collectors.config import Config, read_config
+from collectors.config import AGENT_UNIT, Config, read_config
 from collectors.errors import Unreadable
 from collectors.loop import READABLE, Loop
+from collectors.machine import Machine
 from collectors.output import Output, OutputError, TableWriter
 from collectors.process import Processes
 from collectors.socket_memory import SocketMemory
@@ -137,6 +138,9 @@ class Agent:
         self._add("upstream_conns", upstream_conns(config.upstream))
         self._add("tcp_ext", TcpExt())
         self._add("socket_memory", SocketMemory())
+        if "machine" in config.rates_hz:
+            units = {"nginx": config.nginx_unit, "upstream": config.upstream_unit, "agent": AGENT_UNIT}
+            self._add("machine", Machine(units))
         status = StubStatus(config.front.port, config.status_path, self._loop)
         status.deliver = self._add("stub_status", status).deliver
         processes = Processes(config.nginx_unit, config.upstream_unit)

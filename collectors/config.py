@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+AGENT_UNIT = "floodmark-agent.service"
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -34,7 +36,7 @@ class Config:
         status_path: location of nginx's status page on the front listener's port.
         nginx_unit: systemd unit of nginx.
         upstream_unit: systemd unit of the upstream.
-        rates_hz: table name -> readings a second.
+        rates_hz: table name -> readings a second; the source machine may be left out.
         metrics: address on loopback for Prometheus, or empty.
     """
 

@@ -21,7 +21,7 @@ from collectors.fields import SOURCES, Field, Table
 # Enough for the newest row of every listener and process.
 TAIL_BYTES = 32_768
 # Suffix of a column -> base unit of Prometheus, and what a value is divided by.
-BASE_UNITS = {"_ns": ("_seconds", 1e9), "_s": ("_seconds", 1.0)}
+BASE_UNITS = {"_ns": ("_seconds", 1e9), "_us": ("_seconds", 1e6), "_s": ("_seconds", 1.0)}
 LABELS = ("listener", "role", "pid", "via", "source")
 
 

@@ -11,13 +11,14 @@ History of FORMAT_VERSION, raised when a column changes its meaning, name or uni
     4  virtual_windows, of runs in virtual time
     5  requests.generator, intended_ns, connected_ns, first_byte_ns; a file of requests for each process
     6  process.deleted_files, deleted_bytes; socket_memory; syscalls; upstream_events
+    7  machine
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -334,6 +335,72 @@ SOCKET_MEMORY = Table(
     ),
 )
 
+_CPU = "/proc/stat, line cpu"
+_PRESSURE = "/proc/pressure, kernel/sched/psi.c"
+_MACHINE = "collectors/machine.py"
+
+MACHINE = Table(
+    "machine",
+    "What the whole machine did, other programs and guests included. What ends in _s, _us or _total counts since the "
+    "kernel or the unit was started. A value that this kernel does not have is empty and has no reason.",
+    (
+        T_NS,
+        Field("cpu_user_s", "real", "s", "Time of all processors in programs, and in guests of this machine.", _CPU),
+        Field("cpu_nice_s", "real", "s", "The same of programs with a lower priority.", _CPU),
+        Field("cpu_system_s", "real", "s", "In the kernel.", _CPU),
+        Field("cpu_idle_s", "real", "s", "Idle.", _CPU),
+        Field("cpu_iowait_s", "real", "s", "Idle while a task waited for a disk.", _CPU),
+        Field("cpu_irq_s", "real", "s", "In interrupts; 0 where the kernel does not measure it.", _CPU),
+        Field("cpu_softirq_s", "real", "s", "In soft interrupts.", _CPU),
+        Field("cpu_steal_s", "real", "s", "Taken by the hypervisor for other guests; 0 where it does not tell.", _CPU),
+        Field("switches_total", "integer", "switches", "Context switches of all processors.", "/proc/stat, line ctxt"),
+        Field("load_1m", "real", "", "Load average over one minute.", "/proc/loadavg"),
+        Field("psi_cpu_some_us", "integer", "us", "A task waited for a processor; empty without PSI.", _PRESSURE),
+        Field("psi_memory_some_us", "integer", "us", "A task waited for memory; empty without PSI.", _PRESSURE),
+        Field("psi_memory_full_us", "integer", "us", "All tasks waited for memory; empty without PSI.", _PRESSURE),
+        Field("psi_io_some_us", "integer", "us", "A task waited for a disk; empty without PSI.", _PRESSURE),
+        Field("psi_io_full_us", "integer", "us", "All tasks waited for a disk; empty without PSI.", _PRESSURE),
+        Field(
+            "units_cpu_us",
+            "integer",
+            "us",
+            "Processor time of the units of nginx, the upstream and the agent together; empty without control groups "
+            "of version 2, and from when one of the units has ended.",
+            "cpu.stat, line usage_usec",
+        ),
+        Field(
+            "throttled_us",
+            "integer",
+            "us",
+            "How long cpu.max kept these units, or a group that they are in, from running; empty like units_cpu_us, "
+            "and where no such group has the controller cpu.",
+            "cpu.stat, line throttled_usec",
+        ),
+        Field(
+            "frequency_mhz",
+            "real",
+            "MHz",
+            "Mean of the processors' frequencies; empty where the kernel does not manage them, as in most guests.",
+            "/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",
+        ),
+        Field(
+            "wall_minus_monotonic_ns",
+            "integer",
+            "ns",
+            "How far the wall clock is ahead of the monotonic clock: constant unless somebody sets or slews it.",
+            f"CLOCK_REALTIME - CLOCK_MONOTONIC, {_MACHINE}",
+        ),
+        Field(
+            "raw_minus_monotonic_ns",
+            "integer",
+            "ns",
+            "How far the clock that nobody slews is ahead of the monotonic clock.",
+            f"CLOCK_MONOTONIC_RAW - CLOCK_MONOTONIC, {_MACHINE}",
+        ),
+        REASON,
+    ),
+)
+
 AGENT = Table(
     "agent",
     "The agent itself: a row for each reading that it made, and every 100 ms one of the source agent for its cost.",
@@ -520,6 +587,6 @@ VIRTUAL_WINDOWS = Table(
     ),
 )
 
-SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, SOCKET_MEMORY, AGENT)
+SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, SOCKET_MEMORY, MACHINE, AGENT)
 LOGS = (NGINX_ACCESS, NGINX_ERRORS, UPSTREAM_EVENTS)
 TABLES = {table.name: table for table in (*SOURCES, QUEUE_WAITS, SYSCALLS, *LOGS, REQUESTS)}

@@ -39,12 +39,12 @@ def unit_processes(units: dict[str, str]) -> dict[str, Path]:
         Name -> cgroup.procs, for the units that run.
     """
     found: dict[str, Path] = {}
-    for name, unit in units.items():
-        shown = subprocess.run(
-            ["systemctl", "show", "--property=ControlGroup", "--value", unit],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        group = shown.stdout.strip().lstrip("/")
+    shown = subprocess.run(
+        ["systemctl", "show", "--property=ControlGroup", *units.values()], capture_output=True, text=True, check=False
+    )
+    # ControlGroup=/system.slice/floodmark-nginx.service
+    groups = [line.partition("=")[2].lstrip("/") for line in shown.stdout.splitlines() if line]
+    for name, group in zip(units, groups):
         lists = (mount / group / "cgroup.procs" for mount in CGROUP_MOUNTS)
         path = next((path for path in lists if group and path.exists()), None)
         if path:

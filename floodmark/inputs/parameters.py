@@ -34,8 +34,9 @@ def _number(unit: str, minimum: int, maximum: int, meaning: str) -> Any:
     return Field(ge=minimum, le=maximum, description=meaning, json_schema_extra={"unit": unit})
 
 
-def _rate(table: str) -> Any:
-    return _number("readings/s", 1, 5000, f"How often the agent reads the source {table}.")
+def _rate(table: str, minimum: int = 1) -> Any:
+    nothing = "" if minimum else "; 0 leaves it out"
+    return _number("readings/s", minimum, 5000, f"How often the agent reads the source {table}{nothing}.")
 
 
 def _rates(text: str) -> str:
@@ -138,6 +139,7 @@ class Parameters(BaseModel):
     process_hz: Annotated[int, _rate("process")]
     tcp_ext_hz: Annotated[int, _rate("tcp_ext")]
     socket_memory_hz: Annotated[int, _rate("socket_memory")]
+    machine_hz: Annotated[int, _rate("machine", minimum=0)]
     trace: Annotated[
         bool, Field(description="Follow every connection through the upstream's accept queue, by bpftrace.")
     ]
@@ -166,7 +168,7 @@ class Parameters(BaseModel):
     @property
     def rates_hz(self) -> dict[str, int]:
         """Table -> readings a second, for the sources that the agent reads."""
-        return {name.removesuffix("_hz"): value for name, value in self if name.endswith("_hz")}
+        return {name.removesuffix("_hz"): value for name, value in self if name.endswith("_hz") and value}
 
     @property
     def steps(self) -> list[Step]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import duckdb
 
-from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SOURCES, SYSCALLS, TABLES, UPSTREAM_EVENTS, Table
+from collectors.fields import LOGS, MACHINE, QUEUE_WAITS, REQUESTS, SOURCES, SYSCALLS, TABLES, UPSTREAM_EVENTS, Table
 from floodmark.errors import RunError
 from floodmark.runs.archive import unpack
 from floodmark.runs.folders import HostFolder, RunFolder
@@ -105,9 +105,10 @@ def ingest(run: RunFolder, folder: HostFolder) -> Ingested:
         clock = max((_place_requests(database, wall_ns, one) for one in generators), key=lambda one: one.error_ns or 0)
         phases = _find_phases(database)
         for table in SOURCES:
-            losses.extend(_load_csv(database, table, raw / f"{table.name}.csv", phases))
-        # The one is only there with trace=true, the other not in runs before format 6.
-        for table, divided in ((QUEUE_WAITS, phases), (UPSTREAM_EVENTS, None)):
+            if table is not MACHINE:
+                losses.extend(_load_csv(database, table, raw / f"{table.name}.csv", phases))
+        # Not there: the first with machine_hz=0, the second without trace=true, the third in runs before format 6.
+        for table, divided in ((MACHINE, phases), (QUEUE_WAITS, phases), (UPSTREAM_EVENTS, None)):
             if (raw / f"{table.name}.csv").exists():
                 losses.extend(_load_csv(database, table, raw / f"{table.name}.csv", divided))
         _load_strace(database, raw, wall_ns)

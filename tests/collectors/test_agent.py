@@ -29,7 +29,7 @@ def start_agent(folder: Path, *options: str) -> subprocess.Popen[bytes]:
 class RunningAgent:
     """An agent that looks at a unix listener with three queued connections."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, without: str = "") -> None:
         self.folder = folder
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / "upstream.sock"))
@@ -46,7 +46,7 @@ class RunningAgent:
             "status_path": "/status",
             "nginx_unit": "no-such.service",
             "upstream_unit": "no-such.service",
-            "rates_hz": load_cases()[1].parameters.rates_hz,
+            "rates_hz": {name: hz for name, hz in load_cases()[1].parameters.rates_hz.items() if name != without},
         }
         (folder / "agent.json").write_text(json.dumps(config))
         self.process = start_agent(folder, *options)
@@ -91,6 +91,13 @@ def test_every_source_writes_the_columns_of_the_registry(agent: RunningAgent) ->
         rows = agent.rows(table.name)
         assert rows, table.name
         assert tuple(rows[0]) == table.columns
+
+
+def test_a_source_that_is_left_out_writes_no_file(tmp_path: Path) -> None:
+    with closing(RunningAgent(tmp_path, without="machine")) as agent:
+        agent.wait_for("process", 1)
+        assert agent.stop(signal.SIGTERM) == 0
+        assert not (tmp_path / "machine.csv").exists()
 
 
 def test_the_depth_is_what_the_queue_holds(agent: RunningAgent) -> None:

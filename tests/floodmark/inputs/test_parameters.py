@@ -41,6 +41,13 @@ def test_every_parameter_has_a_range_and_a_meaning(name: str) -> None:
     assert str(Parameters.model_fields[name].description).endswith(".")
 
 
+def test_the_agent_is_not_told_of_a_source_that_is_left_out() -> None:
+    assert resolve_parameters(BASE, origin="test").rates_hz["machine"] == 10
+    assert "machine" not in resolve_parameters(BASE, {"machine_hz": "0"}, origin="-e").rates_hz
+    with pytest.raises(ParameterError, match="accept_queue_hz=0 is not allowed"):
+        resolve_parameters(BASE, {"accept_queue_hz": "0"}, origin="-e")
+
+
 def test_a_client_waits_longer_than_nginx_can_take() -> None:
     parameters = resolve_parameters(BASE, origin="test")
     assert parameters.answer_timeout_s > parameters.proxy_connect_timeout_s + parameters.proxy_read_timeout_s

@@ -118,6 +118,13 @@ def test_a_failed_reading_stays_a_row_without_a_number(fake: FakeRun) -> None:
     assert rows(fake.ingest(), "SELECT active_conns, reason FROM stub_status") == [(None, "not there")]
 
 
+def test_the_source_machine_may_have_been_left_out(fake: FakeRun) -> None:
+    fake.request(1, 2, 3)
+    del fake.files["machine.csv"]
+    tables = fake.ingest()
+    assert (rows(tables, "SELECT count(*) FROM machine"), tables.losses) == ([(0,)], [])
+
+
 def test_tables_are_written_with_the_types_of_the_registry(fake: FakeRun) -> None:
     fake.ingest()
     types = {"integer": "BIGINT", "real": "DOUBLE", "text": "VARCHAR"}
