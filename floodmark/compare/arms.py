@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from floodmark.compare.confounds import varying
 from floodmark.compare.diff import text_of
 from floodmark.compare.model import Arm, Question
+from floodmark.compare.run_facts import all_expectations_hold
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.runs.records import Record, is_part
-from floodmark.verdict.judge import passed
 from floodmark.verdict.virtual import CAVEAT
 
 
@@ -94,7 +94,7 @@ def notes_on(arms: Mapping[str, Arm]) -> Iterable[str]:
     if any(one.fields.get("clock") == "virtual" for one in everything):
         yield f"instructions are {CAVEAT}"
     for arm in arms.values():
-        failed = sum(not passed(one.verdict) for one in arm.records)
+        failed = sum(not all_expectations_hold(one) for one in arm.records)
         if failed:
             yield f"in {failed} of {len(arm.records)} runs of {arm.value} an expectation of our model does not hold"
 

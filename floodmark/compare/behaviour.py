@@ -5,34 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from floodmark.compare.model import Arm, Behaviour, Sameness
+from floodmark.compare.run_facts import (
+    all_expectations_hold,
+    counts_of,
+    failed_expectations,
+    number_of,
+    parameters_of,
+)
 from floodmark.runs.records import Record
-from floodmark.verdict.judge import passed
 
 
 def _expectations(record: Record) -> str:
-    failed = [one["name"].replace("_", " ") for one in record.verdict["expectations"] if not one["holds"]]
+    failed = [name.replace("_", " ") for name in failed_expectations(record)]
     return f"fails: {', '.join(failed)}" if failed else "all hold"
 
 
 def _capacity(record: Record) -> str:
-    metrics = record.verdict["metrics"]
-    deepest, limit = metrics["accept_queue_max"], metrics["queue_limit"]
+    deepest, limit = number_of(record, "accept_queue_max"), number_of(record, "queue_limit")
     if deepest is None or limit is None:
         return "not seen"
     # A queue that was never full does not show what it holds.
-    return f"{deepest} with limit {limit}" if deepest > limit else f"not reached, limit {limit}"
+    return f"{deepest:.0f} with limit {limit:.0f}" if deepest > limit else f"not reached, limit {limit:.0f}"
 
 
 def _states(record: Record) -> str:
-    if record.verdict["params"]["transport"] != "unix":
+    if parameters_of(record)["transport"] != "unix":
         return "none, TCP"
-    states = record.verdict["metrics"]["states"]
+    states = counts_of(record, "states")
     return ", ".join(f"{count} × {state}" for state, count in states.items() if count) or "none"
 
 
-def _split(counts: Mapping[str, int], record: Record) -> str:
+def _split(counts: Mapping[str, int | None], record: Record) -> str:
     # A sustained flood, and a window in virtual time, sends as much as it can: which answers there were is behaviour.
-    burst = record.verdict["params"]["load_shape"] == "burst" and record.fields.get("clock") != "virtual"
+    burst = parameters_of(record)["load_shape"] == "burst" and record.fields.get("clock") != "virtual"
     return ", ".join(f"{count} × {name}" if burst else name for name, count in counts.items()) or "none"
 
 
@@ -41,9 +46,9 @@ BEHAVIOURS: dict[str, Callable[[Record], str]] = {
     "expectations": _expectations,
     "queue capacity": _capacity,
     "states on the path": _states,
-    "status split": lambda one: _split(one.verdict["metrics"]["status"], one),
-    "client errors": lambda one: _split(one.verdict["metrics"]["errors"], one),
-    "nginx error classes": lambda one: ", ".join(sorted(one.verdict["metrics"]["nginx_errors"])) or "none",
+    "status split": lambda one: _split(counts_of(one, "status"), one),
+    "client errors": lambda one: _split(counts_of(one, "errors"), one),
+    "nginx error classes": lambda one: ", ".join(sorted(counts_of(one, "nginx_errors"))) or "none",
 }
 
 
@@ -61,7 +66,7 @@ def compare_behaviours(arms: Mapping[str, Arm], baseline: str) -> list[Behaviour
         compared = {value: _sameness(seen[baseline], seen[value]) for value in arms if value != baseline}
         judged = None
         if look is _expectations:
-            judged = {value: all(passed(one.verdict) for one in arm.records) for value, arm in arms.items()}
+            judged = {value: all(all_expectations_hold(one) for one in arm.records) for value, arm in arms.items()}
         behaviours.append(Behaviour(name, seen, compared, judged))
     return behaviours
 

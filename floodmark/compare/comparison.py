@@ -15,6 +15,7 @@ from floodmark.compare.behaviour import compare_behaviours
 from floodmark.compare.confounds import confounds
 from floodmark.compare.effects import measure
 from floodmark.compare.model import Comparison, Question
+from floodmark.compare.run_facts import invalid_because, is_valid
 from floodmark.errors import CompareError, RunError
 from floodmark.runs.folders import RESULTS, find_run
 from floodmark.runs.records import Record, read_records
@@ -67,9 +68,9 @@ def compare_records(
 
 def line_up(records: Sequence[Record], question: Question, incomplete: Mapping[str, str] | None = None) -> Comparison:
     """Return a comparison still without metrics: arms, what else differs, behaviour. The rest is as above."""
-    left_out = {one.name: "; ".join(one.verdict["reasons"]) for one in records if not one.verdict["valid"]}
+    left_out = {one.name: invalid_because(one) for one in records if not is_valid(one)}
     left_out = {**(incomplete or {}), **left_out}
-    valid = [one for one in records if one.verdict["valid"]]
+    valid = [one for one in records if is_valid(one)]
     if not valid:
         raise CompareError(
             f"none of the {len(left_out)} results is valid, so there is nothing to compare: {in_short(left_out)}. "

@@ -21,6 +21,7 @@ from floodmark.compare.model import (
     Summary,
     Verdict,
 )
+from floodmark.compare.run_facts import number_of, parameters_of
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.runs.records import Record
 
@@ -66,12 +67,11 @@ def _declared(names: Sequence[str]) -> tuple[Metric, ...]:
 
 def value_of(metric: Metric, record: Record) -> float | None:
     """Return a metric of one result, None where it was not measured."""
-    verdict = record.verdict
     if metric.name == "requests_per_s":
-        sustained = verdict["params"]["load_shape"] == "sustained" and verdict["metrics"]["flood_s"]
-        return verdict["metrics"]["sent"] / verdict["metrics"]["flood_s"] if sustained else None
-    value = verdict["metrics"].get(metric.name)
-    return None if value is None else float(value)
+        sent, flood_s = number_of(record, "sent"), number_of(record, "flood_s")
+        sustained = parameters_of(record)["load_shape"] == "sustained"
+        return sent / flood_s if sustained and sent is not None and flood_s else None
+    return number_of(record, metric.name)
 
 
 def summarise(metric: Metric, arm: Arm) -> Summary | None:

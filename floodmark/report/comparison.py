@@ -24,6 +24,7 @@ from floodmark.compare.formats import (
     verdict_text,
 )
 from floodmark.compare.model import Arm, Behaviour, Comparison, MetricResult, Sameness, Verdict
+from floodmark.compare.run_facts import parameters_of, phases_of
 from floodmark.compare.suite import SuiteComparison, lines_of
 from floodmark.report import figures
 from floodmark.report.figures import Figure
@@ -248,7 +249,7 @@ def _course(record: Record) -> tuple[_Course | None, list[str]]:
     """Return what there is to draw of one run, and why there is nothing."""
     if record.fields.get("clock") == "virtual":
         return None, ["Runs in virtual time have no course: they are counts."]
-    parameters = record.verdict["params"]
+    parameters = parameters_of(record)
     try:
         database, losses = open_tables(record.run.host(record.host), TABLES)
         with closing(database):
@@ -260,8 +261,8 @@ def _course(record: Record) -> tuple[_Course | None, list[str]]:
             took = figures.latency(database)
             latency = [replace(one, colour="queue", dashed=False) for one in took.lines[-1:]]
             phases = [
-                (one["name"], *span.seconds(np.array([one["start_ns"], one["end_ns"]])).tolist())
-                for one in record.verdict["phases"]
+                (name, *span.seconds(np.array([start_ns, end_ns])).tolist())
+                for name, start_ns, end_ns in phases_of(record)
             ]
     except duckdb.Error as error:
         return None, [f"{record.name}: {str(error).splitlines()[0]}."]
