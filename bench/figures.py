@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from floodmark.runner.plan import git_state
+from floodmark.runner.plan import control_node
 from floodmark.runs.folders import RESULTS
 
 # A ratio below this is written 1/156.
@@ -88,7 +88,7 @@ def publish(part: str, figures: list[Figure], console: Console) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **git_state(),
+        **control_node().model_dump(),
         "machine": {
             "kernel": platform.release(),
             "python": platform.python_version(),

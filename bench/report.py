@@ -33,7 +33,8 @@ from bench.figures import Figure, publish, quartiles
 from collectors.fields import REQUESTS, SOURCES
 from floodmark.inputs.cases import load_cases
 from floodmark.inputs.parameters import resolve_parameters
-from floodmark.runs.folders import REPORT, RunFolder, write_json
+from floodmark.model.stored import write_json
+from floodmark.runs.folders import REPORT, RunFolder
 
 S = 1_000_000_000
 WALL_NS = 1_795_000_000 * S

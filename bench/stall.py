@@ -76,7 +76,7 @@ def measure(title: str, parameters: tuple[str, ...]) -> Panel:
         raise FloodmarkError(f"the run failed:\n{said}")
     (run,) = (log.parents[2] for log in logs)
     requests = run / "proxy1/requests.parquet"
-    rows = duckdb.sql(
+    rows = duckdb.execute(
         f"SELECT (intended_ns - min(intended_ns) OVER ()) / 1e9, (end_ns - intended_ns) / 1e9 FROM '{requests}'"
     ).fetchall()
     return Panel(title, rows)

@@ -29,12 +29,13 @@ from floodmark.inputs.cases import CASES, Base, CaseFile, Claim, Model, find_cas
 from floodmark.inputs.inventory import LAB_PARAMETERS, PARAMETERS, inventory_parameters
 from floodmark.inputs.labs import Lab, load_labs
 from floodmark.inputs.parameters import Parameters, resolve_parameters
+from floodmark.model.run import ControlNode
+from floodmark.model.verdict import ClaimVerdict
 from floodmark.paths import ROOT
 from floodmark.runner.suite import list_inventory
-from floodmark.runs.folders import RESULTS, RunFolder, labs_in, read_json, runs_in
+from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, labs_in, runs_in
 from floodmark.runs.verdicts import read_verdicts
-from floodmark.show.tables import number
-from floodmark.verdict.judge import passed
+from floodmark.text import number
 
 DOCS = ROOT / "docs"
 EVIDENCE = DOCS / "claims-evidence.json"
@@ -139,7 +140,7 @@ class _Said:
     where: str
     transport: str
     kernel: str
-    verdict: Mapping[str, Any]
+    verdict: ClaimVerdict
     run_id: str
     inventory: str
     settings: str
@@ -157,7 +158,7 @@ def collect(results: Path = RESULTS) -> list[Evidence]:
     for path in [*runs_in(results), *labs_in(results)]:
         for one in _said_by(path, labs):
             known = stated.get(one.claim)
-            if known and known.claim.digest == one.verdict.get("digest"):
+            if known and known.claim.digest == one.verdict.digest:
                 groups.setdefault(_kind(one), []).append(one)
     return _in_order([_evidence(runs) for runs in groups.values()], stated)
 
@@ -167,12 +168,12 @@ def _evidence(runs: list[_Said]) -> Evidence:
     newest = runs[-1]
     return Evidence(
         claim=newest.claim,
-        digest=newest.verdict["digest"],
+        digest=newest.verdict.digest,
         where=newest.where,
         transport=newest.transport,
         kernel=newest.kernel,
-        verdicts=dict(sorted(Counter(one.verdict["verdict"] for one in runs).items())),
-        value=newest.verdict["value"],
+        verdicts=dict(sorted(Counter(one.verdict.verdict for one in runs).items())),
+        value=newest.verdict.value,
         run_id=newest.run_id,
         inventory=newest.inventory,
         settings=newest.settings,
@@ -193,14 +194,14 @@ def _said_by(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
 
 
 def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
-    content = run.read_run()
-    if content["clock"] != "host" or (content["lab"] and content["lab"] not in labs):
+    record = run.read_run()
+    if record.clock != "host" or (record.lab and record.lab not in labs):
         return
-    lab = labs[content["lab"]] if content["lab"] else None
-    case_number, transport = content["case"]["number"], content["parameters"]["transport"]
+    lab = labs[record.lab] if record.lab else None
+    case_number, transport = record.case.number, str(record.parameters["transport"])
     place = f"lab {lab.name}" if lab else f"case {case_number}"
-    inventory, settings = _inventory(content["inventory"]), _digest(content["parameters"])
-    where = _places(inventory, content["inventory_parameters"]).get((place, settings))
+    inventory, settings = _inventory(record.inventory or []), _digest(record.parameters)
+    where = _places(inventory, record.inventory_parameters).get((place, settings))
     if where is None:
         return
     if lab:
@@ -210,18 +211,19 @@ def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
         command = _command(f"case CASE={case_number}", inventory, *options)
     of_the_case = _names_in_case(case_number)
     for verdict in read_verdicts(run):
-        for one in verdict["claims"] if passed(verdict) else []:
+        for one in verdict.claims if verdict.passed else []:
             # What a case says is not asked under the settings of a lab.
             if lab is None:
-                claim, seen_in = f"{place if one['name'] in of_the_case else 'general'}/{one['name']}", where
-            elif any(one["name"] == claim.name for claim in lab.file.claims):
-                claim, seen_in = f"{place}/{one['name']}", where
-            elif one["name"] in lab.file.also_asks:
-                claim, seen_in = f"general/{one['name']}", f"{place}, {where}"
+                claim, seen_in = f"{place if one.name in of_the_case else 'general'}/{one.name}", where
+            elif any(one.name == claim.name for claim in lab.file.claims):
+                claim, seen_in = f"{place}/{one.name}", where
+            elif one.name in lab.file.also_asks:
+                claim, seen_in = f"general/{one.name}", f"{place}, {where}"
             else:
                 continue
             yield _Said(
-                claim, seen_in, transport, verdict["kernel"], one, run.run_id, inventory, settings, _commit(content),
+                claim, seen_in, transport, verdict.kernel or "", one, run.run_id, inventory, settings,
+                _commit(record.control_node),
                 command,
             )  # fmt: skip
 
@@ -233,29 +235,28 @@ def _names_in_case(case_number: int) -> set[str]:
 
 
 def _said_by_lab(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
-    content = read_json(path / "lab.json")
-    lab = labs.get(content["lab"])
-    if lab is None or "overall" not in content:
+    record = LabFolder(path).read()
+    lab = labs.get(record.lab)
+    if lab is None or record.overall is None or record.table is None:
         return
-    place, inventory = f"lab {lab.name}", _inventory([content["inventory"]])
-    places = _places(inventory, content["inventory_parameters"])
-    settings = _digest_of_all({_digest(row) for row in content["table"]})
+    place, inventory = f"lab {lab.name}", _inventory([record.inventory])
+    places = _places(inventory, record.inventory_parameters)
+    settings = _digest_of_all({_digest(row.model_dump()) for row in record.table})
     if (place, settings) not in places:
         return  # with other settings, or not all of them
-    transports = sorted({row["transport"] for row in content["table"]}, reverse=True)
-    for host in content["overall"]:
-        rows = [row["passed"] for row in content["table"] if row["host"] == host["host"]]
-        for one in host["claims"]:
+    transports = sorted({str(row.get("transport")) for row in record.table}, reverse=True)
+    for host in record.overall:
+        rows = [row.passed for row in record.rows_of(host.host)]
+        for one in host.claims:
             yield _Said(
-                f"{place}/{one['name']}", f"{sum(rows)} of its {len(rows)} points", " and ".join(transports),
-                host["kernel"], one, path.name, inventory, settings, _commit(content),
+                f"{place}/{one.name}", f"{sum(rows)} of its {len(rows)} points", " and ".join(transports),
+                host.kernel or "", one, path.name, inventory, settings, _commit(record.control_node),
                 _command(f"lab LAB={lab.name}", inventory),
             )  # fmt: skip
 
 
-def _commit(content: Mapping[str, Any]) -> str:
-    state = content["control_node"]
-    return f"{state['git_commit'] or 'unknown'}"[:12] + (CHANGED if state["git_dirty"] is not False else "")
+def _commit(state: ControlNode) -> str:
+    return f"{state.git_commit or 'unknown'}"[:12] + (CHANGED if state.git_dirty is not False else "")
 
 
 def _command(target: str, inventory: str, *options: str) -> str:
@@ -313,8 +314,13 @@ def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]
 
 
 def _digest(parameters: Mapping[str, Any]) -> str:
-    """Return the hash of the parameters that decide what happens; how often the agent looks is for the host to say."""
-    deciding = {name: parameters[name] for name in Parameters.model_fields if not name.endswith("_hz")}
+    """Return the hash of the parameters that decide what is seen of a claim.
+
+    How often the agent looks is for the host to say, and what key figures leave out no claim is asked of.
+    """
+    deciding = {
+        name: parameters[name] for name in Parameters.model_fields if not name.endswith("_hz") and name != "warmup_s"
+    }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -85,7 +85,8 @@ def show(run: str, as_json: bool, svg: Path | None) -> None:
         raise click.UsageError("--json and --svg are two shapes: give one of them.")
     folder = find_run(run)
     if as_json:
-        click.echo(json.dumps(read_verdicts(folder), indent=2, ensure_ascii=False))
+        verdicts = [one.model_dump(mode="json") for one in read_verdicts(folder)]
+        click.echo(json.dumps(verdicts, indent=2, ensure_ascii=False))
     elif svg:
         with svg.open("w", encoding="utf-8") as file:
             file.write(draw_run(folder))
@@ -151,12 +152,12 @@ def judge(run: str, quiet: bool) -> None:
     from floodmark.verdict.judge import judge_run
 
     folder = find_run(run)
-    content = judge_run(folder)
+    record = judge_run(folder)
     write_report(folder)
     write_index(folder.path.parent)
     if not quiet:
         print_run(Console(), folder)
-    sys.exit(0 if content["passed"] else 1)
+    sys.exit(0 if record.passed else 1)
 
 
 @main.command()
@@ -406,14 +407,14 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
         except Interrupted as sentence:
             click.echo(f"floodmark: {sentence}", err=True)
             sys.exit(130)
-    content = judge_lab(folder, again=begun)
+    record = judge_lab(folder, again=begun)
     write_lab_report(folder.path)
     write_index(folder.path.parent)
     if as_json:
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False))
     elif not quiet:
         print_lab(Console(), folder)
-    sys.exit(0 if content["passed"] else 1)
+    sys.exit(0 if record.passed else 1)
 
 
 @main.command()

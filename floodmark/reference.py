@@ -17,7 +17,8 @@ from floodmark.inputs.cases import Case, CaseFile, Claim, Expectation, Upstream,
 from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.inputs.suites import SuiteFile
 from floodmark.paths import ROOT
-from floodmark.verdict import judge
+from floodmark.verdict import views as case_views
+from floodmark.verdict.views import SLOTS_NOT_FOR_CLIENTS
 
 # Links of these pages are relative to where they would be in the repository.
 FOLDER = "docs/reference"
@@ -91,7 +92,7 @@ def _by_default(case: Case, one: Expectation, formula: str) -> str:
     """Evaluate a prediction for the case's own parameters; empty where it needs to know what happened."""
     values = {**case.parameters.model_dump(), "sent": case.parameters.users}
     values["queue_limit"] = min(values["somaxconn"], values["upstream_backlog"])
-    values["worker_slots"] = values["worker_connections"] - judge.SLOTS_NOT_FOR_CLIENTS
+    values["worker_slots"] = values["worker_connections"] - SLOTS_NOT_FOR_CLIENTS
     values["uncrowded"] = values["worker_slots"] >= 2 * values["users"] + 1
     columns = ", ".join(f"${name} AS {name}" for name in values)
     try:
@@ -131,7 +132,7 @@ def case_file_page() -> str:
         ("An entry of fault and expect", Expectation),
         ("An entry of claims", Claim),
     )
-    views = textwrap.dedent((judge.__doc__ or "").rpartition("\n\n")[2])
+    views = textwrap.dedent((case_views.__doc__ or "").rpartition("\n\n")[2])
     head = _lines(
         "`cases/<number>-<name>.yml`; [how to add a case](../../CONTRIBUTING.md#how-to-add-a-case) goes through it in",
         "order, and [cases/2-no-accept.yml](../../cases/2-no-accept.yml) is one. Unknown keys are errors.",

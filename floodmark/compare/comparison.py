@@ -41,7 +41,7 @@ def compare_runs(names: Iterable[str], question: Question, results: Path = RESUL
     incomplete = {}
     for name in names:
         run = find_run(name.partition(":")[0], results)
-        if run.run.exists():
+        if run.record.exists():
             records |= {(one.run.path, one.host): one for one in read_records(name, results)}
         elif run.plan.exists():
             incomplete[run.run_id] = "the run is not complete, it has no run.json"

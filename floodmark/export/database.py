@@ -23,10 +23,11 @@ import duckdb
 
 from collectors.fields import LOGS, TABLES, VIRTUAL_WINDOWS
 from floodmark.errors import RunError, did_you_mean
+from floodmark.model.run import RunRecord
+from floodmark.model.verdict import Verdict
 from floodmark.runs.folders import RunFolder
 from floodmark.runs.verdicts import read_verdict
-from floodmark.verdict import judge
-from floodmark.verdict.ingest import SQL_TYPES, sql_text
+from floodmark.verdict.tables import SQL_TYPES, sql_text
 
 SAMPLED = {**TABLES, VIRTUAL_WINDOWS.name: VIRTUAL_WINDOWS}
 HAVE_PHASES = [table for table in TABLES.values() if table not in LOGS]
@@ -40,8 +41,8 @@ class Said(NamedTuple):
 
     folder: RunFolder
     host: str
-    run: dict[str, Any]
-    verdict: dict[str, Any]
+    run: RunRecord
+    verdict: Verdict
 
     @property
     def place(self) -> tuple[str, str]:
@@ -55,30 +56,38 @@ class Said(NamedTuple):
 def _runs(said: Said) -> Iterator[tuple[Any, ...]]:
     run, verdict = said.run, said.verdict
     yield (
-        *said.place, run["case"]["number"], run["parameters"]["transport"], verdict["kernel"], verdict["valid"],
-        judge.passed(verdict), "; ".join(verdict["reasons"]) or None,
+        *said.place, run.case.number, run.parameters["transport"], verdict.kernel, verdict.valid, verdict.passed,
+        "; ".join(verdict.reasons) or None,
     )  # fmt: skip
 
 
 def _parameters(said: Said) -> Iterator[tuple[Any, ...]]:
-    for name, value in said.run["parameters"].items():
+    for name, value in said.run.parameters.items():
         yield *said.place, name, json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _metrics(said: Said) -> Iterator[tuple[Any, ...]]:
-    for name, value in said.verdict["metrics"].items():
+    for name, value in said.verdict.metrics or ():
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield *said.place, name, value
 
 
 def _expectations(said: Said) -> Iterator[tuple[Any, ...]]:
-    for one in said.verdict["expectations"]:
-        yield *said.place, one["name"], _text(one["value"]), one["holds"]
+    for one in said.verdict.expectations:
+        yield *said.place, one.name, _text(one.value), one.holds
+
+
+def _checks(said: Said) -> Iterator[tuple[Any, ...]]:
+    for one in said.verdict.checks:
+        yield (
+            *said.place, one.id, one.subject, one.severity, one.ok, _text(one.value), _text(one.limit), one.unit,
+            one.sentence,
+        )  # fmt: skip
 
 
 def _claims(said: Said) -> Iterator[tuple[Any, ...]]:
-    for one in said.verdict["claims"]:
-        yield *said.place, one["study"], one["verdict"], _text(one["value"])
+    for one in said.verdict.claims:
+        yield *said.place, one.study, one.verdict, _text(one.value)
 
 
 def _text(value: Any) -> str | None:
@@ -108,6 +117,13 @@ STATED = {
     "parameters": Statement({"name": "VARCHAR", "value": "VARCHAR"}, _parameters),
     "metrics": Statement({"name": "VARCHAR", "value": "DOUBLE"}, _metrics),
     "expectations": Statement({"name": "VARCHAR", "value": "VARCHAR", "holds": "BOOLEAN"}, _expectations),
+    "checks": Statement(
+        {
+            "id": "VARCHAR", "subject": "VARCHAR", "severity": "VARCHAR", "ok": "BOOLEAN", "value": "VARCHAR",
+            "limit": "VARCHAR", "unit": "VARCHAR", "sentence": "VARCHAR",
+        },
+        _checks,
+    ),
     "claims": Statement({"study": "VARCHAR", "verdict": "VARCHAR", "value": "VARCHAR"}, _claims),
 }  # fmt: skip
 
@@ -176,20 +192,20 @@ def _create_stated(database: duckdb.DuckDBPyConnection, name: str, runs: Iterabl
 
 def _rows(name: str, run: RunFolder) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a table that one run has; what cannot be read is left out, and told on stderr."""
-    if not run.run.exists():
+    if not run.record.exists():
         return
     try:
-        content = run.read_run()
+        record = run.read_run()
     except RunError as error:
         _left_out(str(error))
         return
-    for host in content["hosts"]["proxies"]:
+    for host in record.hosts.proxies:
         try:
-            yield from list(STATED[name].rows(Said(run, host, content, read_verdict(run.host(host)))))
+            verdict = read_verdict(run.host(host))
         except RunError as error:
             _left_out(str(error))
-        except (KeyError, TypeError, AttributeError) as error:
-            _left_out(f"{run.host(host).verdict} is of another version or damaged: {error!r}.")
+            continue
+        yield from STATED[name].rows(Said(run, host, record, verdict))
 
 
 def _left_out(why: str) -> None:

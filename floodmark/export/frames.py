@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from floodmark.errors import FloodmarkError, RunError, did_you_mean
 from floodmark.export.database import SAMPLED, ask
+from floodmark.model.run import RunRecord
+from floodmark.model.verdict import Verdict
 from floodmark.runs.folders import RunFolder, find_run
 from floodmark.runs.verdicts import read_verdicts
 
@@ -22,13 +24,13 @@ class Run:
 
     Attributes:
         folder: where it is.
-        content: run.json: the case as resolved, parameters, hosts, versions, phases.
+        record: run.json: the case as resolved, parameters, hosts, versions, phases.
         verdicts: host -> validity, expectations, claims and key figures.
     """
 
     folder: RunFolder
-    content: dict[str, Any]
-    verdicts: dict[str, dict[str, Any]]
+    record: RunRecord
+    verdicts: dict[str, Verdict]
 
     @property
     def tables(self) -> list[str]:
@@ -73,4 +75,4 @@ def load(name: str | Path = "latest") -> Run:
         RunError: there is no such run, or it is not complete.
     """
     folder = find_run(str(name))
-    return Run(folder, folder.read_run(), {one["host"]: one for one in read_verdicts(folder)})
+    return Run(folder, folder.read_run(), {one.host: one for one in read_verdicts(folder)})

@@ -23,15 +23,25 @@ OWNED = "floodmark_i_own_these_hosts"
 CLOCKS = ("host", "virtual")
 
 
-def hosts_of_a_run(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+class Hosts(BaseModel):
+    """The hosts of a run by group."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    proxies: list[str]
+    load_generators: list[str] = []
+    testbed: list[str] = []
+
+
+def hosts_of_a_run(groups: Mapping[str, Sequence[str]]) -> Hosts:
     """Return the hosts of each group that a run knows.
 
     Raises:
         FloodmarkError: nobody would be measured, or nobody would flood.
     """
-    hosts = {name: list(groups.get(name, [])) for name in ("proxies", "load_generators", "testbed")}
+    hosts = Hosts(**{name: list(groups.get(name, [])) for name in Hosts.model_fields})
     for name, what in (("proxies", "the measured hosts"), ("load_generators", "the hosts that run Locust")):
-        if not hosts[name]:
+        if not getattr(hosts, name):
             raise FloodmarkError(
                 f"the inventory has no host in the group '{name}', {what}: give it one, or leave out -i to use the "
                 "built-in testbed. inventory/example/ shows the groups."
@@ -39,18 +49,18 @@ def hosts_of_a_run(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return hosts
 
 
-def clock_of_a_run(hosts: Mapping[str, Sequence[str]], variables: Mapping[str, Any]) -> str:
+def clock_of_a_run(hosts: Hosts, variables: Mapping[str, Any]) -> str:
     """Return the clock of all measured hosts: host or virtual.
 
     Args:
-        hosts: group -> hosts of the run.
+        hosts: of the run.
         variables: host -> its variables.
 
     Raises:
         FloodmarkError: there is no such clock, a host cannot have it, or the hosts differ in it.
     """
     clocks = {}
-    for host in hosts["proxies"]:
+    for host in hosts.proxies:
         own = variables.get(host, {})
         clock = clocks[host] = str(own.get("testbed_clock", CLOCKS[0]))
         if clock not in CLOCKS:
@@ -58,7 +68,7 @@ def clock_of_a_run(hosts: Mapping[str, Sequence[str]], variables: Mapping[str, A
                 f"host {host}: testbed_clock={clock} is not allowed: it must be {' or '.join(CLOCKS)}."
             )
         if clock == "virtual":
-            _check_virtual_host(host, own, of_testbed=host in hosts["testbed"])
+            _check_virtual_host(host, own, of_testbed=host in hosts.testbed)
     if len(set(clocks.values())) > 1:
         raise FloodmarkError(
             "the hosts of one run have one clock, and these differ: "
@@ -174,19 +184,19 @@ def _read_caps(given: object) -> Caps:
         raise ParameterError(f"{name} of the inventory is {first['input']!r}: {first['msg']}.") from None
 
 
-def check_ownership(hosts: Mapping[str, Sequence[str]], variables: Mapping[str, Any]) -> None:
+def check_ownership(hosts: Hosts, variables: Mapping[str, Any]) -> None:
     """Refuse to flood a host that is not of the testbed, unless somebody says that it is theirs.
 
     Args:
-        hosts: group -> hosts of the run.
+        hosts: of the run.
         variables: host -> its variables.
 
     Raises:
         FloodmarkError: nobody has said so.
     """
-    for host in hosts["proxies"]:
+    for host in hosts.proxies:
         said = variables.get(host, {}).get(OWNED, False)
-        if host not in hosts["testbed"] and said is not True:
+        if host not in hosts.testbed and said is not True:
             given = f"it is {said!r}" if OWNED in variables.get(host, {}) else "it is not set"
             raise FloodmarkError(
                 f"host {host} is not of the testbed: a run changes its kernel parameters, takes ports of it and floods "

@@ -100,6 +100,10 @@ class Parameters(BaseModel):
     duration_s: Annotated[
         int, _number("s", 1, 3600, "How long a sustained or open flood sends new requests; a burst sends once.")
     ]
+    warmup_s: Annotated[
+        int,
+        _number("s", 0, 3600, "Beginning of the flood that the key figures leave out; expectations do not."),
+    ]
     rate: Annotated[
         str,
         Field(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
 import duckdb
 
 from floodmark.inputs.cases import Figure, Observation
+from floodmark.text import number, one_line
 
 
 def try_sql(database: duckdb.DuckDBPyConnection, figure: Figure) -> None:
@@ -36,6 +38,46 @@ def look(database: duckdb.DuckDBPyConnection, figure: Figure) -> Any:
     if len(rows) > 1:
         raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
     return plain(rows[0][0]) if rows else None
+
+
+# value = queue_limit + 1, value BETWEEN 1 AND users
+_COMPARED = re.compile(r"value (=|<=|>=|<|>) (.+)")
+_WORDS = {"=": "", "<=": "at most ", ">=": "at least ", "<": "less than ", ">": "more than "}
+
+
+def predicted(database: duckdb.DuckDBPyConnection, observation: Observation) -> str:
+    """Return what a value is compared with, as a number: `9` for `value = queue_limit + 1`.
+
+    Returns:
+        The number, with how it bounds the value; empty where the condition compares with no number, or with one that
+        is written in it.
+    """
+    compared = _COMPARED.fullmatch(one_line(observation.holds))
+    if not compared or is_number(compared[2]):
+        return ""
+    try:
+        row = database.execute(f"SELECT {compared[2]} FROM params").fetchone()
+    except duckdb.Error:
+        return ""  # it uses the value on both sides
+    number_ = plain(row[0]) if row else None
+    if isinstance(number_, bool) or not isinstance(number_, (int, float)):
+        return ""
+    return f"{_WORDS[compared[1]]}{number(number_)}"
+
+
+def bare_condition(condition: str) -> str:
+    """Return a condition without the value that it begins with: `queue_limit + 1` for `value = queue_limit + 1`."""
+    compared = _COMPARED.fullmatch(one_line(condition))
+    return compared[2] if compared else one_line(condition)
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_so(database: duckdb.DuckDBPyConnection, condition: str) -> bool:

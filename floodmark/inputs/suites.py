@@ -234,13 +234,13 @@ def _measured_hosts(name: str, file: SuiteFile, groups: Mapping[str, Sequence[st
     except FloodmarkError as error:
         raise SuiteError(f"{name}: inventory = '{file.inventory}': {error}") from None
     for host in file.hosts:
-        if host not in known["proxies"]:
+        if host not in known.proxies:
             raise SuiteError(
                 f"{name}: host '{host}' is not in the group proxies of {file.inventory}: "
-                f"{did_you_mean(host, known['proxies'])}Allowed are {', '.join(known['proxies'])}."
+                f"{did_you_mean(host, known.proxies)}Allowed are {', '.join(known.proxies)}."
             )
-    hosts = tuple(file.hosts or known["proxies"])
-    real = [host for host in hosts if host not in known["testbed"]]
+    hosts = tuple(file.hosts or known.proxies)
+    real = [host for host in hosts if host not in known.testbed]
     if file.boot != "once" and real:
         raise SuiteError(
             f"{name}: boot: {file.boot} is for hosts of the testbed, and {', '.join(real)} of {file.inventory} "

@@ -69,3 +69,26 @@ class HostDescription(Stored):
     def listener(self, name: str) -> Listener | None:
         """Return what was read of a listener, None where it could not be read."""
         return next((one for one in self.listeners if one is not None and one.name == name), None)
+
+
+class UnitState(Described):
+    """A systemd unit of the run, just before it was stopped. Times are on the host's monotonic clock (ns)."""
+
+    name: str
+    active_state: str
+    sub_state: str = ""
+    result: str = ""
+    restarts: int = 0
+    active_since_ns: int | None = None
+    inactive_since_ns: int | None = None
+    exit_status: int | None = None
+
+
+class Units(Stored):
+    """units.json: all units of the run that were started, read just before they were stopped."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    schema_version: int = 1
+    read_ns: int
+    units: list[UnitState]

@@ -50,7 +50,7 @@ _DRAINED = (DRAIN,)
 
 
 class Latency(Part):
-    """How long requests of one class took, from their intended start to their end (s)."""
+    """How long requests with one status, or one error, took, from their intended start to their end (s)."""
 
     n: int
     median_s: float
@@ -256,7 +256,7 @@ class Metrics(Part):
     ] = {}
     latency: Annotated[
         dict[str, Latency],
-        Rests("time of a request by what came of it: 2xx, 5xx, …, or its error", "s", _REQUESTS, ()),
+        Rests("time of a request by what came of it: its status, or its error", "s", _REQUESTS, ()),
     ] = {}
     nginx_errors: Annotated[
         dict[str, int], Rests("lines of nginx's error log, by kind", "lines", ("nginx_errors",), ())
@@ -303,6 +303,13 @@ class VirtualMetrics(Part):
     status: dict[str, int] = {}
     errors: dict[str, int] = {}
     nginx_errors: dict[str, int] = {}
+
+
+# The key figures that comparisons test; a hole in what they rest on makes a run invalid.
+COMPARED = (
+    "time_to_full_s", "drain_s", "recovery_s", "queue_area_conn_s", "wait_median_ms", "wait_p99_ms",
+    "request_median_s", "request_p99_s", "request_max_s", "goodput_per_s",
+)  # fmt: skip
 
 
 def described() -> Iterator[tuple[str, Rests]]:

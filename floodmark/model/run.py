@@ -8,16 +8,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict
 
 from floodmark.inputs.cases import Upstream
-from floodmark.model.stored import Content, ParameterValues, Part, Stored
+from floodmark.inputs.inventory import Hosts
+from floodmark.model.stored import Content, ParameterValues, Part, Stored, Value
 from floodmark.model.verdict import Phase
-
-
-class Hosts(Part):
-    """The hosts of a run by group."""
-
-    proxies: list[str]
-    load_generators: list[str] = []
-    testbed: list[str] = []
 
 
 class PlannedListener(Part):
@@ -106,7 +99,7 @@ class Plan(Stored):
     rates_hz: dict[str, float] = {}
     hosts: Hosts
     inventory: list[str] | None = None
-    inventory_parameters: dict[str, Any] = {}
+    inventory_parameters: dict[str, Value] = {}
     clock: Literal["host", "virtual"] = "host"
     web: bool = False
     servers: list[Server] = []

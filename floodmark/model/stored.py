@@ -71,29 +71,37 @@ def first_fault(error: ValidationError) -> str:
     return f"{where} is {str(first['input'])[:60]!r}: {first['msg']}"
 
 
-def load(model: type[StoredT], path: Path, remedy: str) -> StoredT:
+def load(model: type[StoredT], path: Path, remedy: str = "", called: str = "") -> StoredT:
     """Read a stored file.
 
     Args:
         model: what it holds.
         path: the file.
         remedy: what to do when it cannot be read, as a sentence.
+        called: what the file is called in a message, if not by its path.
 
     Raises:
         RunError: it is missing, damaged, or of a newer version.
     """
+    name = called or str(path)
+
+    def refuse(what: str) -> RunError:
+        return RunError(f"{name} is {what}. {remedy}".rstrip())
+
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refuse("missing") from None
     except OSError as error:
-        raise RunError(f"{path} is missing or cannot be read: {error.strerror}. {remedy}") from None
+        raise refuse(f"not readable: {error.strerror}") from None
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}. {remedy}") from None
+        raise refuse(f"damaged: {error}") from None
     if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged: it holds {type(content).__name__} and not an object. {remedy}")
+        raise refuse(f"damaged: it holds {type(content).__name__} and not an object")
     try:
         return model.parse(content)
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}. {remedy}") from None
+        raise refuse(f"damaged: {error}") from None
 
 
 def save(path: Path, content: Stored) -> None:

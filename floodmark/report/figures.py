@@ -12,8 +12,9 @@ import numpy as np
 
 from floodmark.inputs.labs import Picture
 from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readings
-from floodmark.show.tables import many
-from floodmark.verdict.metrics import MESSAGE_CLASS, same_moment
+from floodmark.text import many
+from floodmark.verdict.metrics import MESSAGE_CLASS
+from floodmark.verdict.views import same_moment
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 3600)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from floodmark.errors import RunError
 from floodmark.report.pages import OURS, render, write_page
-from floodmark.runs.folders import REPORT, RunFolder, labs_in, runs_in
+from floodmark.runs.folders import REPORT, LabFolder, RunFolder, labs_in, runs_in
 from floodmark.runs.verdicts import read_verdict
 from floodmark.show import lab as lab_show
 from floodmark.show import run as show
-from floodmark.verdict import judge
 
 INDEX = "index.html"
 INCOMPLETE = "not complete"
@@ -86,33 +83,31 @@ def read_entries(results: Path) -> Iterator[Entry]:
     for folder in sorted([*runs_in(results), *labs], reverse=True):
         try:
             yield from list(_of_lab(folder) if folder in labs else _of_run(RunFolder(folder)))
-        except (RunError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except RunError as error:
             # One that is damaged must not hide the others, and the run that has just been made must not fail for it.
-            why = error if isinstance(error, RunError) else f"it is damaged, {error!r}"
-            yield _incomplete(f": {why}", run_id=folder.name, link=_link(folder))
+            yield _incomplete(f": {error}", run_id=folder.name, link=_link(folder))
 
 
 def _of_lab(folder: Path) -> Iterator[Entry]:
-    content = _read(folder / "lab.json")
+    record = LabFolder(folder).read()
     common = {
         "run_id": folder.name,
         "link": _link(folder),
-        "case": f"lab {content['lab']}: {content['question']}" if content else "",
+        "case": f"lab {record.lab}: {record.question}",
         "transport": "",
     }
-    if "overall" not in content:
-        said = ": not all of its runs are made" if content else ": it has no lab.json that can be read"
-        yield _incomplete(said, **common)
+    if record.overall is None:
+        yield _incomplete(": not all of its runs are made", **common)
         return
-    for host in content["overall"]:
-        rows = [row for row in content["table"] if row["host"] == host["host"]]
+    for host in record.overall:
+        rows = record.rows_of(host.host)
         words = list(lab_show.sentences(rows, host))
         good = all(one for _, one in words)
-        valid = all(row["valid"] for row in rows)
+        valid = all(row.valid for row in rows)
         yield Entry(
             **common,
-            host=host["host"],
-            kernel=host["kernel"] or "",
+            host=host.host,
+            kernel=host.kernel or "",
             verdict="passed" if good else "failed" if valid else "invalid",
             good=good,
             word="VALID" if valid else "INVALID",
@@ -121,16 +116,18 @@ def _of_lab(folder: Path) -> Iterator[Entry]:
 
 
 def _of_run(run: RunFolder) -> Iterator[Entry]:
-    complete = run.run.exists()
-    content = run.read_run() if complete else _read(run.plan)
-    case, parameters = content.get("case", {}), content.get("parameters", {})
+    complete = run.record.exists()
+    if not complete and not run.plan.exists():
+        yield _incomplete(": it has no run.json", run_id=run.run_id, link=_link(run.path))
+        return
+    plan = run.read_run() if complete else run.read_plan()
     common = {
         "run_id": run.run_id,
         "link": _link(run.path),
-        "case": f"{case['number']}: {case['title']}" if case else "",
-        "transport": parameters.get("transport", ""),
+        "case": f"{plan.case.number}: {plan.case.title}",
+        "transport": str(plan.parameters["transport"]),
     }
-    for host in content.get("hosts", {}).get("proxies", [""]):
+    for host in plan.hosts.proxies:
         if not complete:
             yield _incomplete(": it has no run.json", **common, host=host)
             continue
@@ -139,14 +136,13 @@ def _of_run(run: RunFolder) -> Iterator[Entry]:
         except RunError as error:
             yield _incomplete(f": {error}", **common, host=host)
             continue
-        good = judge.passed(verdict)
         word, said = show.in_short(verdict)
         yield Entry(
             **common,
             host=host,
-            kernel=verdict["kernel"] or "",
-            verdict="passed" if good else "failed" if verdict["valid"] else "invalid",
-            good=good,
+            kernel=verdict.kernel or "",
+            verdict="passed" if verdict.passed else "failed" if verdict.valid else "invalid",
+            good=verdict.passed,
             word=word,
             said=said,
         )
@@ -159,11 +155,3 @@ def _incomplete(said: str, **known: str) -> Entry:
 
 def _link(folder: Path) -> str:
     return f"{folder.name}/" + (REPORT if (folder / REPORT).exists() else "")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the object in a file; an empty one where it cannot be read, because one run must not hide the others."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}

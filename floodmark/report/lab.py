@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import UndefinedError
-
 from floodmark.errors import RunError
 from floodmark.inputs.labs import Lab, find_lab
-from floodmark.inputs.parameters import as_yaml
+from floodmark.model.lab import LabRecord, Overall, PointRow
 from floodmark.report.multiples import side_by_side
 from floodmark.report.pages import render, write_page
 from floodmark.report.run import HostReport, read_content, read_host
 from floodmark.runs.folders import REPORT, LabFolder, RunFolder
-from floodmark.show.lab import sentences
-from floodmark.show.tables import number
+from floodmark.show.lab import sentences, setting_text
+from floodmark.text import number
 
 
 def write_lab_report(folder: Path, output: Path | None = None) -> Path:
@@ -40,44 +38,37 @@ def lab_page(folder: Path) -> str:
     Raises:
         FloodmarkError: it has not come to its end, or is damaged.
     """
-    content = LabFolder(folder).read()
-    if "overall" not in content:
+    record = LabFolder(folder).read()
+    if record.overall is None:
         raise RunError(f"lab {folder.name} is not complete: 'floodmark lab {folder.name}' goes on with it.")
-    lab = find_lab(content["lab"])
-    try:
-        return render(
-            "lab.html",
-            title=f"Lab {lab.name}: {content['question']}",
-            folder=folder.name,
-            given=", ".join(f"{name}={value}" for name, value in content["given"].items()),
-            hosts=[_section(lab, folder.parent, content, one) for one in content["overall"]],
-        )
-    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
-        raise RunError(
-            f"lab {folder.name} is damaged: {error!r} in its lab.json. 'floodmark lab {folder.name}' judges it anew."
-        ) from None
+    lab = find_lab(record.lab)
+    return render(
+        "lab.html",
+        title=f"Lab {lab.name}: {record.question}",
+        folder=folder.name,
+        given=", ".join(f"{name}={value}" for name, value in record.given.items()),
+        hosts=[_section(lab, folder.parent, record, one) for one in record.overall],
+    )
 
 
-def _section(lab: Lab, results: Path, content: Mapping[str, Any], overall: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [row for row in content["table"] if row["host"] == overall["host"]]
+def _section(lab: Lab, results: Path, record: LabRecord, overall: Overall) -> dict[str, Any]:
+    rows = record.rows_of(overall.host)
     return {
-        "name": overall["host"],
-        "kernel": overall["kernel"],
+        "name": overall.host,
+        "kernel": overall.kernel,
         "sentences": list(sentences(rows, overall)),
-        "points": [
-            {"link": f"../{row['run_id']}/{REPORT}", "valid": row["valid"], "passed": row["passed"]} for row in rows
-        ],
-        "settings": [(axis, [as_yaml(row.get(axis, "-")) for row in rows]) for axis in lab.axes],
+        "points": [{"link": f"../{row.run_id}/{REPORT}", "valid": row.valid, "passed": row.passed} for row in rows],
+        "settings": [(axis, [setting_text(row, axis) for row in rows]) for axis in lab.axes],
         "figures": [(one.name, [number(row.get(one.name)) for row in rows]) for one in lab.file.figures],
-        "expectations": overall["expectations"],
-        "claims": overall["claims"],
+        "expectations": overall.expectations,
+        "claims": overall.claims,
         "multiples": list(_multiples(lab, results, rows)) if lab.file.draw else [],
     }
 
 
-def _multiples(lab: Lab, results: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _multiples(lab: Lab, results: Path, rows: Sequence[PointRow]) -> Iterator[dict[str, Any]]:
     """Yield, for each figure that the lab wants drawn, that of every point."""
-    points = {row["point"]: _read(results / row["run_id"], row["host"], lab, len(rows)) for row in rows}
+    points = {row.point: _read(results / row.run_id, row.host, lab, len(rows)) for row in rows}
     phases = {point: one.phases for point, one in points.items()}
     for name in lab.file.draw:
         figures = {point: figure for point, one in points.items() for figure in one.figures if figure.name == name}

@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 
 from floodmark import __version__
 from floodmark.errors import RunError
-from floodmark.show.tables import number, one_line
+from floodmark.show.run import prediction_text
+from floodmark.text import number, one_line
 
 HERE = Path(__file__).parent
 OURS = HERE / "static"
@@ -33,8 +34,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name, function in (("number", number), ("one_line", one_line), ("breakable", breakable)):
-        environment.filters[name] = function
+    environment.filters |= {
+        "number": number, "one_line": one_line, "breakable": breakable, "prediction": prediction_text,
+    }  # fmt: skip
     return environment
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,17 @@ from typing import Any
 
 import duckdb
 import numpy as np
-from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from floodmark.errors import RunError
 from floodmark.inputs.labs import Picture
 from floodmark.inputs.parameters import Parameters, as_yaml, range_of
+from floodmark.model.check import Check
+from floodmark.model.host import HostDescription
+from floodmark.model.metrics import PHASES, Metrics, VirtualMetrics
+from floodmark.model.run import Plan
+from floodmark.model.stored import ParameterValues, Value, load
+from floodmark.model.verdict import Verdict
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
 from floodmark.report.series import Numbers, Span, find_span, open_tables
@@ -25,10 +29,9 @@ from floodmark.runs.folders import REPORT, HostFolder, RunFolder
 from floodmark.runs.records import flat
 from floodmark.runs.verdicts import read_verdict
 from floodmark.show import run as show
-from floodmark.show.tables import many, number, one_line, percent
-from floodmark.verdict import judge
-from floodmark.verdict.ingest import PHASES
+from floodmark.text import many, one_line
 from floodmark.verdict.metrics import MESSAGE_CLASS
+from floodmark.verdict.rules import RULES
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
 # The script gets times as whole numbers of this length, each as its distance from the one before.
@@ -43,8 +46,8 @@ class HostReport:
 
     Attributes:
         name: of the host.
-        verdict: content of verdict.json; empty where there is none.
-        description: content of host.json, flat.
+        verdict: on the host; None where there is none that can be read.
+        description: what host.json says, flat.
         problems: sentences about what could not be read.
         figures: what is drawn.
         logged: level, message and number of lines of nginx's error log.
@@ -53,8 +56,8 @@ class HostReport:
     """
 
     name: str
-    verdict: dict[str, Any] = field(default_factory=dict)
-    description: dict[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    description: Mapping[str, Value] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     logged: list[tuple[str, str, str]] = field(default_factory=list)
@@ -64,7 +67,7 @@ class HostReport:
     @property
     def virtual(self) -> bool:
         """Whether it was measured in virtual time."""
-        return self.verdict.get("clock") == "virtual"
+        return self.verdict is not None and self.verdict.clock == "virtual"
 
 
 def write_report(run: RunFolder, output: Path | None = None) -> Path:
@@ -86,27 +89,14 @@ def report_of(run: RunFolder) -> str:
     """Return the report of a run.
 
     Raises:
-        RunError: there is nothing of a run in the folder, or it has another shape than a run has.
+        RunError: there is nothing of a run in the folder.
     """
-    try:
-        return _report_of(run)
-    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, UndefinedError) as error:
-        raise RunError(
-            f"run {run.run_id} is damaged: {error!r} in run.json, host.json or a verdict.json. 'floodmark judge "
-            f"{run.run_id}' makes all but what the hosts wrote again."
-        ) from None
-
-
-def _report_of(run: RunFolder) -> str:
-    content, problems = read_content(run)
-    names = content.get("hosts", {}).get("proxies") or _hosts_by_their_files(run)
-    if not content and not names:
+    record, problems = read_content(run)
+    names = record.hosts.proxies if record else _hosts_by_their_files(run)
+    if record is None and not names:
         raise RunError(f"{run.path} holds nothing of a run: no run.json, no plan.json, and no host's verdict.json.")
-    hosts = [read_host(run.host(name), content, len(names)) for name in names]
-    case = content.get("case", {})
-    parameters: dict[str, Any] = content.get("parameters") or next(
-        (one.verdict["params"] for one in hosts if one.verdict), {}
-    )
+    hosts = [read_host(run.host(name), record, len(names)) for name in names]
+    parameters = record.parameters if record else next((one.verdict.params for one in hosts if one.verdict), {})
     across = _time_axis(hosts)
     highest = _highest(hosts)
     scripts, styles = uplot() if across else ([], [])
@@ -114,15 +104,15 @@ def _report_of(run: RunFolder) -> str:
         "run.html",
         scripts=scripts,
         styles=styles,
-        title=f"Case {case['number']}: {case['title']}" if case else run.run_id,
+        title=f"Case {record.case.number}: {record.case.title}" if record else run.run_id,
         run_id=run.run_id,
-        created=content.get("created"),
+        created=record.created if record else None,
         settings=show.settings_line(parameters) if _knows_the_flood(parameters) else "",
-        reading=case.get("reading", []),  # runs of before this key have none
+        reading=record.case.reading if record else [],
         problems=problems,
         hosts=[_section(one, across, highest) for one in hosts],
         parameters=[_parameter(name, value) for name, value in parameters.items()],
-        control={name: _fact(value) for name, value in flat(content.get("control_node", {}))},
+        control={name: _fact(value) for name, value in flat(record.control_node.model_dump())} if record else {},
         data=_data(hosts, across, highest) if across else None,
         caveat=CAVEAT,
         columns=columns_for(max(len(hosts), 1)),
@@ -132,31 +122,32 @@ def _report_of(run: RunFolder) -> str:
 # --- what is there --------------------------------------------------------------------------------
 
 
-def read_content(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
+def read_content(run: RunFolder) -> tuple[Plan | None, list[str]]:
     """Return run.json, or the plan of a run that did not come to its end, and what is wrong with it."""
     problems: list[str] = []
-    for path, read, note in (
-        (run.run, run.read_run, ""),
+    readers: tuple[tuple[Path, Callable[[], Plan], str], ...] = (
+        (run.record, run.read_run, ""),
         (run.plan, run.read_plan, "The run is not complete, it has no run.json: this is what it was to be."),
-    ):
+    )
+    for path, read, note in readers:
         if path.exists():
             try:
                 return read(), [*problems, *([note] if note else [])]
             except RunError as error:
                 problems.append(str(error))
-    return {}, [*problems, "Neither run.json nor plan.json can be read, so case and parameters are as the hosts say."]
+    return None, [*problems, "Neither run.json nor plan.json can be read, so case and parameters are as the hosts say."]
 
 
 def _hosts_by_their_files(run: RunFolder) -> list[str]:
     return sorted(path.parent.name for path in run.path.glob("*/verdict.json"))
 
 
-def read_host(folder: HostFolder, content: Mapping[str, Any], share: int, only: Collection[Picture] = ()) -> HostReport:
+def read_host(folder: HostFolder, record: Plan | None, share: int, only: Collection[Picture] = ()) -> HostReport:
     """Read all that there is of one host; what cannot be read becomes a problem.
 
     Args:
         folder: its results.
-        content: what is known of the run.
+        record: what is known of the run.
         share: among how many the columns of a page are shared.
         only: figures to be drawn, if not all of them.
     """
@@ -165,29 +156,22 @@ def read_host(folder: HostFolder, content: Mapping[str, Any], share: int, only: 
         report.verdict = read_verdict(folder)
     except RunError as error:
         report.problems.append(str(error).rstrip("."))
-    report.description = dict(flat(_read(folder.description, report.problems)))
+    try:
+        report.description = dict(flat(load(HostDescription, folder.description).facts()))
+    except RunError as error:
+        report.problems.append(str(error).rstrip("."))
     if report.virtual:
         return report
+    parameters = report.verdict.params if report.verdict else {}
     try:
-        _draw(report, folder, report.verdict.get("params") or content.get("parameters", {}), share, only)
+        _draw(report, folder, parameters or (record.parameters if record else {}), share, only)
     except duckdb.Error as error:
         report.problems.append(f"the figures cannot be drawn: {str(error).splitlines()[0]}")
     return report
 
 
-def _read(path: Path, problems: list[str]) -> dict[str, Any]:
-    """Return the object in a file; where there is none, an empty one and a problem."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        problems.append(f"{path.name} cannot be read: {error.strerror}")
-    except (ValueError, TypeError) as error:
-        problems.append(f"{path.name} is damaged: {error}")
-    return {}
-
-
 def _draw(
-    report: HostReport, folder: HostFolder, parameters: Mapping[str, Any], share: int, only: Collection[Picture]
+    report: HostReport, folder: HostFolder, parameters: ParameterValues, share: int, only: Collection[Picture]
 ) -> None:
     database, losses = open_tables(folder)
     with closing(database):
@@ -198,7 +182,8 @@ def _draw(
             return
         report.span, ended = found
         span = report.span
-        edges = [(one["name"], one["start_ns"], one["end_ns"]) for one in report.verdict.get("phases", [])]
+        phases = report.verdict.phases if report.verdict else []
+        edges = [(one.name, one.start_ns, one.end_ns) for one in phases]
         if not edges and ended is not None:
             times = (span.start_ns, span.zero_ns, ended, span.end_ns)
             edges = list(zip(PHASES, times[:-1], times[1:], strict=True))
@@ -248,20 +233,20 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
     word, rest = show.verdict_sentence(verdict) if verdict else ("NO VERDICT", ": this host has no verdict.json")
     return {
         "name": host.name,
-        "kernel": verdict.get("kernel") or host.description.get("kernel.release"),
+        "kernel": verdict.kernel if verdict and verdict.kernel else host.description.get("kernel.release"),
         "word": word,
         "rest": rest,
-        "good": bool(verdict) and judge.passed(verdict),
-        "reasons": verdict.get("reasons", []),
-        "notes": list(show.notes(verdict)) if verdict else [],
+        "good": verdict is not None and verdict.passed,
+        "reasons": verdict.reasons if verdict else [],
+        "notes": verdict.doubts if verdict else [],
         "problems": host.problems,
-        "faults": verdict.get("faults", []),
-        "expectations": verdict.get("expectations", []),
-        "claims": verdict.get("claims", []),
-        "key_figures": _key_figures(host),
-        "path_lengths": list(_path_lengths(verdict)) if host.virtual else [],
+        "faults": verdict.faults if verdict else [],
+        "expectations": verdict.expectations if verdict else [],
+        "claims": verdict.claims if verdict else [],
+        "key_figures": list(show.key_figure_rows(verdict)) if verdict else [],
+        "path_lengths": list(_path_lengths(verdict.metrics)) if verdict and host.virtual else [],
         "logged": host.logged,
-        "limits": list(_limits(verdict)) if verdict.get("metrics") and not host.virtual else [],
+        "checks": [_check(one) for one in verdict.checks] if verdict else [],
         "description": {name: _fact(value) for name, value in host.description.items()},
         "figures": [
             {
@@ -278,6 +263,18 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
     }  # fmt: skip
 
 
+def _check(check: Check) -> tuple[str, str, str, str, str]:
+    """Return a check as a row: a mark, the rule, its limit, what was seen, and what follows when it is broken."""
+    rule = RULES.get(check.id)
+    if rule is None:
+        return "✗" if not check.ok else "✓", check.sentence, "", "", check.severity
+    limit = (
+        f"{rule.bound} {rule.shown(check.limit)}" if isinstance(check.limit, (int, float)) else str(check.limit or "")
+    )
+    subject = f": {check.subject.replace('_', ' ')}" if check.subject else ""
+    return "✓" if check.ok else "✗", f"{rule.asks}{subject}", limit, rule.shown(check.value), check.severity
+
+
 def _picture(figure: Figure, host: HostReport, across: Scale | None, highest: Mapping[str, float]) -> Markup | None:
     if not figure.drawn or across is None:
         return None
@@ -286,32 +283,20 @@ def _picture(figure: Figure, host: HostReport, across: Scale | None, highest: Ma
     return draw(figure, across, highest[figure.name], host.phases)
 
 
-def _knows_the_flood(parameters: Mapping[str, Any]) -> bool:
+def _knows_the_flood(parameters: ParameterValues) -> bool:
     return {"transport", "somaxconn", "load_shape", "users"} <= parameters.keys()
 
 
-def _key_figures(host: HostReport) -> list[tuple[str, str, str]]:
-    if host.virtual or not host.verdict.get("metrics"):
-        return []
-    try:
-        return list(show.key_figure_rows(host.verdict))
-    except KeyError as error:
-        host.problems.append(
-            f"the verdict is of another version of Floodmark, it has no {error}: 'floodmark judge' anew"
-        )
-        return []
-
-
-def _path_lengths(verdict: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+def _path_lengths(metrics: Metrics | VirtualMetrics | None) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield the rows of a run in virtual time: what, how much, unit, spread, windows."""
-    for name, one in verdict.get("metrics", {}).get("workloads", {}).items():
+    for name, one in metrics.workloads.items() if isinstance(metrics, VirtualMetrics) else ():
         work = WORKLOADS[name]
-        if one["median"] is None:
-            yield work.meaning, "-", work.unit, "-", f"n = {one['operations']}"
+        if one.median is None:
+            yield work.meaning, "-", work.unit, "-", f"n = {one.operations}"
             continue
-        value = f"{one['median']:.6f}" if work.unit == "s" else f"{one['median']:,.0f}"
-        spread = "-" if one["half_spread"] is None else f"±{one['half_spread']:.2%}"
-        yield work.meaning, value, work.unit, spread, f"{one['steady']} steady windows, n = {one['operations']}"
+        value = f"{one.median:.6f}" if work.unit == "s" else f"{one.median:,.0f}"
+        spread = "-" if one.half_spread is None else f"±{one.half_spread:.2%}"
+        yield work.meaning, value, work.unit, spread, f"{one.steady} steady windows, n = {one.operations}"
 
 
 def _fact(value: Any) -> str:
@@ -329,40 +314,6 @@ def _fact(value: Any) -> str:
 def _parameter(name: str, value: Any) -> tuple[str, str, str, str]:
     known = Parameters.model_fields.get(name)
     return name, as_yaml(value), range_of(name) if known else "", (known.description or "") if known else ""
-
-
-def _limits(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield what makes a run invalid, or doubtful: the rule, where it ends, and what this run has."""
-    metrics, parameters = verdict["metrics"], verdict["params"]
-    for one in verdict.get("faults", []):
-        yield f"the fault was observed: {one['name'].replace('_', ' ')}", one["condition"], number(one["value"])
-    yield (
-        "the load generator had processor time left",
-        f"at most {judge.SATURATED_SHARE:.0%} of a core, in floods of {judge.SATURATED_AFTER_S:g} s and more",
-        percent(metrics.get("generator_cpu_share")),
-    )
-    late_ms = metrics.get("generator_late_p99_ms")
-    if parameters.get("load_shape") == "open":
-        yield (
-            "requests of an open flood start when they should",
-            f"p99 at most {judge.OPEN_LATE_P99_MS} ms late",
-            f"{number(late_ms)} ms",
-        )
-    yield (
-        "nginx's own accept queue did not overflow",
-        f"connections at most its limit, {number(metrics.get('front_queue_limit'))}",
-        number(metrics.get("front_queue_max")),
-    )
-    yield (
-        "the agent was a bystander (else a note)",
-        f"at most {judge.AGENT_CPU_SHARE:.0%} of a core",
-        percent(metrics.get("agent_cpu_share")),
-    )
-    yield (
-        "the record has no holes (else a note)",
-        f"at most {judge.AGENT_LOST_SHARE:.1%} of its readings lost",
-        percent(metrics.get("agent_lost_share")),
-    )
 
 
 # --- for the script -------------------------------------------------------------------------------

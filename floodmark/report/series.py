@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from collectors.fields import TABLES
 from floodmark.runs.folders import HostFolder
-from floodmark.show.tables import many
-from floodmark.verdict.ingest import SQL_TYPES, sql_text
-from floodmark.verdict.judge import create_queue_views
+from floodmark.text import many
+from floodmark.verdict.tables import SQL_TYPES, sql_text
+from floodmark.verdict.views import create_queue_views
 
 Numbers = npt.NDArray[np.float64]
 # Columns of a line, which all hosts of a run share: more than a wide screen has pixels, so that there is room to zoom.

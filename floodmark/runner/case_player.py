@@ -137,7 +137,7 @@ class Play:
                 event_handler=self._on_event,
                 cancel_callback=self._on_tick,
             )
-        return self.folder if self.folder is not None and self.folder.run.exists() else None
+        return self.folder if self.folder is not None and self.folder.record.exists() else None
 
     def _on_event(self, event: dict[str, Any]) -> bool:
         """Take what an event of Ansible says; it need not be kept."""

@@ -19,12 +19,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from floodmark.errors import FloodmarkError
+from floodmark.model.check import Severity
+from floodmark.model.metrics import Metrics
 from floodmark.paths import ROOT
 from floodmark.runner.case_player import Interrupted, Play, Stop, need_setpriv
 from floodmark.runs.folders import RESULTS, RunFolder
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.progress import step_of
 from floodmark.show.tables import BAD, GOOD, table_of
+from floodmark.verdict.rules import RULES, About
 
 # So many more probes must have gone one way than the other before an end of the bracket is believed.
 LEAD = 2
@@ -97,23 +100,25 @@ def _rounded(rate: float) -> float:
 # --- what breaks ----------------------------------------------------------------------------------
 
 
-def what_broke(metrics: Mapping[str, Any], p99_ms: float) -> str:
+def what_broke(metrics: Metrics, p99_ms: float) -> str:
     """Say what a run has broken; nothing when it held.
 
     Args:
         metrics: of its verdict.
         p99_ms: how long one request of a hundred may take.
     """
-    p99_s, limit = metrics["request_p99_s"], metrics["queue_limit"]
-    if metrics["status"].get("502"):
-        return f"{metrics['status']['502']} × 502"
+    p99_s, limit, deepest = metrics.request_p99_s, metrics.queue_limit, metrics.accept_queue_max
+    if metrics.status.get("502"):
+        return f"{metrics.status['502']} × 502"
     if p99_s is None or p99_s * 1000 > p99_ms:
         said = "beyond the client's timeout" if p99_s is None else f"{p99_s * 1000:,.0f} ms"
         return f"p99 {said}"
-    if metrics["accept_queue_max"] > limit / 2:
-        return f"queue of {metrics['accept_queue_max']}, limit {limit}"
-    if metrics["dropped"]:
-        return f"{metrics['dropped']} dropped"
+    if deepest is None or limit is None:
+        return "the queue was not seen"
+    if deepest > limit / 2:
+        return f"queue of {deepest}, limit {limit}"
+    if metrics.dropped:
+        return f"{metrics.dropped} dropped"
     return ""
 
 
@@ -248,19 +253,20 @@ class Prober:
         return self._judge(run, rate)
 
     def _judge(self, run: RunFolder, rate: float) -> Probe | str:
-        (verdict,) = (one for one in read_verdicts(run) if one["host"] == self.host)
-        metrics = verdict["metrics"]
-        of_the_generator = [reason for reason in verdict["reasons"] if reason.startswith("the load generator")]
+        (verdict,) = (one for one in read_verdicts(run) if one.host == self.host)
+        broken = verdict.failed(Severity.INVALID)
+        of_the_generator = [one for one in broken if RULES[one.id].about is About.FLOOD]
         if of_the_generator:
-            return str(of_the_generator[0])
-        if not verdict["valid"]:
-            raise FloodmarkError(f"run {run.run_id} at {rate:g} a second is invalid: {'; '.join(verdict['reasons'])}")
-        p99_s = metrics["request_p99_s"]
+            return of_the_generator[0].sentence
+        metrics = verdict.seen
+        if broken or metrics is None:
+            raise FloodmarkError(f"run {run.run_id} at {rate:g} a second is invalid: {'; '.join(verdict.reasons)}")
+        p99_s = metrics.request_p99_s
         return Probe(
             rate,
             run.run_id,
             None if p99_s is None else p99_s * 1000,
-            metrics["accept_queue_max"],
+            metrics.accept_queue_max,
             what_broke(metrics, self.p99_ms),
         )
 

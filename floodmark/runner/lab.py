@@ -21,15 +21,18 @@ from floodmark.inputs.cases import find_case, load_cases
 from floodmark.inputs.inventory import check_caps, hosts_of_a_run, inventory_parameters
 from floodmark.inputs.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
 from floodmark.inputs.parameters import Parameters, resolve_parameters
+from floodmark.model.lab import LabPoint, LabRecord, Overall, PointRow
+from floodmark.model.stored import save
+from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT, relative
 from floodmark.runner.case_player import Interrupted, Play, Stop, need_setpriv
-from floodmark.runner.plan import RUN_OPTIONS, check_names, git_state
+from floodmark.runner.plan import RUN_OPTIONS, check_names, control_node
 from floodmark.runner.suite import list_inventory
-from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folder, new_folder, write_json
+from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folder, new_folder
 from floodmark.runs.journal import read_finished
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.suite import ASSUMED_OVERHEAD_S, Bar
-from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run, passed
+from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run
 
 
 def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:
@@ -44,12 +47,12 @@ def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> 
         FloodmarkError: there is none, or something else is given.
     """
     folder = find_lab_folder(name, results)
-    content = folder.read()
+    record = folder.read()
     other = sorted(extra.keys() - RUN_OPTIONS)
     if other:
         raise LabError(f"-e: {', '.join(other)} is fixed for {folder.path.name}, which has been begun: leave it out.")
     if extra:
-        write_json(folder.file, {**content, "given": {**content["given"], **extra}})
+        save(folder.file, record.model_copy(update={"given": {**record.given, **extra}}))
     return folder
 
 
@@ -84,20 +87,20 @@ def begin_lab(name: object, inventory: Path, extra: Mapping[str, Any], results: 
         check_caps(parameters, variables)
         phases_s.append(parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s)
     folder = LabFolder(new_folder(f"lab-{lab.name}", results))
-    content = {
-        "lab": lab.name,
-        "question": lab.file.question,
-        "case": lab.file.case,
-        "inventory": str(inventory.resolve()),
-        "inventory_parameters": inventory_parameters(variables, lab),
-        "given": given,
-        "control_node": git_state(),
-        "points": [
-            {"point": one.name, "varied": one.varied, "takes_s": takes_s * len(groups["proxies"]), "run_id": None}
+    record = LabRecord(
+        lab=lab.name,
+        question=lab.file.question,
+        case=lab.file.case,
+        inventory=str(inventory.resolve()),
+        inventory_parameters=inventory_parameters(variables, lab),
+        given=given,
+        control_node=control_node(),
+        points=[
+            LabPoint(point=one.name, varied=one.varied, takes_s=takes_s * len(groups["proxies"]))
             for one, takes_s in zip(points, phases_s, strict=True)
         ],
-    }
-    write_json(folder.file, content)
+    )
+    save(folder.file, record)
     return folder
 
 
@@ -123,43 +126,44 @@ def run_points(console: Console, folder: LabFolder) -> None:
         FloodmarkError: a run ended without a verdict.
         Interrupted: a signal came.
     """
-    content = folder.read()
-    points = content["points"]
-    left = [number for number, one in enumerate(points) if not _is_complete(folder, one["run_id"])]
+    points = folder.read().points
+    left = [number for number, one in enumerate(points) if not _is_complete(folder, one.run_id)]
     stop = Stop()
     with stop.listen(), Bar(console, len(points), done=len(points) - len(left)) as bar:
         for index, number in enumerate(left):
-            point = Point(points[number]["varied"])
-            estimates = [points[one]["takes_s"] + ASSUMED_OVERHEAD_S["once"] for one in left[index:]]
+            point = Point(points[number].varied)
+            estimates = [points[one].takes_s + ASSUMED_OVERHEAD_S["once"] for one in left[index:]]
             bar.begin(point, estimates)
             begun = time.monotonic()
-            run = _make_run(folder, content, number, bar, stop)
+            run = _make_run(folder, number, bar, stop)
             bar.end(point, read_finished(run, time.monotonic() - begun))
 
 
 def _is_complete(folder: LabFolder, run_id: str | None) -> bool:
-    return run_id is not None and folder.run(run_id).run.exists()
+    return run_id is not None and folder.run(run_id).record.exists()
 
 
-def _make_run(folder: LabFolder, content: dict[str, Any], number: int, bar: Bar, stop: Stop) -> RunFolder:
+def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop) -> RunFolder:
     how_to_go_on = f"go on with: floodmark lab {folder.path.name}"
-    point = content["points"][number]
+    record = folder.read()
+    point = record.points[number]
 
     def note(run: RunFolder) -> None:
-        point["run_id"] = run.run_id
-        write_json(folder.file, content)
+        points = list(record.points)
+        points[number] = point.model_copy(update={"run_id": run.run_id})
+        save(folder.file, record.model_copy(update={"points": points}))
 
     log = folder.path / "logs" / f"{number + 1}.txt"
     run = None
     play = Play(note, bar.step, bar.draw, stop)
     if stop.wanted_at is None:
-        extra = {**content["given"], **point["varied"], "lab": content["lab"]}
-        run = play.make(ROOT, Path(content["inventory"]), [], extra, folder.path / "ansible-runner", log)
+        extra = {**record.given, **point.varied, "lab": record.lab}
+        run = play.make(ROOT, Path(record.inventory), [], extra, folder.path / "ansible-runner", log)
     if stop.wanted_at is not None:
         raise Interrupted(f"interrupted after {bar.done} of {bar.total} points: {how_to_go_on}")
     if run is None:
         raise FloodmarkError(
-            f"the point '{point['point']}' ended without a verdict: {play.why or 'Ansible did not say why'}. What it "
+            f"the point '{point.point}' ended without a verdict: {play.why or 'Ansible did not say why'}. What it "
             f"said is in {relative(log)}; {how_to_go_on}"
         )
     return run
@@ -168,68 +172,67 @@ def _make_run(folder: LabFolder, content: dict[str, Any], number: int, bar: Bar,
 # --- the verdict on all of them -------------------------------------------------------------------
 
 
-def judge_lab(folder: LabFolder, *, again: bool = False) -> dict[str, Any]:
+def judge_lab(folder: LabFolder, *, again: bool = False) -> LabRecord:
     """Judge all points of a lab together, and write it down.
 
     Args:
         folder: of the execution; all its points have runs.
-        again: judge each run anew before.
-
-    Returns:
-        The content of lab.json.
+        again: judge each run again before.
 
     Raises:
         FloodmarkError: a run is missing, or the lab is no longer what it was.
     """
-    content = folder.read()
-    lab = find_lab(content["lab"])
-    rows: list[dict[str, Any]] = []
-    for one in content["points"]:
-        if not _is_complete(folder, one["run_id"]):
+    record = folder.read()
+    lab = find_lab(record.lab)
+    rows: list[PointRow] = []
+    for one in record.points:
+        if one.run_id is None or not _is_complete(folder, one.run_id):
             raise RunError(
-                f"the point '{one['point']}' of {folder.path.name} has no run yet: "
+                f"the point '{one.point}' of {folder.path.name} has no run yet: "
                 f"'floodmark lab {folder.path.name}' makes it."
             )
-        run = folder.run(one["run_id"])
+        run = folder.run(one.run_id)
         if again:
             judge_run(run)
-        rows += (_row(one["point"], verdict) for verdict in read_verdicts(run))
-    hosts = list(dict.fromkeys(row["host"] for row in rows))
-    overall = [_judge_host(lab, [row for row in rows if row["host"] == host]) for host in hosts]
-    content = {
-        **content,
-        "table": rows,
-        "overall": overall,
-        "valid": all(row["valid"] for row in rows),
-        "passed": all(row["passed"] for row in rows)
-        and all(one["holds"] for host in overall for one in host["expectations"]),
-    }
-    write_json(folder.file, content)
-    return content
+        rows += (_row(one.point, verdict) for verdict in read_verdicts(run))
+    hosts = list(dict.fromkeys(row.host for row in rows))
+    overall = [_judge_host(lab, [row for row in rows if row.host == host]) for host in hosts]
+    judged = record.model_copy(
+        update={
+            "table": rows,
+            "overall": overall,
+            "valid": all(row.valid for row in rows),
+            "passed": all(row.passed for row in rows)
+            and all(one.holds for host in overall for one in host.expectations),
+        }
+    )
+    save(folder.file, judged)
+    return judged
 
 
-def _row(point: str, verdict: dict[str, Any]) -> dict[str, Any]:
-    metrics = verdict["metrics"]
-    return {
-        "point": point,
-        "host": verdict["host"],
-        "kernel": verdict["kernel"],
-        "run_id": verdict["run_id"],
-        "valid": verdict["valid"],
-        "passed": passed(verdict),
-        **verdict["params"],
-        **{name: metrics.get(name) for name in KEY_FIGURES},
-        **verdict["figures"],
-    }
+def _row(point: str, verdict: Verdict) -> PointRow:
+    return PointRow(
+        point=point,
+        host=verdict.host,
+        kernel=verdict.kernel,
+        run_id=verdict.run_id,
+        valid=verdict.valid,
+        passed=verdict.passed,
+        **verdict.params,
+        **{name: getattr(verdict.seen, name, None) for name in KEY_FIGURES},
+        **verdict.figures,
+    )
 
 
-def _judge_host(lab: Lab, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _judge_host(lab: Lab, rows: Sequence[PointRow]) -> Overall:
     """Judge what one host has shown: our model by all valid runs, the study by those that the model explains."""
-    valid, explained = (create_points(lab, [row for row in rows if row[how]]) for how in ("valid", "passed"))
+    valid, explained = (
+        create_points(lab, [row.model_dump() for row in rows if getattr(row, how)]) for how in ("valid", "passed")
+    )
     # There is no transport that all points have: what is said is said of the table.
-    return {
-        "host": rows[0]["host"],
-        "kernel": next((row["kernel"] for row in rows if row["kernel"]), None),
-        "expectations": judge_expectations(valid, lab.file.overall.expect, "unix"),
-        "claims": [judge_claim(explained, one, "unix") for one in lab.file.overall.claims],
-    }
+    return Overall(
+        host=rows[0].host,
+        kernel=next((row.kernel for row in rows if row.kernel), None),
+        expectations=judge_expectations(valid, lab.file.overall.expect, "unix"),
+        claims=[judge_claim(explained, one, "unix") for one in lab.file.overall.claims],
+    )

@@ -9,7 +9,8 @@ import math
 import platform
 import socket
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -25,9 +26,11 @@ from floodmark.inputs.cases import Case, find_case, load_cases
 from floodmark.inputs.inventory import check_caps, check_ownership, clock_of_a_run, hosts_of_a_run, inventory_parameters
 from floodmark.inputs.labs import find_lab, refuse_other_case
 from floodmark.inputs.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
+from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase, Server
+from floodmark.model.stored import save
 from floodmark.paths import ROOT
-from floodmark.runs.folders import new_run, write_json
-from floodmark.verdict.judge import check_sql
+from floodmark.runs.folders import RunFolder, new_run
+from floodmark.verdict.views import check_sql
 from floodmark.web.feed import HEARTBEAT_PATIENCE_S
 from floodmark.web.options import RANGES, WebOptions, check_hosts
 
@@ -54,7 +57,6 @@ UPSTREAM_DIR = "/run/floodmark-upstream"
 UPSTREAM_PORT = 9000
 # Ansible's names for the order in which the hosts of a run take turns.
 HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
-SCHEMA_VERSION = 1
 # What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
 LEAST_FREE_MB = 200
 BYTES_A_READING = 300
@@ -62,9 +64,17 @@ BYTES_A_READING = 300
 DEFAULT_GUARD_MARGIN_S = 45
 
 
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that was planned: its folder, and what is in `plan.json`."""
+
+    folder: RunFolder
+    plan: Plan
+
+
 def make_plan(
     extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pid: int, *, web: bool = False, case: Any = None
-) -> dict[str, Any]:
+) -> PlannedRun:
     """Resolve and check a run, and write its plan.
 
     Args:
@@ -74,9 +84,6 @@ def make_plan(
         ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
         web: the case is held up for Locust's web page instead of being measured.
         case: its number, when it is not the one that was given with `-e`.
-
-    Returns:
-        The plan as it is in `plan.json`, with the run's folder as `folder`.
 
     Raises:
         FloodmarkError: something is not as it must be; nothing was written then.
@@ -118,44 +125,37 @@ def make_plan(
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
     kind = "-virtual" if clock == "virtual" else f"-{lab.name}" if lab else ""
     run = new_run(case.number, parameters.transport + kind)
-    plan = {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": run.run_id,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "lab": lab.name if lab else None,
-        "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
-        "parameters": parameters.model_dump(),
-        "flood": parameters.flood,
-        "longest_s": longest_s,
-        "flood_at_most_s": parameters.flood_at_most_s,
-        "answer_timeout_s": parameters.answer_timeout_s,
-        "guard_timeout_s": guard_timeout_s,
-        "free_mb": LEAST_FREE_MB
+    plan = Plan(
+        run_id=run.run_id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        lab=lab.name if lab else None,
+        case=RecordedCase.model_validate(case.model_dump(mode="json", by_alias=True, exclude={"parameters"})),
+        parameters=parameters.model_dump(),
+        flood=parameters.flood,
+        longest_s=longest_s,
+        flood_at_most_s=parameters.flood_at_most_s,
+        answer_timeout_s=parameters.answer_timeout_s,
+        guard_timeout_s=guard_timeout_s,
+        free_mb=LEAST_FREE_MB
         + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6)
         + math.ceil(parameters.users * parameters.payload_bytes / 1e6),  # nginx keeps bodies in files
-        "rates_hz": parameters.rates_hz,
-        "hosts": hosts,
-        "inventory": list(inventory.get("ansible_inventory_sources", [])),
-        "inventory_parameters": of_inventory,
-        "clock": clock,
-        "web": web,
-        "servers": servers,
-        "start_state": start_state(case, servers, parameters, inventory) if clock == "virtual" else "",
-        "owner": owner(ansible_pid),
-        "fingerprint": provisioning_fingerprint(),
-        "control_node": {
-            "python": platform.python_version(),
-            "floodmark": __version__,
-            "ansible_core": version("ansible-core"),
-            "locust": version("locust"),
-            **git_state(),
-        },
-    }
-    for host in hosts["proxies"]:
+        rates_hz=parameters.rates_hz,
+        hosts=hosts,
+        inventory=list(inventory.get("ansible_inventory_sources", [])),
+        inventory_parameters=of_inventory,
+        clock=clock,
+        web=web,
+        servers=servers,
+        start_state=start_state(case, servers, parameters, inventory) if clock == "virtual" else "",
+        owner=owner(ansible_pid),
+        fingerprint=provisioning_fingerprint(),
+        control_node=control_node(),
+    )
+    for host in hosts.proxies:
         run.load(host).mkdir(parents=True)
         run.host(host).path.mkdir()
-    write_json(run.plan, plan)
-    return {**plan, "folder": str(run.path)}
+    save(run.plan, plan)
+    return PlannedRun(run, plan)
 
 
 def check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
@@ -197,16 +197,13 @@ def _check_virtual(case: Case, parameters: Parameters) -> None:
         )
 
 
-def servers_of_a_run(case: Case, parameters: Parameters, first_port: Any) -> list[dict[str, Any]]:
+def servers_of_a_run(case: Case, parameters: Parameters, first_port: object) -> list[Server]:
     """Return what nginx chooses among: how each server behaves, and where it listens.
 
     Args:
         case: the first server is the one that the case is about, `upstream`; then come `upstream_2` and so on.
         parameters: of the run.
         first_port: of the first one on TCP; the others have those after it.
-
-    Returns:
-        For each its `behaviour`; its `listener` as the agent knows it; its `address` as nginx does.
 
     Raises:
         ParameterError: that is no port.
@@ -217,27 +214,26 @@ def servers_of_a_run(case: Case, parameters: Parameters, first_port: Any) -> lis
     for number, behaviour in enumerate(behaviours, start=1):
         name = "upstream" if number == 1 else f"upstream_{number}"
         unix = parameters.transport == "unix"
-        listener = {
-            "name": name,
-            "transport": parameters.transport,
-            "path": f"{UPSTREAM_DIR}/{name}.sock" if unix else "",
-            "port": 0 if unix else port + number - 1,
-        }
-        address = f"unix:{listener['path']}" if unix else f"127.0.0.1:{listener['port']}"
-        servers.append({"behaviour": behaviour.model_dump(), "listener": listener, "address": address})
+        listener = PlannedListener(
+            name=name,
+            transport=parameters.transport,
+            path=f"{UPSTREAM_DIR}/{name}.sock" if unix else "",
+            port=0 if unix else port + number - 1,
+        )
+        address = f"unix:{listener.path}" if unix else f"127.0.0.1:{listener.port}"
+        servers.append(Server(behaviour=behaviour, listener=listener, address=address))
     return servers
 
 
-def start_state(
-    case: Case, servers: Sequence[Mapping[str, Any]], parameters: Parameters, inventory: Mapping[str, Any]
-) -> str:
+def start_state(case: Case, servers: Sequence[Server], parameters: Parameters, inventory: Mapping[str, Any]) -> str:
     """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
     on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
     # Its packages are for the role testbed to know, and its other variables leave the disk as it is.
     inputs = role_variables() - role_variables("testbed")
     given = {name: str(inventory[name]) for name in inputs if name in inventory}
     roles = _digest([ROOT / "roles/virtual", ROOT / "roles/testbed"])
-    content = [provisioning_fingerprint(), roles, case.number, servers, on_disk, given]
+    planned = [one.model_dump() for one in servers]
+    content = [provisioning_fingerprint(), roles, case.number, planned, on_disk, given]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -306,15 +302,22 @@ def _digest(folders: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def git_state() -> dict[str, Any]:
-    """Return the commit of this checkout and whether it was changed since; null where there is no git."""
+def control_node() -> ControlNode:
+    """Return what makes a run: programs with their versions, and the state of this checkout."""
+    return ControlNode(
+        python=platform.python_version(),
+        floodmark=__version__,
+        ansible_core=version("ansible-core"),
+        locust=version("locust"),
+        git_commit=_git("rev-parse", "HEAD"),
+        git_dirty=None if (changes := _git("status", "--porcelain")) is None else bool(changes),
+    )
 
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
-    changes: Collection[str] | None = git("status", "--porcelain")
-    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}
+def _git(*arguments: str) -> str | None:
+    """Return what git says of this checkout, None where there is no git."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

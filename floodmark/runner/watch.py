@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from floodmark.errors import FloodmarkError, RunError
+from floodmark.model.run import Plan
 from floodmark.paths import ROOT
 from floodmark.runner.plan import owner_is_gone
 from floodmark.runs.folders import RESULTS, RunFolder, find_run, runs_in
@@ -58,7 +59,7 @@ def running(results: Path = RESULTS) -> RunFolder:
     folders = runs_in(results)[::-1]
     for path in folders:
         run = RunFolder(path)
-        if run.plan.exists() and not owner_is_gone(run.read_plan()["owner"]):
+        if run.plan.exists() and not owner_is_gone(run.read_plan().owner):
             return run
     raise RunError("no run is under way: start one, and look on from another terminal.")
 
@@ -194,7 +195,7 @@ class Feed:
 # --- the loop -------------------------------------------------------------------------------------
 
 
-def watch(console: Console, run: RunFolder, plan: Mapping[str, Any]) -> None:
+def watch(console: Console, run: RunFolder, plan: Plan) -> None:
     """Look on until a run is over.
 
     Args:
@@ -205,10 +206,10 @@ def watch(console: Console, run: RunFolder, plan: Mapping[str, Any]) -> None:
     Raises:
         FloodmarkError: its hosts cannot be reached, or whoever made it has gone.
     """
-    hosts = plan["hosts"]["proxies"]
-    ways = ways_to(hosts, plan["inventory"])
+    hosts = plan.hosts.proxies
+    ways = ways_to(hosts, plan.inventory or [])
     line = LOOK.format(
-        at_most_s=(plan["longest_s"] + plan["guard_timeout_s"]) * len(hosts), folder=f"{RUNS_ON_A_HOST}/{run.run_id}"
+        at_most_s=(plan.longest_s + plan.guard_timeout_s) * len(hosts), folder=f"{RUNS_ON_A_HOST}/{run.run_id}"
     )
     views = {host: View() for host in ways}
     begun = time.monotonic()
@@ -218,15 +219,15 @@ def watch(console: Console, run: RunFolder, plan: Mapping[str, Any]) -> None:
             assert process.stdout
             selector.register(process.stdout, selectors.EVENT_READ, Feed(views[host]))
         live = stack.enter_context(Live(console=console, refresh_per_second=4, transient=True))
-        while not run.run.exists():
+        while not run.record.exists():
             for key, _ in selector.select(REFRESH_S):
                 said = os.read(key.fd, BLOCK_BYTES)
                 key.data.take(said)
                 if not said:
                     selector.unregister(key.fileobj)
-            left_s = max(0.0, plan["longest_s"] * len(hosts) - (time.monotonic() - begun))
+            left_s = max(0.0, plan.longest_s * len(hosts) - (time.monotonic() - begun))
             live.update(_page(run, plan, views, left_s, console.width))
-            if owner_is_gone(plan["owner"]):
+            if owner_is_gone(plan.owner):
                 raise FloodmarkError(
                     f"run {run.run_id} was left by the process that made it: its hosts undo it themselves."
                 )
@@ -234,11 +235,9 @@ def watch(console: Console, run: RunFolder, plan: Mapping[str, Any]) -> None:
                 time.sleep(REFRESH_S)  # the hosts are done, and the run is being judged
 
 
-def _page(
-    run: RunFolder, plan: Mapping[str, Any], views: Mapping[str, View], left_s: float, width: int
-) -> RenderableType:
+def _page(run: RunFolder, plan: Plan, views: Mapping[str, View], left_s: float, width: int) -> RenderableType:
     head = Text.from_markup(
-        f"[bold]Case {plan['case']['number']}[/]  {escape(plan['case']['title'])}  [dim]{run.run_id}, "
+        f"[bold]Case {plan.case.number}[/]  {escape(plan.case.title)}  [dim]{run.run_id}, "
         f"{left_s:.0f} s left at most[/]"
     )
     return Group(head, *(draw(host, view, width) for host, view in views.items()))
@@ -258,16 +257,16 @@ def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-def find(name: str | None) -> tuple[RunFolder, dict[str, Any]]:
+def find(name: str | None) -> tuple[RunFolder, Plan]:
     """Return a run that is under way, and its plan.
 
     Raises:
         RunError: there is none, or the one that was named is over.
     """
     run = running() if name is None else find_run(name)
-    if run.run.exists():
+    if run.record.exists():
         raise RunError(f"run {run.run_id} is over: 'floodmark show {run.run_id}' says what came of it.")
     plan = run.read_plan()
-    if "inventory" not in plan or plan.get("clock") == "virtual":
+    if plan.inventory is None or plan.clock == "virtual":
         raise RunError(f"run {run.run_id} cannot be looked at: it runs in virtual time, or an older version made it.")
     return run, plan

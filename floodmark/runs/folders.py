@@ -6,14 +6,15 @@ which is written last and takes the plan into itself.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from floodmark.errors import RunError, did_you_mean
+from floodmark.model.lab import LabRecord
+from floodmark.model.run import Plan, RunRecord
+from floodmark.model.stored import load
 from floodmark.paths import ROOT
 
 RESULTS = ROOT / "results"
@@ -23,6 +24,7 @@ REPORT = "report.html"
 # Beside runs a results folder has those of labs, which say what their runs are, suites, `latest` and benchmarks.
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-case")
 LAB_ID = re.compile(r"\d{8}T\d{6}Z-lab-")
+RUN_AGAIN = "Run the case again."
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
-    def run(self) -> Path:
+    def record(self) -> Path:
         """What happened; written last."""
         return self.path / "run.json"
 
@@ -54,40 +56,31 @@ class RunFolder:
         """Return the folder of one proxy host."""
         return HostFolder(self.path / name)
 
-    def read_plan(self) -> dict[str, Any]:
+    def read_plan(self) -> Plan:
         """Return the plan of an unfinished run.
 
         Raises:
             RunError: it is gone, or damaged.
         """
-        return read_json(self.plan)
+        return load(Plan, self.plan, RUN_AGAIN)
 
-    def read_run(self) -> dict[str, Any]:
+    def read_run(self) -> RunRecord:
         """Return what happened.
 
         Raises:
             RunError: the run is not complete, or its file is damaged.
         """
-        if not self.run.exists():
-            if self.plan.exists() and self.read_plan().get("web"):
+        if not self.record.exists():
+            if self.plan.exists() and self.read_plan().web:
                 raise RunError(
-                    f"{self.run_id} was held up for the web page, which has no verdict; what its floods logged is in "
-                    f"{self.path}/load."
+                    f"{self.run_id} was kept applied for the web page, which has no verdict; what its floods logged is "
+                    f"in {self.path}/load."
                 )
             raise RunError(
                 f"run {self.run_id} is not complete: it has no run.json. What it left is in {self.path}; "
                 "run the case again."
             )
-        content = read_json(self.run)
-        try:
-            hosts, _number, _transport = (
-                content["hosts"]["proxies"], content["case"]["number"], content["parameters"]["transport"],
-            )  # fmt: skip
-        except (KeyError, TypeError) as error:
-            raise RunError(f"{self.run} is damaged: {error!r}. Run the case again.") from None
-        if not isinstance(hosts, list):
-            raise RunError(f"{self.run} is damaged: hosts.proxies is {hosts!r} and not a list. Run the case again.")
-        return content
+        return load(RunRecord, self.record, RUN_AGAIN)
 
 
 @dataclass(frozen=True)
@@ -151,19 +144,13 @@ class LabFolder:
         """Points and verdict."""
         return self.path / "lab.json"
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> LabRecord:
         """Return what is known.
 
         Raises:
             RunError: the file is missing or damaged.
         """
-        content = read_json(self.file)
-        missing = [name for name in ("lab", "question", "inventory", "given", "points") if name not in content]
-        if missing:
-            raise RunError(f"{self.file} is damaged: it has no {', '.join(missing)}: begin the lab anew.")
-        if not content["points"]:
-            raise RunError(f"{self.file} is damaged: it has no point: begin the lab anew.")
-        return content
+        return load(LabRecord, self.file, "Begin the lab again.")
 
     def run(self, run_id: str) -> RunFolder:
         """Return the run of a point, which lies beside the lab."""
@@ -261,27 +248,3 @@ def point_latest_at(run: RunFolder) -> None:
     temporary = link.with_name(f".{LATEST}-{run.run_id}")
     temporary.symlink_to(run.run_id)
     temporary.replace(link)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file of a run.
-
-    Raises:
-        RunError: it is missing or damaged.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: the run is damaged, run the case again.") from None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}. Run the case again.") from None
-    if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged: it holds {type(content).__name__} and not an object. Run the case again.")
-    return content

@@ -22,7 +22,8 @@ from typing import Any
 
 from floodmark.errors import RunError, SuiteError
 from floodmark.inputs.suites import Suite, SuiteRun
-from floodmark.runs.folders import RunFolder, unwritable, write_json
+from floodmark.model.stored import write_json
+from floodmark.runs.folders import RunFolder, unwritable
 
 
 @dataclass(frozen=True)
@@ -214,8 +215,8 @@ def read_finished(folder: RunFolder, took_s: float | None) -> Finished:
     Raises:
         RunError: it is not complete.
     """
-    content = folder.read_run()
-    return Finished(folder, valid=bool(content.get("valid")), passed=bool(content.get("passed")), took_s=took_s)
+    record = folder.read_run()
+    return Finished(folder, valid=record.valid, passed=record.passed, took_s=took_s)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,8 +7,6 @@ limit. What is measured, and what differs between any two runs, is none.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 import tarfile
 import zlib
@@ -19,6 +17,10 @@ from typing import Any
 
 from floodmark.errors import RunError
 from floodmark.inputs.parameters import SEEDS
+from floodmark.model.host import HostDescription
+from floodmark.model.run import RunRecord
+from floodmark.model.stored import Value, load
+from floodmark.model.verdict import Verdict
 from floodmark.runs.folders import RESULTS, RunFolder, find_run
 from floodmark.runs.verdicts import read_verdicts
 
@@ -37,9 +39,10 @@ NOT_FIELDS = ("listeners", "unread", "clocks.wall_minus_monotonic_ns", "clocks.w
 # Fields that may differ between runs that are compared: names, and what was before. The
 # machine stands for the host, and the fingerprint of what was installed on it for the commit.
 NOT_SETTINGS = ("host", *SEEDS, "boot_id", "git", "sysctls_before", "clocks", "format_version")
-# What a comparison of behaviour looks at.
-BEHAVIOUR = ("accept_queue_max", "queue_limit", "states", "status", "errors", "nginx_errors")
 MACHINE_OF_THE_TESTBED = "the control node"
+
+
+Fields = dict[str, Value]
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,14 @@ class Record:
     Attributes:
         run: where it is.
         host: name of the host.
-        verdict: content of its verdict.json.
+        verdict: on it.
         fields: all that can be compared; a value that was not recorded is None.
     """
 
     run: RunFolder
     host: str
-    verdict: dict[str, Any]
-    fields: dict[str, Any]
+    verdict: Verdict
+    fields: Fields
 
     @property
     def name(self) -> str:
@@ -64,7 +67,7 @@ class Record:
         return f"{self.run.run_id}:{self.host}"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Fields:
         """The fields that should be the same in runs that are compared."""
         return {name: value for name, value in self.fields.items() if not is_part(name, NOT_SETTINGS)}
 
@@ -117,81 +120,48 @@ def read_records(name: str, results: Path = RESULTS) -> list[Record]:
     """
     run_name, _, host = name.partition(":")
     run = find_run(run_name, results)
-    content = run.read_run()
-    try:
-        hosts = list(content["hosts"]["proxies"])
-        if host and host not in hosts:
-            raise RunError(f"run {run.run_id} has no host '{host}': it has {', '.join(hosts)}.")
-        verdicts = read_verdicts(run)
-        for one in verdicts:
-            _check(one)
-        return [_record(run, content, verdict) for verdict in verdicts if host in ("", verdict["host"])]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"run {run.run_id} is damaged: {error!r} in run.json or a verdict.json. Run the case again."
-        ) from None
+    record = run.read_run()
+    hosts = record.hosts.proxies
+    if host and host not in hosts:
+        raise RunError(f"run {run.run_id} has no host '{host}': it has {', '.join(hosts)}.")
+    return [_record(run, record, verdict) for verdict in read_verdicts(run) if host in ("", verdict.host)]
 
 
-def _check(verdict: Mapping[str, Any]) -> None:
-    """Refuse a verdict that cannot be counted with.
-
-    Raises:
-        TypeError: a part of it is of another kind, or a number is none.
-    """
-    for name in ("reasons", "expectations"):
-        if not isinstance(verdict[name], list):
-            raise TypeError(f"{name} is {verdict[name]!r}")
-    for name in ("metrics", "params"):
-        if not isinstance(verdict[name], dict):
-            raise TypeError(f"{name} is {verdict[name]!r}")
-    missing = [name for name in BEHAVIOUR if name not in verdict["metrics"]]
-    if verdict["valid"] and missing:
-        raise TypeError(f"metrics has no {', '.join(missing)}")
-    for name, value in verdict["metrics"].items():
-        known = value is None or isinstance(value, (bool, int, float, dict))
-        if not known or (isinstance(value, float) and not math.isfinite(value)):
-            raise TypeError(f"{name} is {value!r}")
+def _record(run: RunFolder, record: RunRecord, verdict: Verdict) -> Record:
+    path = run.host(verdict.host).description
+    remedy = f"'floodmark judge {run.run_id}' makes it again."
+    # An invalid run is named and left out, so what its host is does not matter.
+    there = verdict.valid or path.exists()
+    description = load(HostDescription, path, remedy) if there else None
+    return Record(run, verdict.host, verdict, _fields(record, description, verdict.host))
 
 
-def _record(run: RunFolder, content: dict[str, Any], verdict: dict[str, Any]) -> Record:
-    host = verdict["host"]
-    path = run.host(host).description
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if verdict["valid"]:
-            raise RunError(
-                f"{path} is missing or damaged: {error}. 'floodmark judge {run.run_id}' makes it again."
-            ) from None
-        description = {}  # an invalid run is named and left out
-    return Record(run, host, verdict, _fields(content, description, host))
-
-
-def _fields(content: dict[str, Any], description: dict[str, Any], host: str) -> dict[str, Any]:
+def _fields(record: RunRecord, description: HostDescription | None, host: str) -> Fields:
     """Return all fields of one host: the case, the parameters, the host, and what measured it."""
-    control = content.get("control_node", {})
+    control = record.control_node.model_dump(exclude_unset=True)
+    facts = flat(description.facts()) if description else ()
     return {
-        "case": content["case"]["number"],
-        "clock": content.get("clock", "host"),
-        **{f"upstream.{name}": value for name, value in content["case"].get("upstream", {}).items()},
-        "others": content["case"].get("others", []),
-        **content["parameters"],
-        **_queue_limits(description.get("listeners", [])),
+        "case": record.case.number,
+        "clock": record.clock,
+        **{f"upstream.{name}": value for name, value in record.case.upstream.items()},
+        "others": [dict(one) for one in record.case.others],
+        **record.parameters,
+        **_queue_limits(description),
         "host": host,
-        "machine": MACHINE_OF_THE_TESTBED if host in content["hosts"].get("testbed", []) else host,
-        **{SHORT_NAMES.get(name, name): value for name, value in flat(description) if not is_part(name, NOT_FIELDS)},
-        "fingerprint": content.get("fingerprint"),
+        "machine": MACHINE_OF_THE_TESTBED if host in record.hosts.testbed else host,
+        **{SHORT_NAMES.get(name, name): value for name, value in facts if not is_part(name, NOT_FIELDS)},
+        "fingerprint": record.fingerprint,
         **{f"control_node.{name}": value for name, value in control.items() if not name.startswith("git_")},
         **{f"git.{name.removeprefix('git_')}": value for name, value in control.items() if name.startswith("git_")},
     }
 
 
-def _queue_limits(listeners: list[dict[str, Any] | None]) -> dict[str, Any]:
-    limits = {one["name"]: one["limit_conns"] for one in listeners if one}
+def _queue_limits(description: HostDescription | None) -> Fields:
+    limits = {one.name: one.limit_conns for one in description.listeners if one} if description else {}
     return {"queue_limit": limits.get("upstream"), "front_queue_limit": limits.get("front")}
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
     """Yield the leaves of nested objects with their dotted names."""
     for name, value in tree.items():
         if isinstance(value, Mapping):

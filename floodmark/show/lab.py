@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,10 +11,12 @@ from rich.table import Table
 
 from floodmark.inputs.labs import Lab, find_lab
 from floodmark.inputs.parameters import as_yaml
+from floodmark.model.lab import Overall, PointRow
 from floodmark.paths import relative
 from floodmark.runs.folders import REPORT, LabFolder
 from floodmark.show.run import print_claims, print_expectations
-from floodmark.show.tables import BAD, GOOD, number, table_of
+from floodmark.show.tables import BAD, GOOD, table_of
+from floodmark.text import number
 
 
 def print_labs(console: Console, labs: Mapping[str, Lab]) -> None:
@@ -30,53 +31,59 @@ def print_labs(console: Console, labs: Mapping[str, Lab]) -> None:
 
 def print_lab(console: Console, folder: LabFolder) -> None:
     """Print the table of points of a lab that was judged, and what is said of them together."""
-    content = folder.read()
-    lab = find_lab(content["lab"])
-    console.print(f"\n[bold]Lab {lab.name}[/bold]  {content['question']}", highlight=False)
-    for overall in content["overall"]:
-        console.print(f"[dim]host {overall['host']}, Linux {overall['kernel'] or 'unknown'}[/dim]", highlight=False)
-        rows = [row for row in content["table"] if row["host"] == overall["host"]]
+    record = folder.read()
+    lab = find_lab(record.lab)
+    console.print(f"\n[bold]Lab {lab.name}[/bold]  {record.question}", highlight=False)
+    for overall in record.overall or []:
+        console.print(f"[dim]host {overall.host}, Linux {overall.kernel or 'unknown'}[/dim]", highlight=False)
+        rows = record.rows_of(overall.host)
         said = (f"[{GOOD if good else BAD}]{sentence}[/]" for sentence, good in sentences(rows, overall))
         console.print(", ".join(said), highlight=False)
         _print_points(console, lab, rows)
-        if overall["expectations"]:
-            print_expectations(console, overall["expectations"])
-        if overall["claims"]:
-            print_claims(console, overall["claims"])
+        if overall.expectations:
+            print_expectations(console, overall.expectations)
+        if overall.claims:
+            print_claims(console, overall.claims)
     console.print(
-        f"[dim]The points are {', '.join(str(one['run_id']) for one in content['points'])}, each with a verdict and "
+        f"[dim]The points are {', '.join(str(one.run_id) for one in record.points)}, each with a verdict and "
         f"claims of its own: floodmark show RUN. All of the lab is in {relative(folder.file)}, drawn in {REPORT}[/dim]",
         highlight=False,
     )
 
 
-def sentences(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+def sentences(rows: Sequence[PointRow], overall: Overall) -> Iterator[tuple[str, bool]]:
     """Yield what became of a lab on one host, and whether that is as it should be.
 
     Args:
         rows: of the table of points.
         overall: what was said of all of them together.
     """
-    good = sum(row["passed"] for row in rows)
+    good = sum(row.passed for row in rows)
     yield f"{good} of {len(rows)} points are valid and their expectations hold", good == len(rows)
-    held, total = sum(one["holds"] for one in overall["expectations"]), len(overall["expectations"])
+    held, total = sum(one.holds for one in overall.expectations), len(overall.expectations)
     yield f"{held} of {total} expectations of all of them together hold", held == total
 
 
-def _print_points(console: Console, lab: Lab, rows: Sequence[Mapping[str, Any]]) -> None:
+def _print_points(console: Console, lab: Lab, rows: Sequence[PointRow]) -> None:
     """Print a column for each point, as its page has them, in as many tables as the terminal is too narrow for."""
     figures = [one.name for one in lab.file.figures]
     left = ["point", *lab.axes, *figures]
     columns = [
-        [_mark(row), *(as_yaml(row.get(axis, "-")) for axis in lab.axes), *(number(row.get(name)) for name in figures)]
+        [_mark(row), *(setting_text(row, axis) for axis in lab.axes), *(number(row.get(name)) for name in figures)]
         for row in rows
     ]
     for table in _that_fit(console, left, columns):
         console.print(table)
 
 
-def _mark(row: Mapping[str, Any]) -> str:
-    return f"[{GOOD}]✓[/]" if row["passed"] else f"[{BAD}]✗[/]" if row["valid"] else f"[{BAD}]invalid[/]"
+def setting_text(row: PointRow, axis: str) -> str:
+    """Return a parameter of a point as people read it."""
+    value = row.get(axis)
+    return "-" if value is None else as_yaml(value)
+
+
+def _mark(row: PointRow) -> str:
+    return f"[{GOOD}]✓[/]" if row.passed else f"[{BAD}]✗[/]" if row.valid else f"[{BAD}]invalid[/]"
 
 
 def _that_fit(console: Console, left: list[str], columns: Sequence[list[str]]) -> Iterator[Table]:

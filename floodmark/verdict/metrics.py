@@ -2,119 +2,133 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
 
 from collectors.fields import SOURCES
 from collectors.trace import STILL_WAITING
+from floodmark.inputs.parameters import Parameters
 from floodmark.inputs.sql import plain
+from floodmark.model.metrics import Latency, Metrics, SourceCost, described
+from floodmark.model.verdict import Phase
+from floodmark.verdict.coverage import Coverage
 from floodmark.verdict.ingest import Ingested
+from floodmark.verdict.queries import counts, first_row, scalar
 
-# A reading of the queue or of nginx is of the same moment as one of the accepted connections when it is not older than
-# this, or where its source is read seldom not much older than the time between two readings.
-SAME_MOMENT_NS = {"accept_queue": 30_000_000, "stub_status": 60_000_000}
-PERIODS_OF_A_MOMENT = 1.2
 # What nginx's errors have in common: a message without the number of a temporary file.
 # a client request body is buffered to a temporary file /var/lib/nginx/body/0000000001
 MESSAGE_CLASS = r"regexp_replace(message, '/\S*\d{10}$', '…')"
+# What came of a request. A complete answer that is not nginx's or the upstream's own failure is a good one.
+OUTCOME = "coalesce(error, CAST(status AS VARCHAR))"
+IS_GOOD = "(error IS NULL AND status < 500)"
+
+Figures = Mapping[str, Any]
 
 
-def scalar(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> Any:
-    """Return the one value of a query, None when it has no row."""
-    row = database.execute(query, values).fetchone()
-    return plain(row[0]) if row else None
-
-
-def _first_row(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the one row of a query by its columns' names."""
-    result = database.execute(query, values)
-    names = [column[0] for column in result.description or []]
-    return dict(zip(names, map(plain, result.fetchone() or ()), strict=True))
-
-
-def key_figures(
-    database: duckdb.DuckDBPyConnection,
-    phases: list[dict[str, Any]],
-    tables: Ingested,
-) -> dict[str, Any]:
+def key_figures(tables: Ingested, phases: Sequence[Phase], parameters: Parameters) -> Metrics:
     """Return the key figures of one host.
 
     Args:
-        database: its tables and the judge's views.
-        phases: name, start, end and length of each.
-        tables: what was ingested.
+        tables: what was ingested, with the views.
+        phases: as they were observed.
+        parameters: of the run.
     """
-    length_s = {phase["name"]: phase["duration_s"] for phase in phases}
+    database = tables.database
+    length_s = {phase.name: phase.duration_s for phase in phases}
     flood_s = length_s.get("flood")
-    return {
-        **_queue(database, tables),
-        **_pause(database),
-        **_trace(database),
-        **_nginx(database),
-        "states": _states(database),
-        **_clients(database),
-        **_generator(database),
-        **_tcp(database),
-        "flood_s": flood_s,
-        "generator_cpu_share": round(max(one["cpu_s"] for one in tables.generators) / flood_s, 4) if flood_s else None,
-        **_agent(database, sum(length_s.values())),
-        "clock_offset_ms": round(tables.clock.offset_ns / 1e6, 3),
-        "clock_error_ms": None if tables.clock.error_ns is None else round(tables.clock.error_ns / 1e6, 3),
+    start_ns, end_ns = tables.phases.flood_start_ns, tables.phases.flood_end_ns
+    # Metrics leave out the warm-up, and end when the drain that was asked for ends: what comes after depends on when
+    # somebody stopped the agent.
+    window = {
+        "flood_start": start_ns,
+        "measured_from": None if start_ns is None else start_ns + round(parameters.warmup_s * 1e9),
+        "flood_end": end_ns,
+        "horizon": None if end_ns is None else end_ns + round(parameters.drain_s * 1e9),
     }
+    return Metrics.model_validate(
+        {
+            **_queue(database, window),
+            **_pause(database),
+            **_trace(database, window),
+            **_nginx(database, window),
+            "states": _states(database, window),
+            **_clients(database, window, flood_s),
+            **_generator(database),
+            **_tcp(database),
+            "flood_s": flood_s,
+            "generator_cpu_share": _generator_cpu_share(tables, flood_s),
+            **_agent(database, sum(length_s.values())),
+            "clock_offset_ms": round(tables.clock.offset_ns / 1e6, 3),
+            "clock_error_ms": None if tables.clock.error_ns is None else round(tables.clock.error_ns / 1e6, 3),
+        }
+    )
+
+
+def without_holes(metrics: Metrics, coverage: Collection[Coverage]) -> tuple[Metrics, dict[str, str]]:
+    """Return the key figures without those that rest on a phase with a hole, and why each of these is missing."""
+    holes = {(one.source, one.phase): one for one in coverage if one.has_hole}
+    missing = {}
+    for name, rests in described():
+        hole = next((holes[at] for at in ((t, p) for t in rests.tables for p in rests.phases) if at in holes), None)
+        if hole is not None and getattr(metrics, name) not in (None, {}):
+            missing[name] = next(one.sentence for one in hole.checks() if not one.ok)
+    emptied: dict[str, Any] = {name: {} if isinstance(getattr(metrics, name), dict) else None for name in missing}
+    return metrics.model_copy(update=emptied), missing
 
 
 # --- the accept queue ---------------------------------------------------------------------------
 
 
-def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, Any]:
+def _queue(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
     """Return how the upstream's queue filled, stood, and emptied.
 
     `full` is the first reading of more than the limit. The plateau are the readings of the flood from the first
     one of the flood's greatest depth on. The area under the queue holds each reading until the next.
     """
-    edges = {"flood_start": tables.phases.flood_start_ns, "flood_end": tables.phases.flood_end_ns}
-    values = _first_row(
+    values = first_row(
         database,
         """
-        WITH flood AS (SELECT * FROM upstream_queue WHERE phase = 'flood'),
+        WITH seen AS (SELECT * FROM upstream_queue WHERE t_ns <= $horizon),
+        flood AS (SELECT * FROM seen WHERE phase = 'flood' AND t_ns >= $measured_from),
         plateau AS (
             SELECT * FROM flood
             WHERE t_ns >= (SELECT min(t_ns) FROM flood WHERE depth_conns = (SELECT max(depth_conns) FROM flood))
         ),
-        held AS (SELECT depth_conns, lead(t_ns) OVER (ORDER BY t_ns) - t_ns AS until_ns FROM upstream_queue)
+        held AS (
+            SELECT depth_conns, t_ns, coalesce(lead(t_ns) OVER (ORDER BY t_ns), $horizon) AS until_ns FROM seen
+        )
         SELECT
-            (SELECT max(depth_conns) FROM upstream_queue) AS accept_queue_max,
+            (SELECT max(depth_conns) FROM seen) AS accept_queue_max,
             (SELECT quantile_disc(depth_conns, 0.5) FROM flood) AS accept_queue_median,
-            (SELECT last(depth_conns ORDER BY t_ns) FROM upstream_queue) AS accept_queue_last,
+            (SELECT last(depth_conns ORDER BY t_ns) FROM seen) AS accept_queue_last,
             (SELECT count(*) FROM flood) AS accept_queue_n,
             (SELECT queue_limit FROM params) AS queue_limit,
-            (SELECT (min(t_ns) FILTER (depth_conns > limit_conns) - $flood_start) / 1e9 FROM upstream_queue)
-                AS time_to_full_s,
+            (SELECT (min(t_ns) FILTER (depth_conns > limit_conns) - $flood_start) / 1e9 FROM seen) AS time_to_full_s,
             (SELECT quantile_disc(depth_conns, 0.5) FROM plateau) AS plateau_median,
             (SELECT quantile_disc(depth_conns, 0.99) FROM plateau) AS plateau_p99,
             (SELECT count(*) FROM plateau) AS plateau_n,
-            (SELECT max(greatest(depth_conns - limit_conns, 0)) FROM upstream_queue) AS overshoot,
-            (SELECT sum(depth_conns * until_ns) / 1e9 FROM held) AS queue_area_conn_s,
-            (SELECT last(waiting_dead_conns ORDER BY t_ns) FROM upstream_conns WHERE reason IS NULL)
-                AS dead_in_queue_last
+            (SELECT max(greatest(depth_conns - limit_conns, 0)) FROM seen) AS overshoot,
+            (SELECT sum(depth_conns * greatest(least(until_ns, $flood_end) - greatest(t_ns, $measured_from), 0)) / 1e9
+             FROM held) AS queue_area_conn_s,
+            (SELECT sum(depth_conns * greatest(least(until_ns, $horizon) - greatest(t_ns, $flood_end), 0)) / 1e9
+             FROM held) AS queue_area_drain_conn_s,
+            (SELECT last(waiting_dead_conns ORDER BY t_ns) FROM upstream_conns
+             WHERE reason IS NULL AND t_ns <= $horizon) AS dead_in_queue_last
         """,
-        {"flood_start": edges["flood_start"]},
+        window,
     )
     return {
         **values,
-        "drain_s": _settled_s(
-            database, "SELECT t_ns, depth_conns = 0 AS settled FROM upstream_queue", edges["flood_end"]
-        ),
+        "drain_s": _settled_s(database, "SELECT t_ns, depth_conns = 0 AS settled FROM upstream_queue", window),
         "recovery_s": _settled_s(
             database,
             """
             SELECT t_ns, depth_conns = 0 AND accepted_conns = 0 AND active_without_poll_conns = 0 AS settled
             FROM moments
             """,
-            edges["flood_end"],
+            window,
         ),
         "front_queue_max": scalar(database, "SELECT max(depth_conns) FROM front_queue"),
         "front_queue_limit": scalar(database, "SELECT min(limit_conns) FROM front_queue"),
@@ -122,30 +136,31 @@ def _queue(database: duckdb.DuckDBPyConnection, tables: Ingested) -> dict[str, A
     }
 
 
-def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, end_ns: int | None) -> float | None:
+def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, window: Figures) -> float | None:
     """Return how long after the flood the readings settled for good.
 
-    None when they had not at the end, or when there is no reading after the flood that could tell.
+    None when they had not at the end of the drain, or when there is no reading in it that could tell.
     """
     settled_s: float | None = scalar(
         database,
         f"""
-        WITH readings AS ({readings}), unsettled AS (SELECT max(t_ns) AS t_ns FROM readings WHERE NOT settled)
+        WITH readings AS (SELECT * FROM ({readings}) WHERE t_ns <= $horizon),
+        unsettled AS (SELECT max(t_ns) AS t_ns FROM readings WHERE NOT settled)
         SELECT (min(t_ns) FILTER (t_ns > coalesce((SELECT t_ns FROM unsettled), 0)) - $flood_end) / 1e9
         FROM readings HAVING max(t_ns) >= $flood_end
         """,
-        {"flood_end": end_ns},
+        {name: window[name] for name in ("horizon", "flood_end")},
     )
     return None if settled_s is None else max(0.0, settled_s)
 
 
-def _pause(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _pause(database: duckdb.DuckDBPyConnection) -> Figures:
     """Return how long the upstream did not accept, by its own clock, and what it took to recover; None without a pause.
 
     The queue has recovered when it is first empty. The clients have when the last of those who had begun before the
     upstream accepted again has its answer: over TCP some come again seconds later.
     """
-    return _first_row(
+    return first_row(
         database,
         """
         WITH pause AS (SELECT paused_ns, resumed_ns FROM params)
@@ -165,15 +180,17 @@ def _pause(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 READING_NS = 2_000_000
 
 
-def _trace(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _trace(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
     """Return how long connections waited for accept(), and how well that agrees with the sampled depth.
 
-    The waits of all connections, until the last sample for those that still wait, add up to the area under the
-    queue (Little's law). A sample agrees when its depth lies between those that the trace has just before and after.
+    The waits of all connections, until the end of the drain for those that still wait, add up to the area under the
+    queue, flood and drain together (Little's law). A sample agrees when its depth lies between those that the trace has
+    just before and after.
     """
     # Without a trace there is nothing to hold the samples against, and millions of them take memory.
     traced = scalar(database, "SELECT count(*) > 0 FROM queue_waits")
-    row = database.execute(
+    return first_row(
+        database,
         f"""
         WITH samples AS (SELECT t_ns, depth_conns FROM upstream_queue WHERE {traced}),
         waits AS (SELECT * FROM queue_waits WHERE reason IS NULL OR reason = $still_waiting),
@@ -182,7 +199,6 @@ def _trace(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
             UNION ALL SELECT accepted_ns, -1 FROM waits WHERE accepted_ns IS NOT NULL
         ),
         traced AS (SELECT 0 AS t_ns, 0 AS depth UNION ALL SELECT t_ns, sum(step) OVER (ORDER BY t_ns) FROM steps),
-        edges AS (SELECT max(t_ns) AS last_ns FROM samples),
         compared AS (
             SELECT queue.depth_conns BETWEEN least(before.depth, after.depth) AND greatest(before.depth, after.depth)
                 AS agrees
@@ -196,54 +212,34 @@ def _trace(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
             quantile_cont(wait_ns, 0.99) / 1e6 AS wait_p99_ms,
             max(wait_ns) / 1e6 AS wait_max_ms,
             count(*) FILTER (accepted_ns IS NULL) AS waits_unaccepted,
-            sum(greatest(coalesce(accepted_ns, last_ns) - t_ns, 0)) / 1e9 AS waits_area_conn_s,
+            sum(greatest(least(coalesce(accepted_ns, $horizon), $horizon) - t_ns, 0)) / 1e9 AS waits_area_conn_s,
             (SELECT count(*) FILTER (agrees) / nullif(count(*), 0) FROM compared WHERE (SELECT count(*) FROM waits) > 0)
                 AS trace_agreement_share
-        FROM waits CROSS JOIN edges
+        FROM waits
         """,
-        {"still_waiting": STILL_WAITING},
+        {"still_waiting": STILL_WAITING, "horizon": window["horizon"]},
     )
-    return dict(zip((column[0] for column in row.description or []), map(plain, row.fetchone() or ()), strict=True))
-
-
-def same_moment(parameters: Mapping[str, Any]) -> str:
-    """Return the query for readings of upstream_conns, each with those of the queue and of nginx nearest before it.
-
-    Args:
-        parameters: of the run; they say how often the sources are read.
-    """
-    queue_ns, status_ns = (
-        max(least_ns, round(PERIODS_OF_A_MOMENT * 1e9 / parameters.get(f"{source}_hz", math.inf)))
-        for source, least_ns in SAME_MOMENT_NS.items()
-    )
-    return f"""
-        SELECT conns.t_ns, conns.phase, accepted_conns, depth_conns, active_conns, active_without_poll_conns
-        FROM (SELECT * FROM upstream_conns WHERE reason IS NULL) conns
-        ASOF JOIN upstream_queue queue ON conns.t_ns >= queue.t_ns
-        ASOF JOIN (SELECT * FROM stub_status WHERE reason IS NULL) status ON conns.t_ns >= status.t_ns
-        WHERE conns.t_ns - queue.t_ns <= {queue_ns} AND conns.t_ns - status.t_ns <= {status_ns}
-    """
 
 
 # --- nginx, kernel, clients ---------------------------------------------------------------------
 
 
-def _nginx(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    identity = database.execute(
-        """
-        SELECT count(*) FILTER (active_conns = depth_conns + accepted_conns + 1) / nullif(count(*), 0), count(*)
-        FROM moments WHERE active_conns + depth_conns + accepted_conns > 1
-        """
-    ).fetchone()
-    share, count = identity or (None, 0)
+def _nginx(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
     seen = "FROM stub_status WHERE reason IS NULL AND phase"
+    since = {"measured_from": window["measured_from"]}
     return {
         "active_max": scalar(database, f"SELECT max(active_without_poll_conns) {seen} <> 'baseline'"),
-        "active_median": scalar(database, f"SELECT quantile_disc(active_without_poll_conns, 0.5) {seen} = 'flood'"),
-        "active_n": scalar(database, f"SELECT count(*) {seen} = 'flood'"),
-        "identity_share": plain(share),
-        "identity_n": count,
-        "nginx_errors": _counts(
+        **first_row(
+            database,
+            f"""
+            SELECT quantile_disc(active_without_poll_conns, 0.5) AS active_median, count(*) AS active_n
+            {seen} = 'flood' AND t_ns >= $measured_from
+            """,
+            since,
+        ),
+        **_identity(database, "identity", "flood", window["measured_from"], window["flood_end"]),
+        **_identity(database, "identity_drain", "drain", window["flood_end"], window["horizon"]),
+        "nginx_errors": counts(
             database,
             f"SELECT coalesce('errno ' || errno, {MESSAGE_CLASS}), count(*) FROM nginx_errors "
             "GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
@@ -251,48 +247,95 @@ def _nginx(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     }
 
 
-def _states(database: duckdb.DuckDBPyConnection) -> dict[str, int | None]:
+def _identity(
+    database: duckdb.DuckDBPyConnection, name: str, phase: str, start_ns: int | None, end_ns: int | None
+) -> Figures:
+    """Return in which share of the moments of a phase that had connections Active was Q + A + 1."""
+    return first_row(
+        database,
+        f"""
+        SELECT count(*) FILTER (active_conns = depth_conns + accepted_conns + 1) / nullif(count(*), 0) AS {name}_share,
+               count(*) AS {name}_n
+        FROM moments
+        WHERE active_conns + depth_conns + accepted_conns > 1 AND phase = $phase AND t_ns BETWEEN $start AND $end
+        """,
+        {"phase": phase, "start": start_ns, "end": end_ns},
+    )
+
+
+def _states(database: duckdb.DuckDBPyConnection, window: Figures) -> dict[str, int | None]:
     """Return how many rows of /proc/net/unix had each state: the median over the flood.
 
     A burst that is answered at once ends before this source looks a few times; then the time after it counts too.
     """
     columns = ("free", "unconnected", "connecting", "connected", "disconnecting")
-    seen = scalar(database, "SELECT count(*) FROM unix_states WHERE phase = 'flood' AND reason IS NULL")
-    phases = "'flood'" if seen >= 3 else "'flood', 'drain'"
+    since = {"measured_from": window["measured_from"]}
+    readings = "FROM unix_states WHERE reason IS NULL AND t_ns >= $measured_from AND phase IN"
+    phases = (
+        "('flood')" if scalar(database, f"SELECT count(*) {readings} ('flood')", since) >= 3 else "('flood', 'drain')"
+    )
     medians = ", ".join(f"quantile_disc({name}_socks, 0.5)" for name in columns)
-    row = database.execute(f"SELECT {medians} FROM unix_states WHERE phase IN ({phases}) AND reason IS NULL").fetchone()
+    row = database.execute(f"SELECT {medians} {readings} {phases}", since).fetchone()
     values = row or (None,) * len(columns)
     return {f"{number:02d}": value for number, value in enumerate(values)}
 
 
-def _clients(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _clients(database: duckdb.DuckDBPyConnection, window: Figures, flood_s: float | None) -> Figures:
+    """Return what clients got, and how long it took.
+
+    A request counts from when it was meant to start. What had no good answer, was given up, or was never sent because
+    too many were in flight, is worse than any number and ranks above all of them.
+    """
+    since = {"measured_from": window["measured_from"]}
+    figures = first_row(
+        database,
+        f"""
+        WITH due AS (
+            SELECT CASE WHEN {IS_GOOD} THEN (end_ns - intended_ns) / 1e9 ELSE 'infinity'::DOUBLE END AS s
+            FROM requests WHERE start_ns >= $measured_from
+            UNION ALL SELECT 'infinity'::DOUBLE FROM params, range(CAST(params.dropped AS BIGINT))
+        )
+        SELECT (SELECT sent FROM params) AS sent,
+            (SELECT count(*) FROM requests WHERE error = 'timeout') AS given_up,
+            quantile_disc(s, 0.5) AS request_median_s, quantile_disc(s, 0.99) AS request_p99_s,
+            max(s) AS request_max_s, count(*) AS request_n, count(*) FILTER (isfinite(s)) AS good_n
+        FROM due
+        """,
+        since,
+    )
+    measured_s = flood_s - (window["measured_from"] - window["flood_start"]) / 1e9 if flood_s else 0
+    rates = {
+        "goodput_per_s": figures["good_n"] / measured_s,
+        "requests_per_s": scalar(database, "SELECT count(*) FROM requests WHERE start_ns >= $measured_from", since)
+        / measured_s,
+    } if measured_s > 0 else {}  # fmt: skip
+    latencies = database.execute(
+        f"""
+        SELECT {OUTCOME}, count(*), quantile_disc(s, 0.5), quantile_disc(s, 0.99), max(s)
+        FROM (SELECT *, (end_ns - intended_ns) / 1e9 AS s FROM requests WHERE start_ns >= $measured_from)
+        GROUP BY 1 ORDER BY 1
+        """,
+        since,
+    ).fetchall()
     return {
-        "status": _counts(
+        **figures,
+        **rates,
+        "status": counts(
             database, "SELECT status, count(*) FROM requests WHERE status IS NOT NULL GROUP BY 1 ORDER BY 1"
         ),
-        "errors": _counts(
+        "errors": counts(
             database, "SELECT error, count(*) FROM requests WHERE error IS NOT NULL GROUP BY 1 ORDER BY 1"
         ),
-        **_first_row(
-            database,
-            """
-            WITH latency AS (
-                -- What was given up is only known to take longer: it is beyond every other one, and no number.
-                SELECT CASE WHEN error = 'timeout' THEN 'infinity'::DOUBLE ELSE (end_ns - intended_ns) / 1e9 END AS s
-                FROM requests
-            )
-            SELECT (SELECT sent FROM params) AS sent, count(*) FILTER (isinf(s)) AS given_up,
-                quantile_disc(s, 0.5) AS request_median_s, quantile_disc(s, 0.99) AS request_p99_s,
-                max(s) AS request_max_s
-            FROM latency
-            """,
-        ),
+        "latency": {
+            str(name): Latency(n=n, median_s=plain(median), p99_s=plain(p99), max_s=plain(longest))
+            for name, n, median, p99, longest in latencies
+        },
     }
 
 
-def _generator(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _generator(database: duckdb.DuckDBPyConnection) -> Figures:
     """Return how well the load generator kept to its plan; rates only of an open flood, which has one."""
-    return _first_row(
+    return first_row(
         database,
         """
         SELECT
@@ -307,7 +350,24 @@ def _generator(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     )
 
 
-def _tcp(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _generator_cpu_share(tables: Ingested, flood_s: float | None) -> float | None:
+    """Return the most of a core that a process used while it sent; older runs know only the whole flood."""
+    shares = [
+        one.cpu_sending_s / one.sending_s if one.sending_s and one.cpu_sending_s is not None
+        else one.cpu_s / flood_s if flood_s else None
+        for one in tables.generators
+    ]  # fmt: skip
+    known = [one for one in shares if one is not None]
+    return round(max(known), 4) if known else None
+
+
+def _tcp(database: duckdb.DuckDBPyConnection) -> Figures:
+    """Return the growth of counters since the baseline.
+
+    ListenOverflows counts for the whole network namespace. What it grew by while the upstream's queue was not full, or
+    the upstream listens on a unix socket, is of nginx's own queue or of somebody else's.
+    """
+
     def growth(counter: str) -> Any:
         return scalar(
             database,
@@ -317,17 +377,31 @@ def _tcp(database: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     return {
         "listen_overflows": growth("listen_overflows_total"),
         "listen_drops": growth("listen_drops_total"),
+        "front_overflows": scalar(
+            database,
+            """
+            WITH steps AS (
+                SELECT lag(t_ns) OVER (ORDER BY t_ns) AS from_ns, t_ns AS to_ns,
+                       listen_overflows_total - lag(listen_overflows_total) OVER (ORDER BY t_ns) AS grown
+                FROM tcp_ext WHERE reason IS NULL
+            )
+            SELECT coalesce(sum(grown) FILTER (
+                (SELECT transport FROM params) = 'unix'
+                OR NOT EXISTS (
+                    FROM upstream_queue WHERE t_ns BETWEEN from_ns AND to_ns AND depth_conns > limit_conns
+                )
+            ), 0)
+            FROM steps WHERE grown > 0
+            HAVING (SELECT count(*) FROM tcp_ext WHERE reason IS NULL) > 1
+            """,
+        ),
     }
-
-
-def _counts(database: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
-    return {str(name): int(count) for name, count in database.execute(query).fetchall()}
 
 
 # --- the agent ----------------------------------------------------------------------------------
 
 
-def _agent(database: duckdb.DuckDBPyConnection, whole_s: float) -> dict[str, Any]:
+def _agent(database: duckdb.DuckDBPyConnection, whole_s: float) -> Figures:
     """Return what the agent cost and how well it kept its beat, altogether and for each source."""
     totals = database.execute(
         """
@@ -346,12 +420,12 @@ def _agent(database: duckdb.DuckDBPyConnection, whole_s: float) -> dict[str, Any
         ).fetchone()
         if row and row[0] and whole_s:
             readings, lost, inside_us, inside_s = row
-            sources[table.name] = {
-                "n": readings,
-                "lost": plain(lost),
-                "inside_median_us": plain(round(inside_us, 1)),
-                "core_share": round(inside_s / whole_s, 5),
-            }
+            sources[table.name] = SourceCost(
+                n=readings,
+                lost=plain(lost),
+                inside_median_us=plain(round(inside_us, 1)),
+                core_share=round(inside_s / whole_s, 5),
+            )
     return {
         "agent_cpu_share": round(cpu_s / whole_s, 4) if cpu_s is not None and whole_s else None,
         "agent_lost_share": plain(lost_share),

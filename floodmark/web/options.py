@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from floodmark.errors import FloodmarkError
+from floodmark.inputs.inventory import Hosts
 from floodmark.inputs.parameters import whole_number
 
 LOOPBACK = "127.0.0.1"
@@ -44,30 +45,28 @@ class WebOptions:
         )
 
 
-def check_hosts(hosts: Mapping[str, Sequence[str]], variables: Mapping[str, Any], clock: str) -> None:
+def check_hosts(hosts: Hosts, variables: Mapping[str, Any], clock: str) -> None:
     """Refuse hosts that the page cannot flood.
 
     Args:
-        hosts: group -> hosts of the run.
+        hosts: of the run.
         variables: host -> its variables.
         clock: host or virtual.
 
     Raises:
         FloodmarkError: there are several, or the flood would not come from the control node.
     """
-    proxies = hosts["proxies"]
+    proxies = hosts.proxies
     if len(proxies) > 1:
         raise FloodmarkError(
             f"the web page floods one host, and the group 'proxies' has {', '.join(proxies)}: choose one with "
-            f"--limit {proxies[0]},{','.join(hosts['load_generators'])},localhost."
+            f"--limit {proxies[0]},{','.join(hosts.load_generators)},localhost."
         )
     if clock == "virtual":
         raise FloodmarkError(
             f"host {proxies[0]} has testbed_clock=virtual, where nobody can look on: choose an inventory without it."
         )
-    elsewhere = [
-        name for name in hosts["load_generators"] if variables.get(name, {}).get("ansible_connection") != "local"
-    ]
+    elsewhere = [name for name in hosts.load_generators if variables.get(name, {}).get("ansible_connection") != "local"]
     if elsewhere:
         raise FloodmarkError(
             f"the web page floods from the control node, and {', '.join(elsewhere)} of the group 'load_generators' is "

@@ -28,9 +28,10 @@ class ActionModule(ActionBase):
             web, case = bool(self._task.args.get("web")), self._task.args.get("case")
             if web and case is None:
                 check_port(WebOptions.read(extra).port)
-            result["plan"] = make_plan(
+            planned = make_plan(
                 extra, self._within_limit(task_vars or {}), ansible_pid=os.getppid(), web=web, case=case
             )
+            result["plan"] = {**planned.plan.model_dump(mode="json"), "folder": str(planned.folder.path)}
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from floodmark.show.tables import many, number, percent
+from floodmark.text import many, number, percent
 
 
 @pytest.mark.parametrize(

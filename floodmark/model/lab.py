@@ -1,0 +1,73 @@
+"""One execution of a lab: lab.json, with its points from the beginning and what they say together in the end."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from floodmark.model.run import ControlNode
+from floodmark.model.stored import ParameterValues, Part, Stored, Value
+from floodmark.model.verdict import ClaimVerdict, Prediction
+
+
+class LabPoint(Part):
+    """One point of a lab: what it differs in, how long it is thought to take, and its run once it has begun."""
+
+    point: str
+    varied: ParameterValues
+    takes_s: float
+    run_id: str | None = None
+
+
+class PointRow(Part):
+    """One host of the run of one point, as the table of points has it: with its parameters and figures by name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    point: str
+    host: str
+    kernel: str | None
+    run_id: str
+    valid: bool
+    passed: bool
+
+    def get(self, column: str) -> Value:
+        """Return what the table has in a column; None where this row has nothing."""
+        value: Value = getattr(self, column, None)
+        return value
+
+
+class Overall(Part):
+    """What all points together say on one host."""
+
+    host: str
+    kernel: str | None
+    expectations: list[Prediction]
+    claims: list[ClaimVerdict]
+
+
+class LabRecord(Stored):
+    """lab.json.
+
+    Attributes:
+        given: what was given with `-e`.
+        table: a row for each point and host; None until all points have runs.
+        overall: what they say together, host by host; None until then.
+    """
+
+    schema_version: int = 1
+    lab: str
+    question: str
+    case: int | None = None
+    inventory: str
+    inventory_parameters: dict[str, Value] = {}
+    given: dict[str, Value]
+    control_node: ControlNode = ControlNode()
+    points: list[LabPoint] = Field(min_length=1)
+    table: list[PointRow] | None = None
+    overall: list[Overall] | None = None
+    valid: bool | None = None
+    passed: bool | None = None
+
+    def rows_of(self, host: str) -> list[PointRow]:
+        """Return the rows of the table of points that are of one host."""
+        return [row for row in self.table or [] if row.host == host]

@@ -1,0 +1,145 @@
+"""nginx's logs and what strace captured of it, as rows of their tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import duckdb
+
+from collectors.fields import NGINX_ERRORS, SYSCALLS
+from floodmark.model.check import Check
+from floodmark.verdict.rules import LOG_WHOLE
+from floodmark.verdict.strace import parse_strace
+from floodmark.verdict.tables import CHUNK_BYTES, Cell, load_rows, sql_text, whole_lines
+
+
+def load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int) -> list[Check]:
+    """Load nginx's access log; return the checks that it does not keep.
+
+    {"id":"7","msec":"1795402563.103","pid":"812","client":"198.18.7.1","request":"POST / HTTP/1.1","status":"504",
+    "bytes_sent":"316","request_time":"5.004","upstream_connect_time":"0.000","upstream_header_time":"",
+    "upstream_response_time":"5.004","upstream_status":"504"}
+
+    nginx knows the millisecond. Of its times `-` and an empty text mean that there was none, and a list is the sum of
+    its attempts. A full disk leaves pieces of lines, and foreign requests bytes that are no text.
+    """
+    if not path.exists():
+        return [LOG_WHOLE.check(False, ok=False, subject=path.name, why="is missing: nginx wrote none")]
+    checks: list[Check] = []
+    names = ("id", "msec", "pid", "status", "bytes_sent", "request_time", "upstream_connect_time",
+             "upstream_header_time", "upstream_response_time", "upstream_status")  # fmt: skip
+    shape = json.dumps(dict.fromkeys(names, "VARCHAR"))
+    with whole_lines(path, checks) as whole:
+        database.execute(
+            f"""
+            INSERT INTO nginx_access
+            SELECT one.id, CAST(CAST(one.msec AS DECIMAL(18, 3)) * 1000 AS BIGINT) * 1000000 - $wall_ns,
+                   CAST(one.pid AS BIGINT), CAST(one.status AS BIGINT), CAST(one.bytes_sent AS BIGINT),
+                   CAST(one.request_time AS DOUBLE), {_seconds("one.upstream_connect_time")},
+                   {_seconds("one.upstream_header_time")}, {_seconds("one.upstream_response_time")},
+                   nullif(one.upstream_status, '')
+            FROM (
+                SELECT CASE WHEN json_valid(line) THEN json_transform(line, '{shape}') END AS one
+                FROM read_csv({sql_text(whole)}, columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
+                              delim=chr(1), quote='', escape='', ignore_errors=true)
+            )
+            WHERE one.id IS NOT NULL AND one.msec IS NOT NULL
+            """,
+            {"wall_ns": wall_ns},
+        )
+        with whole.open("rb") as file:
+            lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
+        row = database.execute("SELECT count(*) FROM nginx_access").fetchone()
+    damaged = lines - (row[0] if row else 0)
+    if damaged:
+        why = f"has {damaged} damaged lines, which were left out"
+        checks.append(LOG_WHOLE.check(damaged, ok=False, subject=path.name, why=why))
+    return checks
+
+
+def _seconds(column: str) -> str:
+    """Return the SQL for a time of nginx."""
+    parts = f"list_filter(regexp_split_to_array(trim({column}), '[,:]\\s*'), lambda part: part NOT IN ('', '-'))"
+    return (
+        f"CASE WHEN {column} IN ('', '-') THEN NULL WHEN regexp_full_match({column}, '[0-9.]+') "
+        f"THEN CAST({column} AS DOUBLE) ELSE list_sum(CAST({parts} AS DOUBLE[])) END"
+    )
+
+
+# 2026/11/23 03:15:01 [error] 812#812: *5 connect() to unix:/run/… failed (11: Resource temporarily
+# unavailable) while connecting to upstream, client: 198.18.7.1, server: _, request: …
+_ERROR_LINE = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(\w+)\] (\d+)#\d+: (?:\*\d+ )?(.*)")
+_ERRNO = re.compile(r"\((\d+): ")
+
+
+def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> list[tuple[Cell, ...]]:
+    """Return the rows of the table nginx_errors.
+
+    Args:
+        lines: the log.
+        wall_ns: how far the host's wall clock is ahead of its monotonic clock.
+        utc_offset_s: of the host's time zone, in which nginx writes this log.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    for line in lines:
+        match = _ERROR_LINE.match(line)
+        if match:
+            time, level, pid, text = match.groups()
+            second = _second(time) - utc_offset_s
+            errno = _ERRNO.search(text)
+            message = text.partition(", client:")[0]
+            rows.append(
+                (
+                    second * 1_000_000_000 - wall_ns,
+                    level,
+                    int(pid),
+                    int(errno.group(1)) if errno else None,
+                    message,
+                )
+            )
+    return rows
+
+
+@lru_cache
+def _second(time: str) -> int:
+    """Return a time of the error log in seconds; thousands of its lines have the same."""
+    return int(datetime.strptime(time, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
+
+
+def load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int, utc_offset_s: int) -> None:
+    """Load nginx's error log.
+
+    Args:
+        database: with the table nginx_errors.
+        path: the log; a missing one has no lines.
+        wall_ns: how far the host's wall clock is ahead of its monotonic clock.
+        utc_offset_s: of the host's time zone, in which nginx writes this log.
+    """
+    load_rows(database, NGINX_ERRORS, parse_error_log(_lines(path), wall_ns, utc_offset_s), path)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the complete lines of a log; a missing log has none."""
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as opened:
+            yield from (line for line in opened if line.endswith("\n"))
+
+
+def load_strace(database: duckdb.DuckDBPyConnection, raw: Path, wall_ns: int) -> None:
+    """Load what strace has captured, or why it has not; nothing where it was not wanted."""
+    description = raw / "strace.json"
+    if not description.exists():
+        return
+    about = json.loads(description.read_text(encoding="utf-8"))
+    rows: list[tuple[Cell, ...]] = []
+    if about["reason"] is not None:
+        rows.append((*[None] * (len(SYSCALLS.columns) - 1), about["reason"]))
+    for pid, role in about["processes"].items():
+        calls = parse_strace(_lines(raw / f"strace.{pid}"), wall_ns)
+        rows += ((call.t_ns, role, int(pid), *call[1:], None) for call in calls)
+    load_rows(database, SYSCALLS, rows, description)

@@ -1,0 +1,180 @@
+"""What the SQL of cases and labs sees of a run.
+
+It sees the tables of the registry and these views:
+
+    upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
+    moments                       upstream_conns, each reading with those of the queue and of nginx just before it;
+                                  where one of the two is too old, there is no row
+    listeners                     what host.json read back: name, owner, limit_conns
+    params                        one row, joined to everything: all parameters, and
+        queue_limit     limit of the upstream's queue as the kernel has it; limit + 1 connections fit. Where the kernel
+                        does not tell it, what listen() makes of backlog and somaxconn
+        sent            requests that were sent
+        worker_slots    slots of one nginx worker for clients and upstream connections
+        uncrowded       no worker can run out of slots, however the kernel spreads the clients
+        paused_ns, resumed_ns   when the upstream stopped accepting and began again; empty where it has no pause
+        planned, planned_s, dropped   of an open flood: requests planned, in what time, and how many were not sent
+        turned_away     times that nginx got no connection to an upstream: a full unix queue said EAGAIN, or TCP did not
+                        answer within proxy_connect_timeout_s
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import duckdb
+
+from collectors.fields import ACCEPT_QUEUE, LOGS, QUEUE_WAITS, SOURCES, STUB_STATUS, SYSCALLS, TABLES, UPSTREAM_CONNS
+from floodmark.errors import CaseError
+from floodmark.inputs.cases import Case, Figure, Observation
+from floodmark.inputs.parameters import Parameters
+from floodmark.inputs.sql import try_sql
+from floodmark.loadgen.arrivals import planned
+from floodmark.model.host import Listener
+from floodmark.model.load import GeneratorSummary
+from floodmark.verdict.tables import create_tables
+
+# A worker needs one slot for its listener and one for the channel to the master.
+SLOTS_NOT_FOR_CLIENTS = 2
+# A reading of the queue or of nginx is of the same moment as one of the accepted connections when it is not older than
+# this, or where its source is read seldom not much older than the time between two readings.
+SAME_MOMENT_NS = {ACCEPT_QUEUE.name: 30_000_000, STUB_STATUS.name: 60_000_000}
+PERIODS_OF_A_MOMENT = 1.2
+# Which tables a view is made of.
+MADE_OF = {
+    "upstream_queue": (ACCEPT_QUEUE.name,),
+    "front_queue": (ACCEPT_QUEUE.name,),
+    "moments": (UPSTREAM_CONNS.name, ACCEPT_QUEUE.name, STUB_STATUS.name),
+}
+
+
+# {…,"type":"BASE_TABLE",…,"table_name":"upstream_queue",…}
+_TABLE_NAME = re.compile(r'"table_name":"(\w+)"')
+
+
+def create_views(
+    database: duckdb.DuckDBPyConnection,
+    parameters: Parameters,
+    listeners: Iterable[Listener | None],
+    generators: Sequence[GeneratorSummary] = (),
+) -> None:
+    """Create the views that case files may use beside the tables.
+
+    Args:
+        database: where.
+        parameters: of the run.
+        listeners: what the kernel says of the accept queues.
+        generators: what each process of the flood wrote about itself.
+    """
+    database.execute("CREATE TABLE listeners (name VARCHAR, owner VARCHAR, limit_conns BIGINT)")
+    for one in listeners:
+        if one is not None:
+            database.execute("INSERT INTO listeners VALUES (?, ?, ?)", [one.name, one.owner, one.limit_conns])
+    values = {**parameters.model_dump(), **_plan_of_the_flood(parameters, generators)}
+    columns = ", ".join(f"${name} AS {name}" for name in values)
+    database.execute(
+        f"""
+        CREATE TABLE params AS
+        SELECT *, worker_slots >= 2 * users + 1 AS uncrowded FROM (
+            SELECT {columns}, $worker_connections - {SLOTS_NOT_FOR_CLIENTS} AS worker_slots,
+                coalesce((SELECT limit_conns FROM listeners WHERE name = 'upstream'),
+                         least($upstream_backlog, $somaxconn)) AS queue_limit,
+                (SELECT count(*) FROM requests) AS sent,
+                (SELECT min(t_ns) FROM upstream_events WHERE event = 'paused') AS paused_ns,
+                (SELECT min(t_ns) FROM upstream_events WHERE event = 'resumed') AS resumed_ns,
+                (SELECT count(*) FROM nginx_errors
+                 WHERE errno IN (11, 110) AND message LIKE '%while connecting to upstream') AS turned_away
+        )
+        """,
+        values,
+    )
+    create_queue_views(database)
+    database.execute(f"CREATE VIEW moments AS {same_moment(parameters.rates_hz)}")
+
+
+def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:
+    """Create the views of the accept queue of the one listener and the other."""
+    for name in ("upstream", "front"):
+        database.execute(
+            f"CREATE VIEW {name}_queue AS SELECT * FROM accept_queue WHERE listener = '{name}' AND reason IS NULL"
+        )
+
+
+def same_moment(rates_hz: Mapping[str, float]) -> str:
+    """Return the query for readings of upstream_conns, each with those of the queue and of nginx nearest before it.
+
+    Args:
+        rates_hz: how often the sources are read; one that is not known is taken for fast.
+    """
+    queue_ns, status_ns = (
+        max(least_ns, round(PERIODS_OF_A_MOMENT * 1e9 / rates_hz[source])) if source in rates_hz else least_ns
+        for source, least_ns in SAME_MOMENT_NS.items()
+    )
+    return f"""
+        SELECT conns.t_ns, conns.phase, accepted_conns, depth_conns, active_conns, active_without_poll_conns
+        FROM (SELECT * FROM upstream_conns WHERE reason IS NULL) conns
+        ASOF JOIN upstream_queue queue ON conns.t_ns >= queue.t_ns
+        ASOF JOIN (SELECT * FROM stub_status WHERE reason IS NULL) status ON conns.t_ns >= status.t_ns
+        WHERE conns.t_ns - queue.t_ns <= {queue_ns} AND conns.t_ns - status.t_ns <= {status_ns}
+    """
+
+
+def _plan_of_the_flood(parameters: Parameters, generators: Sequence[GeneratorSummary]) -> dict[str, int | float | None]:
+    """Return how many requests an open flood was to send, and in what time; None of one that depends on answers."""
+    dropped = sum(one.dropped for one in generators)
+    if parameters.load_shape != "open":
+        return {"planned": None, "planned_s": None, "dropped": dropped}
+    seed = parameters.arrival_seed if parameters.arrivals == "poisson" else None
+    of = max((one.generators for one in generators), default=1)
+    shares = (planned(parameters.steps, seed=seed, share=share, of=of) for share in range(of))
+    return {
+        "planned": sum(sum(1 for _ in share) for share in shares),
+        "planned_s": sum(step.seconds for step in parameters.steps),
+        "dropped": dropped,
+    }
+
+
+def tables_behind(database: duckdb.DuckDBPyConnection, figures: Iterable[Figure]) -> set[str]:
+    """Return the names of all tables that some figures, expectations or claims are asked of.
+
+    Args:
+        database: with the views.
+        figures: their SQL.
+    """
+    found: set[str] = set()
+    for one in figures:
+        row = database.execute("SELECT json_serialize_sql(?)", [f"SELECT {one.value} FROM {one.from_}"]).fetchone()
+        for name in _TABLE_NAME.findall(row[0] if row else ""):
+            found.update(MADE_OF.get(name, (name,)))
+    return found & TABLES.keys()
+
+
+def check_sql(case: Case) -> None:
+    """Try every expression of a case on tables of two rows each.
+
+    Raises:
+        CaseError: one of them does not parse, or names a table or column that does not exist.
+    """
+    database = duckdb.connect()
+    create_tables(database)
+    for table in TABLES.values():
+        values = ", ".join({"integer": "0", "real": "0.0", "text": "'upstream'"}[field.type] for field in table.fields)
+        row = f"SELECT {values}" + ("" if table in LOGS else ", 'flood'")
+        database.execute(f"INSERT INTO {table.name} {row} UNION ALL {row}")
+    # Rows of a table are readings that succeeded, so that the views show them.
+    for table in (*SOURCES, QUEUE_WAITS, SYSCALLS):
+        database.execute(f"UPDATE {table.name} SET reason = NULL")
+    create_views(database, case.parameters, [Listener(name="upstream", owner="nginx", limit_conns=0)])
+    parts: dict[str, Sequence[Figure | Observation]] = {
+        "fault": case.fault, "expect": case.expect, "claims": case.claims, "figures": case.figures,
+    }  # fmt: skip
+    for part, observations in parts.items():
+        for one in observations:
+            try:
+                try_sql(database, one)
+            except duckdb.Error as error:
+                message = str(error).strip().splitlines()[0]
+                raise CaseError(
+                    f"case {case.number}, {part}, '{one.name}': this SQL does not work: {message}."
+                ) from None
