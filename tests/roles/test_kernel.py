@@ -146,13 +146,33 @@ linux-image-6.12-cloud-amd64 - Linux 6.12 for x86-64 cloud (meta-package)
 """
 
 
+class OldLists:
+    """Package sources whose lists are older than the kernel 6.18 until they are fetched again.
+
+    Attributes:
+        release: the release.
+        refreshed: how often they were fetched.
+    """
+
+    release = "bookworm"
+
+    def __init__(self) -> None:
+        self.refreshed = 0
+
+    def apt(self, *_: str) -> str:
+        return OFFER + ("linux-image-6.18.2+deb12-cloud-amd64 - Linux\n" if self.refreshed else "")
+
+    def refresh(self) -> bool:
+        self.refreshed += 1
+        return self.refreshed == 1
+
+
 @pytest.fixture
-def _offer(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"dpkg": "amd64\n", "apt-cache": OFFER}
-    monkeypatch.setattr(testbed_kernel, "run", lambda program, *_: said[program])
+def sources(monkeypatch: pytest.MonkeyPatch) -> OldLists:
+    monkeypatch.setattr(testbed_kernel, "run", lambda *_: "amd64\n")
+    return OldLists()
 
 
-@pytest.mark.usefixtures("_offer")
 @pytest.mark.parametrize(
     ("version", "package_name"),
     [
@@ -163,12 +183,19 @@ def _offer(monkeypatch: pytest.MonkeyPatch) -> None:
         ("6", "linux-image-6.12.117+deb12-cloud-amd64"),
     ],
 )
-def test_a_kernel_is_found_by_as_much_of_its_version_as_is_given(version: str, package_name: str) -> None:
-    assert testbed_kernel.package_of(version) == package_name
+def test_a_kernel_is_found_by_as_much_of_its_version_as_is_given(
+    version: str, package_name: str, sources: OldLists
+) -> None:
+    assert testbed_kernel.package_of(version, sources) == package_name
+    assert sources.refreshed == 0
 
 
-@pytest.mark.usefixtures("_offer")
+def test_a_kernel_that_is_newer_than_the_lists_is_found(sources: OldLists) -> None:
+    assert testbed_kernel.package_of("6.18", sources) == "linux-image-6.18.2+deb12-cloud-amd64"
+
+
 @pytest.mark.parametrize("version", ["", "latest", "mainline", "6.2", "6.1.0-99", "v6.1", "6.1 or so"])
-def test_a_version_that_is_none_or_not_offered_is_refused_with_those_that_are(version: str) -> None:
-    with pytest.raises(testbed_kernel.HostError, match=r"package sources offer: 6\.1, 6\.12; take one of these"):
-        testbed_kernel.package_of(version)
+def test_a_version_that_is_none_or_not_offered_is_refused_with_those_that_are(version: str, sources: OldLists) -> None:
+    offered = r"package sources of bookworm offer: 6\.1, 6\.12, 6\.18; take one of these"
+    with pytest.raises(testbed_kernel.HostError, match=offered):
+        testbed_kernel.package_of(version, sources)

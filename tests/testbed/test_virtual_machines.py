@@ -130,7 +130,7 @@ def test_a_kernel_of_ones_own_boots_by_its_path_and_one_that_finds_no_disk_says_
 def test_a_kernel_that_debian_does_not_have_is_refused_with_those_it_has() -> None:
     up = run("ansible-playbook", "playbooks/testbed-up.yml", *INVENTORY, "-e", "testbed_kernel=5.3")
     assert up.returncode != 0
-    assert "testbed_kernel=5.3 is not among the kernels that this machine's package sources offer: " in up.stderr
+    assert "testbed_kernel=5.3 is not among the kernels that the package sources of bookworm offer: " in up.stderr
     assert "6.1, 6.12" in up.stderr, evidence(up)
 
 
@@ -140,7 +140,7 @@ def test_a_kernel_that_panics_is_not_taken_for_one_that_boots(tmp_path: Path, bo
     from ansible.module_utils import testbed_qemu
     from ansible.module_utils.testbed import Testbed
 
-    (kernel,) = Path("/var/cache/floodmark/kernels").glob("linux-image-6.1.*")
+    kernel = max(Path("/var/cache/floodmark/kernels").glob("linux-image-6.1.*"))
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     (tmp_path / "empty").write_bytes(testbed_qemu.pack(nothing))

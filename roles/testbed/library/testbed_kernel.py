@@ -3,13 +3,18 @@ DOCUMENTATION = r"""
 module: testbed_kernel
 short_description: Gets a kernel that a virtual machine can boot
 description:
-  - Takes Debian's cloud kernel of a version from this machine's package sources, or an image of the user's own,
+  - Takes Debian's cloud kernel of a version from the package sources of a release, or an image of the user's own,
     and makes of it what a host of the testbed needs; once, in a folder named after the kernel.
 options:
   cache_dir:
     description: Folder that keeps the kernels.
     type: path
     required: true
+  debian_release:
+    description:
+      - Codename of a Debian release. On a machine of that release its own package sources are used, on another Debian
+        the same mirrors with this release. Needed with O(version).
+    type: str
   version:
     description: Debian's kernel of this version, such as V(6.1) or V(6.12); the newest that the sources offer.
     type: str
@@ -25,6 +30,7 @@ EXAMPLES = r"""
 - name: Get a kernel of Debian
   testbed_kernel:
     cache_dir: /var/cache/floodmark
+    debian_release: bookworm
     version: "6.12"
 """
 RETURN = r"""
@@ -59,6 +65,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kernel_image import version_of
 from ansible.module_utils.testbed import HostError, run
 from ansible.module_utils.testbed_qemu import pack
+from ansible.module_utils.testbed_sources import ReleaseSources
 
 # What stands between a kernel and its root file system and network here.
 NEEDED_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "nfit", "nd_pmem", "ext4")
@@ -96,8 +103,12 @@ exec /bin/busybox switch_root /root /sbin/init
 POWER_OFF = "#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n"
 
 
-def package_of(version):
+def package_of(version, sources):
     """Return the newest package that holds Debian's cloud kernel of a version.
+
+    Args:
+        version: as much of it as is known, such as 6.1.
+        sources: package sources that may have it.
 
     Raises:
         HostError: there is none; with the versions that there are.
@@ -106,7 +117,7 @@ def package_of(version):
     # linux-image-6.12.117+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)
     pattern = re.compile(rf"linux-image-([0-9][^ ]*)-cloud-{architecture}")
     offered = {}
-    for line in run("apt-cache", "search", "--names-only", "^linux-image-[0-9].*-cloud-").splitlines():
+    for line in sources.apt("apt-cache", "search", "--names-only", "^linux-image-[0-9].*-cloud-").splitlines():
         found = pattern.fullmatch(line.split(" ")[0])
         # The metapackage of a version is named like a kernel of two numbers, and holds none.
         if found and found.group(1).count(".") > 1:
@@ -116,22 +127,22 @@ def package_of(version):
     wanted = tuple(map(int, re.findall(r"\d+", number))) if re.match(r"\d+(\.\d+)*([-+~][\w.+~-]*)?$", number) else None
     fitting = [numbers for numbers in offered if numbers[: len(wanted)] == wanted] if wanted else []
     if not fitting:
+        if sources.refresh():  # the lists may be older than the kernel
+            return package_of(version, sources)
         versions = ", ".join(sorted({f"{major}.{minor}" for major, minor, *_ in offered})) or "none"
         raise HostError(
-            f"testbed_kernel={version} is not among the kernels that this machine's package sources offer: {versions}; "
-            "take one of these, or an image of your own (testbed_kernel_image)"
+            f"testbed_kernel={version} is not among the kernels that the package sources of {sources.release} offer: "
+            f"{versions}; take one of these, or an image of your own (testbed_kernel_image)"
         )
     return offered[max(fitting)]
 
 
-def unpack(package, folder):
+def unpack(package, sources, folder):
     """Get a package and unpack it; return the kernel's image and its folder of modules."""
-    done = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True, check=False)
-    archives = list(folder.glob("*.deb"))
-    if done.returncode != 0 or len(archives) != 1:
-        raise HostError(f"apt-get could not download {package}: {done.stderr.strip()}")
-    run("dpkg-deb", "--extract", str(archives[0]), str(folder / "unpacked"))
-    archives[0].unlink()
+    sources.apt("apt-get", "download", package, folder=folder)
+    (archive,) = folder.glob("*.deb")
+    run("dpkg-deb", "--extract", str(archive), str(folder / "unpacked"))
+    archive.unlink()
     (image,) = (folder / "unpacked/boot").glob("vmlinuz-*")
     (modules,) = (folder / "unpacked/lib/modules").iterdir()
     return image, modules
@@ -215,13 +226,13 @@ def make_modules_disk(folder, target):
     )
 
 
-def prepare(folder, given):
+def prepare(folder, given, sources):
     """Make all that a host needs of a kernel in a folder."""
     image, modules = given["image"], given["modules"]
     with tempfile.TemporaryDirectory(dir=str(folder)) as name:
         work = Path(name)
         if not image:
-            image, modules = unpack(package_of(given["version"]), work)
+            image, modules = unpack(package_of(given["version"], sources), sources, work)
         shutil.copy(str(image), str(folder / "vmlinuz"))
         files = []
         if modules:
@@ -239,10 +250,10 @@ def prepare(folder, given):
         make_initramfs(files, folder / "initramfs")
 
 
-def name_of(params):
+def name_of(params, sources):
     """Return the name of the folder for a kernel: it changes when the kernel does."""
     if not params["image"]:
-        what = package_of(params["version"])
+        what = package_of(params["version"], sources)
         return f"{what}-{RECIPE}"
     for option in ("image", "modules"):
         if params[option] and not Path(params[option]).exists():
@@ -255,23 +266,30 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "cache_dir": {"type": "path", "required": True},
+            "debian_release": {"type": "str"},
             "version": {"type": "str"},
             "image": {"type": "path"},
             "modules": {"type": "path"},
         },
         required_one_of=[("version", "image")],
+        required_by={"version": ["debian_release"]},
     )
-    kernels = Path(module.params["cache_dir"]) / "kernels"
+    params = module.params
+    cache = Path(params["cache_dir"])
+    kernels = cache / "kernels"
     kernels.mkdir(parents=True, exist_ok=True)
     try:
+        sources = None if params["image"] else ReleaseSources(params["debian_release"], cache)
         with (kernels / "lock").open("w") as lock:  # two checkouts may prepare the same kernel
             fcntl.flock(lock, fcntl.LOCK_EX)
-            folder = kernels / name_of(module.params)
+            folder = kernels / name_of(params, sources)
+            if sources and not folder.exists() and sources.refresh():
+                folder = kernels / name_of(params, sources)  # there may be a newer one by now
             missing = not folder.exists()
             if missing:
                 with tempfile.TemporaryDirectory(prefix="preparing-", dir=str(kernels)) as preparing:
                     (Path(preparing) / "kernel").mkdir()
-                    prepare(Path(preparing) / "kernel", module.params)
+                    prepare(Path(preparing) / "kernel", params, sources)
                     (Path(preparing) / "kernel").rename(folder)
     except (HostError, OSError, subprocess.SubprocessError) as failure:
         module.fail_json(msg=str(failure))

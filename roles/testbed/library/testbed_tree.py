@@ -3,12 +3,18 @@ DOCUMENTATION = r"""
 module: testbed_tree
 short_description: Builds the root file system of the testbed's hosts, once
 description:
-  - Runs mmdebstrap with the Debian package sources of this machine. The result is kept under a name that
-    follows from sources and packages, and is never changed afterwards.
+  - Runs mmdebstrap with the package sources of a Debian release. The result is kept under a name that
+    follows from release, sources and packages, and is never changed afterwards.
 options:
   cache_dir:
     description: Folder that keeps the root file systems.
     type: path
+    required: true
+  debian_release:
+    description:
+      - Codename of a Debian release. On a machine of that release its own package sources are used, on another Debian
+        the same mirrors with this release.
+    type: str
     required: true
   packages:
     description: Debian packages that the hosts need.
@@ -25,6 +31,7 @@ EXAMPLES = r"""
 - name: Build the root file system
   testbed_tree:
     cache_dir: /var/cache/floodmark
+    debian_release: bookworm
     packages: [systemd, systemd-sysv, openssh-server]
 """
 RETURN = r"""
@@ -46,10 +53,11 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testbed import HostError
+from ansible.module_utils.testbed_sources import ReleaseSources
 
 # The image is sparse: what a host does not write takes no space.
 DISK_SIZE = "4G"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Raised when the recipe below changes, so that older trees are not taken for new ones.
 RECIPE = 1
 RECIPE_OPTIONS = [
@@ -69,30 +77,10 @@ RECIPE_OPTIONS = [
 ]
 
 
-def package_sources(module):
-    """Return this machine's Debian sources as lines of sources.list, and the release they belong to."""
-    for attempt in range(2):
-        _rc, out, _err = module.run_command(
-            ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(CODENAME)|$(COMPONENT)",
-             "Created-By: Packages"]
-        )  # fmt: skip
-        rows = sorted({tuple(line.split("|")) for line in out.splitlines() if line.startswith("Debian|")})
-        if rows:
-            break
-        if attempt == 0:  # the lists of a fresh machine are empty
-            module.run_command(["apt-get", "update"])
-    else:
-        module.fail_json(
-            msg="this machine's package sources (apt-get indextargets) offer no Debian release, which the testbed is "
-            "built from: add Debian's sources, or use hosts of your own (inventory/example/)"
-        )
-    releases = [release for _, _, release, codename, _ in rows if "-" not in codename]
-    if not releases:
-        module.fail_json(
-            msg="the package sources hold no main Debian release, only " + ", ".join(sorted({r[2] for r in rows}))
-        )
-    option = f"[signed-by={KEYRING}] " if Path(KEYRING).exists() else ""
-    return releases[0], [f"deb {option}{uri} {release} {part}" for _, uri, release, _, part in rows]
+def path_of(cache, sources, packages):
+    """Return where a root file system is kept: it changes with release, sources, packages and recipe."""
+    what = (RECIPE, RECIPE_OPTIONS, sources.release, sources.lines, packages)
+    return cache / f"{sources.release}-{hashlib.sha256(repr(what).encode()).hexdigest()[:12]}"
 
 
 def proxies(module):
@@ -102,12 +90,12 @@ def proxies(module):
     return ["--aptopt=" + line for line in out.splitlines() if "::Proxy" in line.split(" ")[0] and '""' not in line]
 
 
-def build(module, release, sources, packages, tree):
+def build(module, sources, packages, tree):
     """Build a tree beside its final place and move it there whole."""
     building = Path(tempfile.mkdtemp(prefix="building-", dir=str(tree.parent)))
     try:
         command = ["mmdebstrap", *RECIPE_OPTIONS, *proxies(module), "--include=" + ",".join(packages),
-                   release, str(building / "tree"), *sources]  # fmt: skip
+                   sources.release, str(building / "tree"), *sources.lines]  # fmt: skip
         rc, out, err = module.run_command(command)
         if rc != 0:
             module.fail_json(
@@ -133,6 +121,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "cache_dir": {"type": "path", "required": True},
+            "debian_release": {"type": "str", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
             "disk": {"type": "bool", "default": False},
         }
@@ -142,18 +131,21 @@ def main():
     packages = sorted(module.params["packages"])
     cache = Path(module.params["cache_dir"])
     cache.mkdir(parents=True, exist_ok=True)
-    release, sources = package_sources(module)
-    key = hashlib.sha256(repr((RECIPE, RECIPE_OPTIONS, sources, packages)).encode()).hexdigest()[:12]
-    tree = cache / (f"{release}-{key}")
-    with (cache / "lock").open("w") as lock:  # two checkouts may build at the same time
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = not tree.exists()
-        if missing:
-            build(module, release, sources, packages, tree)
-        disk = Path(f"{tree}.ext4")
-        disk_missing = module.params["disk"] and not disk.exists()
-        if disk_missing:
-            make_disk(module, tree, disk)
+    try:
+        sources = ReleaseSources(module.params["debian_release"], cache)
+        tree = path_of(cache, sources, packages)
+        with (cache / "lock").open("w") as lock:  # two checkouts may build at the same time
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            missing = not tree.exists()
+            if missing:
+                sources.refresh()  # it says clearly when there is no such release, and mmdebstrap does not
+                build(module, sources, packages, tree)
+            disk = Path(f"{tree}.ext4")
+            disk_missing = module.params["disk"] and not disk.exists()
+            if disk_missing:
+                make_disk(module, tree, disk)
+    except (HostError, OSError) as failure:
+        module.fail_json(msg=str(failure))
     module.exit_json(changed=missing or disk_missing, path=str(tree), disk=str(disk))
 
 
