@@ -8,6 +8,7 @@ nothing of Ansible or of the results folder; it reads one JSON file and writes C
     sock_diag.py    the kernel's socket diagnostics over netlink
     loop.py, timer.py, output.py   waiting, keeping the beat, writing without waiting
     exporter.py     the newest values for Prometheus, from a process of its own
+    clocks.py       how the clocks of this machine differ, and of which kernel's boot they are
     host.py         what the host is: kernel, sysctls and queue limits as read back
     …               one module for each source, named like its table
 """

@@ -20,15 +20,18 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TypedDict, TypeVar
 
 import psutil
 
 from collectors import fields
-from collectors.config import Config, Listener, read_config
+from collectors.clocks import BOOT_ID, kernel_boot_id, minus_monotonic
+from collectors.config import AGENT_UNIT, Config, Listener, read_config
 from collectors.errors import Unreadable
 from collectors.proc_net_unix import find_listener, read_proc_net_unix
 from collectors.sock_diag import ask_tcp_listener, ask_unix_listener, depth_of, kernel_has_unix_diag
+
+T = TypeVar("T")
 
 # What decides about queues, buffers and retransmissions on the path under test.
 SYSCTLS = (
@@ -48,21 +51,84 @@ SYSCTLS = (
 SYSCTL_RECORD = Path("/run/floodmark-sysctl/before.json")
 
 
-def describe(config: Config) -> dict[str, Any]:
-    """Return the content of host.json."""
-    unread: dict[str, str] = {}
+class Kernel(TypedDict):
+    """The kernel; psi says whether it counts pressure."""
 
-    def attempt(name: str, read: Callable[[], Any]) -> Any:
+    release: str
+    version: str
+    config_sha256: str | None
+    cmdline: str | None
+    psi: bool | None
+
+
+class Cpu(TypedDict):
+    """The processors; governor is what sets their frequency, several names where they have different ones."""
+
+    model: str | None
+    count: int | None
+    governor: str | None
+
+
+class Clocks(TypedDict):
+    """The clocks; two machines with one kernel_boot_id have one monotonic clock."""
+
+    kernel_boot_id: str | None
+    clocksource: str | None
+    utc_offset_s: int
+    wall_minus_monotonic_ns: int
+    wall_error_ns: int
+
+
+class MachineVersions(TypedDict):
+    """What every machine has."""
+
+    python: str
+    psutil: str
+    os: str | None
+
+
+class MachineDescription(TypedDict):
+    """What a machine is, whatever runs on it; unread has the reason for each None by its dotted name."""
+
+    format_version: int
+    boot_id: str | None
+    kernel: Kernel
+    mitigations: dict[str, str] | None
+    cpu: Cpu
+    memory_bytes: int
+    virtualization: str | None
+    clocks: Clocks
+    versions: MachineVersions
+    unread: dict[str, str]
+
+
+class Attempts:
+    """Reads what may be unreadable.
+
+    Attributes:
+        unread: name -> why it could not be read.
+    """
+
+    def __init__(self) -> None:
+        self.unread: dict[str, str] = {}
+
+    def __call__(self, name: str, read: Callable[[], T]) -> T | None:
+        """Return what is read, or None and keep the reason."""
         try:
             return read()
         except (Unreadable, OSError, psutil.Error, subprocess.SubprocessError) as why:
-            unread[name] = str(why)
+            self.unread[name] = str(why)
             return None
 
+
+def describe_machine() -> MachineDescription:
+    """Return what this machine is: a proxy host, or a load generator."""
+    attempt = Attempts()
+    clock = minus_monotonic(time.CLOCK_REALTIME, tries=50)
     return {
         "format_version": fields.FORMAT_VERSION,
         # Runs with the same one are of the same boot; nspawn gives each start of a container one of its own.
-        "boot_id": attempt("boot_id", lambda: _text("/proc/sys/kernel/random/boot_id")),
+        "boot_id": attempt("boot_id", lambda: _text(str(BOOT_ID))),
         "kernel": {
             "release": platform.release(),
             "version": platform.version(),
@@ -70,52 +136,56 @@ def describe(config: Config) -> dict[str, Any]:
                 "kernel.config_sha256", lambda: hashlib.sha256(kernel_config(platform.release())).hexdigest()
             ),
             "cmdline": attempt("kernel.cmdline", lambda: _text("/proc/cmdline")),
+            "psi": attempt("kernel.psi", lambda: bool(_text("/proc/pressure/cpu"))),
         },
         "mitigations": attempt("mitigations", _mitigations),
-        "cpu": {"model": attempt("cpu.model", _cpu_model), "count": psutil.cpu_count()},
+        "cpu": {
+            "model": attempt("cpu.model", _cpu_model),
+            "count": psutil.cpu_count(),
+            "governor": attempt("cpu.governor", cpu_governor),
+        },
         "memory_bytes": psutil.virtual_memory().total,
         "virtualization": attempt("virtualization", lambda: _output(["systemd-detect-virt"], good=(0, 1))),
-        "sysctls": {name: attempt(name, partial(_sysctl, name)) for name in SYSCTLS},
-        "sysctls_before": attempt("sysctls_before", lambda: json.loads(_text(str(SYSCTL_RECORD)))),
-        "listeners": [attempt(f"listeners.{one.name}", partial(_listener, one)) for one in config.listeners],
         "clocks": {
+            "kernel_boot_id": attempt("clocks.kernel_boot_id", kernel_boot_id),
             "clocksource": attempt(
                 "clocks.clocksource",
                 lambda: _text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
             ),
             "utc_offset_s": time.localtime().tm_gmtoff,
-            **wall_clock(),
-        },
-        # A server that waits for a processor behind others lets a short queue overflow.
-        "scheduling": {
-            name: attempt(f"scheduling.{name}", partial(_scheduling, unit))
-            for name, unit in (("upstream", config.upstream_unit), ("agent", "floodmark-agent.service"))
+            "wall_minus_monotonic_ns": clock.offset_ns,
+            "wall_error_ns": clock.error_ns,
         },
         "versions": {
-            "nginx": attempt("versions.nginx", lambda: _output(["nginx", "-v"]).rpartition("/")[2].split()[0]),
             "python": platform.python_version(),
             "psutil": psutil.__version__,
-            "systemd": attempt("versions.systemd", lambda: _output(["systemctl", "--version"]).splitlines()[0]),
             "os": attempt("versions.os", _os_name),
         },
-        "unread": unread,
+        "unread": attempt.unread,
     }
 
 
-def wall_clock() -> dict[str, int]:
-    """Return how far the wall clock is ahead of the monotonic clock, from the tightest of some readings.
-
-    Returns:
-        `wall_minus_monotonic_ns`, and `wall_error_ns`: the width of the interval it was read in.
-    """
-    readings = []
-    for _ in range(50):
-        before = time.monotonic_ns()
-        wall = time.time_ns()
-        after = time.monotonic_ns()
-        readings.append((after - before, wall - (before + after) // 2))
-    error, offset = min(readings)
-    return {"wall_minus_monotonic_ns": offset, "wall_error_ns": error}
+def describe(config: Config) -> dict[str, Any]:
+    """Return the content of host.json: the machine, and what the agent's configuration names on it."""
+    machine = describe_machine()
+    attempt = Attempts()
+    return {
+        **machine,
+        "sysctls": {name: attempt(name, partial(_sysctl, name)) for name in SYSCTLS},
+        "sysctls_before": attempt("sysctls_before", lambda: json.loads(_text(str(SYSCTL_RECORD)))),
+        "listeners": [attempt(f"listeners.{one.name}", partial(_listener, one)) for one in config.listeners],
+        # A server that waits for a processor behind others lets a short queue overflow.
+        "scheduling": {
+            name: attempt(f"scheduling.{name}", partial(_scheduling, unit))
+            for name, unit in (("upstream", config.upstream_unit), ("agent", AGENT_UNIT))
+        },
+        "versions": {
+            "nginx": attempt("versions.nginx", lambda: _output(["nginx", "-v"]).rpartition("/")[2].split()[0]),
+            "systemd": attempt("versions.systemd", lambda: _output(["systemctl", "--version"]).splitlines()[0]),
+            **machine["versions"],
+        },
+        "unread": {**machine["unread"], **attempt.unread},
+    }
 
 
 def _text(path: str) -> str:
@@ -164,6 +234,24 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def cpu_governor(root: Path = Path("/")) -> str:
+    """Return what sets the processors' frequency, such as performance or schedutil.
+
+    Args:
+        root: where the file system begins.
+
+    Raises:
+        Unreadable: the kernel does not manage it, as in most guests.
+
+    Source: drivers/cpufreq/cpufreq.c show_scaling_governor
+    """
+    paths = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    names = {_text(str(path)) for path in paths}
+    if not names:
+        raise Unreadable("there is no /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
+    return ", ".join(sorted(names))
 
 
 def _os_name() -> str:
