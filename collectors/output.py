@@ -2,12 +2,17 @@
 
 Rows gather in memory. Ten times a second they are handed to a thread that writes them, so that a disk that is
 slow for a while delays no reading. What was handed over is in the kernel's hands and survives SIGKILL.
+
+At a clean end written.json says how many rows each table has, so that a reader can tell a whole file from a cut one:
+
+    {"accept_queue": 24446, "unix_states": 62, …}
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import threading
 from pathlib import Path
@@ -31,6 +36,7 @@ class TableWriter:
 
     Attributes:
         add: takes a row, as cheaply as can be; it is formatted later, many at once.
+        count: how many rows were taken out again, without the header.
     """
 
     def __init__(self, path: Path, table: Table) -> None:
@@ -38,6 +44,7 @@ class TableWriter:
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._empty: Row = (None,) * (len(table.columns) - 2)
         self._rows: list[Row] = [table.columns]
+        self.count = -1
         self.add = self._rows.append
 
     def add_failure(self, t_ns: int, reason: str) -> None:
@@ -48,6 +55,7 @@ class TableWriter:
         """Return what has gathered, and begin anew."""
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(self._rows)
+        self.count += len(self._rows)
         self._rows.clear()
         return text.getvalue().encode()
 
@@ -57,10 +65,13 @@ class Output:
 
     Args:
         folder: where the files go.
+        record: name of the file that says at a clean end how many rows each table has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, record: str = "written.json") -> None:
         self._folder = folder
+        self._record = folder / record
+        self._record.unlink(missing_ok=True)
         self._writers: list[TableWriter] = []
         self._queue: SimpleQueue[tuple[int, bytes] | None] = SimpleQueue()
         self._handed_bytes = self._written_bytes = 0
@@ -84,7 +95,7 @@ class Output:
         self._check()
 
     def close(self) -> None:
-        """Write everything that is left and wait for it.
+        """Write everything that is left, wait for it, and write down how many rows there are.
 
         Raises:
             OutputError: it could not be written.
@@ -95,6 +106,10 @@ class Output:
         for writer in self._writers:
             os.close(writer.fd)
         self._check()
+        unfinished = self._record.with_suffix(".new")
+        counts = {writer.name: writer.count for writer in self._writers}
+        unfinished.write_text(json.dumps(counts) + "\n", encoding="ascii")
+        unfinished.rename(self._record)
 
     def _pass_on(self) -> None:
         for writer in self._writers:

@@ -210,7 +210,7 @@ def main() -> int:
     parser.add_argument("config", type=Path, help="agent.json")
     config = read_config(parser.parse_args().config)
     try:
-        output = Output(config.output)
+        output = Output(config.output, record="written-trace.json")
         table = output.table(fields.QUEUE_WAITS)
         try:
             trace = Trace(program(config.upstream, Path("/proc/self/ns/net").stat().st_ino), table)

@@ -169,6 +169,7 @@ def test_of_an_agent_that_is_killed_all_but_the_last_moment_is_left(agent: Runni
     rows = agent.rows("accept_queue")
     assert len(rows) >= 2000
     assert all(len(row) == len(TABLES["accept_queue"].columns) for row in rows)
+    assert not (agent.folder / "written.json").exists()
 
 
 def test_sigterm_puts_the_last_rows_on_disk(agent: RunningAgent) -> None:
@@ -176,6 +177,8 @@ def test_sigterm_puts_the_last_rows_on_disk(agent: RunningAgent) -> None:
     stopped_ns = time.monotonic_ns()
     agent.stop(signal.SIGTERM)
     assert int(agent.rows("accept_queue")[-1]["t_ns"]) > stopped_ns - 50_000_000
+    written = json.loads((agent.folder / "written.json").read_text())
+    assert written == {table.name: len(agent.rows(table.name)) for table in SOURCES}
 
 
 @pytest.mark.parametrize("waiting", [0, 1])

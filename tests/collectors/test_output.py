@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -36,6 +37,23 @@ def test_rows_and_failures_are_on_disk_after_close(tmp_path: Path) -> None:
     assert (row, failure) == ("5,1,2,3,4,5,6,", '6,,,,,,,"no ""such"" file, really"')
 
 
+def test_a_clean_end_says_how_many_rows_each_table_has(tmp_path: Path) -> None:
+    output = Output(tmp_path)
+    table, empty = output.table(fields.TCP_EXT), output.table(fields.PROCESS)
+    for number in range(5):
+        table.add(ROW)
+        output.hand_over()
+        table.add_failure(number, "a reason\nof two lines")
+    assert not (tmp_path / "written.json").exists()
+    output.close()
+    assert json.loads((tmp_path / "written.json").read_text()) == {table.name: 10, empty.name: 0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["process.csv", "tcp_ext.csv", "written.json"]
+    # Who writes into the folder again has not ended yet.
+    again = Output(tmp_path)
+    assert not (tmp_path / "written.json").exists()
+    again.close()
+
+
 def test_a_full_disk_is_said_and_what_was_written_stays(small_disk: Path) -> None:
     output = Output(small_disk)
     table = output.table(fields.TCP_EXT)
@@ -52,6 +70,7 @@ def test_a_full_disk_is_said_and_what_was_written_stays(small_disk: Path) -> Non
     # The thread that writes may find it out before the second half is handed over, or in the end.
     with pytest.raises(OutputError, match=r"cannot write to .*No space left on device"):
         write_too_much()
+    assert not (small_disk / "written.json").exists()
     lines = (small_disk / "tcp_ext.csv").read_text().splitlines()
     assert len(lines) > 1000
     assert set(lines[1:-1]) == {"5,1,2,3,4,5,6,"}

@@ -42,6 +42,7 @@ def test_without_bpftrace_the_table_says_so_and_the_run_goes_on(tmp_path: Path) 
     assert row["reason"] == "bpftrace is not installed on this host"
     assert row["t_ns"]
     assert not row["wait_ns"]
+    assert json.loads((tmp_path / "written-trace.json").read_text()) == {"queue_waits": 1}
 
 
 def test_a_bpftrace_that_is_refused_gives_its_own_words(tmp_path: Path) -> None:
