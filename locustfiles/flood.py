@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-import psutil
 from gevent.event import Event
 from locust import User, constant, events, task
 from locust import __version__ as locust_version
@@ -38,9 +37,11 @@ from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from floodmark.loadgen.arrivals import ClosedLoop, Load, OpenLoop, parse_steps, planned, spread
 from floodmark.loadgen.client import raise_descriptor_limit
+from floodmark.loadgen.epoch import Epoch, baseline_end_ns
 from floodmark.loadgen.generator import Generator
-from floodmark.loadgen.request_log import RequestLog, write_summary
+from floodmark.loadgen.request_log import RequestLog
 from floodmark.loadgen.requests import composer, look_up, method_of, teller
+from floodmark.loadgen.summary import summarize
 
 MS = 1_000_000
 # What a worker tells the master.
@@ -79,33 +80,34 @@ class Flood:
     """
 
     def __init__(self, environment: Environment) -> None:
-        options: Namespace = environment.parsed_options
-        self.options = options
+        self.options: Namespace = environment.parsed_options
         self.environment = environment
         self.over = Event()
         self.cpu_warning = False
-        self._cpu_s = 0.0
+        self._run: gevent.Greenlet | None = None
         self._log: RequestLog | None = None
         self._generator: Generator | None = None
-        # Locust takes a second to start, and the baseline goes on meanwhile.
-        self._start_at = psutil.Process().create_time() + options.start_after_s
+        self._epoch: Epoch | None = None
+
+    def start(self) -> None:
+        """Start the flood."""
+        self._run = gevent.spawn(self.run)
 
     def run(self) -> None:
-        """Send this process's share of it, once the baseline is over, and say that it is done."""
+        """Send this process's share of it, from the epoch on, and say that it is done."""
         runner = self.environment.runner
         self._log = RequestLog(self._path("requests", "csv"), runner.worker_index)
-        gevent.sleep(max(0.0, self._start_at - time.time()))
         try:
             self._generator = self._make_generator(self._log)
             # What is there will stay: to look through it for garbage would hold up all requests for 40 ms.
             gc.collect()
             gc.freeze()
-            self._cpu_s = -time.process_time()
-            self._generator.run(self._load(time.monotonic_ns()))
+            self._epoch = self._await_epoch()
+            self._generator.run(self._load(self._epoch.begin_ns), self._epoch.begin_ns)
+            self._log.close()
         except Exception as error:  # noqa: BLE001 - whatever it was, Locust has to end; what is unfinished is counted
             print(f"floodmark: the flood was given up: {type(error).__name__}: {error}", file=sys.stderr)
             self.environment.process_exit_code = 1
-        self._cpu_s += time.process_time()
         self.over.set()
         if isinstance(runner, WorkerRunner):
             runner.send_message(ENDED)  # the master ends all workers when the last of them is done
@@ -114,21 +116,25 @@ class Flood:
 
     def finish(self) -> None:
         """Close the log and write down what the generator knows about itself."""
-        if self._log is None or self._generator is None:
-            return  # it was ended before it began
+        if self._run and not self.over.is_set():
+            self._run.kill()  # the flood is cut off
+        if self._log is None:
+            return
         self._log.close()
-        write_summary(
-            self._path("load", "json"),
+        if self._generator is None or self._generator.usage is None or self._epoch is None:
+            return  # it was ended before it began
+        summarize(
+            self._generator,
             self._log,
+            self._epoch,
             generators=self._share()[1],
-            unfinished=self._generator.issued - self._log.count,
-            dropped=self._generator.dropped,
-            # A flood that was cut off is still at it.
-            cpu_s=round(self._cpu_s if self._cpu_s >= 0 else self._cpu_s + time.process_time(), 6),
             cpu_warning=self.cpu_warning,
-            locust_version=locust_version,
             leader_version=self.options.leader_version,
-        )
+        ).write(self._path("load", "json"))
+
+    def _await_epoch(self) -> Epoch:
+        """Return when to begin: once the baseline is over."""
+        return Epoch(max(time.monotonic_ns(), baseline_end_ns(self.options.start_after_s)), 0)
 
     def _path(self, name: str, kind: str) -> Path:
         return Path(self.options.output) / f"{name}.{self.environment.runner.worker_index}.{kind}"
@@ -214,14 +220,9 @@ def prepare(environment: Environment, **_more: Any) -> None:
     raise_descriptor_limit()
     global flood  # noqa: PLW0603 - Locust makes the users itself, so they have to find it here
     flood = Flood(environment)
-    environment.events.spawning_complete.add_listener(lambda **_: gevent.spawn(flood.run))
+    environment.events.spawning_complete.add_listener(lambda **_: flood.start())
+    environment.events.cpu_warning.add_listener(lambda **_: setattr(flood, "cpu_warning", True))
     environment.events.quitting.add_listener(lambda **_: flood.finish())
-
-
-@events.cpu_warning.add_listener
-def note_cpu_warning(**_more: Any) -> None:
-    """Remember that Locust had too little processor time to be trusted."""
-    flood.cpu_warning = True
 
 
 class FloodUser(User):

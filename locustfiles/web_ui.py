@@ -30,9 +30,11 @@ from locust.env import Environment
 
 from floodmark.loadgen.arrivals import ClosedLoop, OpenLoop, parse_steps, planned
 from floodmark.loadgen.client import raise_descriptor_limit
+from floodmark.loadgen.epoch import Epoch
 from floodmark.loadgen.generator import Generator
-from floodmark.loadgen.request_log import RequestLog, write_summary
+from floodmark.loadgen.request_log import RequestLog
 from floodmark.loadgen.requests import composer, look_up, method_of, teller
+from floodmark.loadgen.summary import summarize
 from floodmark.web.access_log import AccessLog
 from floodmark.web.control import Settings
 from floodmark.web.pages import add_pages
@@ -83,12 +85,14 @@ class Flood:
         hold: the case that is flooded.
         number: which flood of this case.
         users: that are there now.
+        cpu_warning: whether Locust has too little processor time to be trusted.
     """
 
     environment: Environment
     hold: Hold
     number: int
     users: int = 0
+    cpu_warning: bool = False
     over: Event = field(default_factory=Event)
     _load: ClosedLoop | OpenLoop | None = None
     _begin_ns: int = 0
@@ -119,7 +123,8 @@ class Flood:
     @property
     def options(self) -> Namespace:
         """What the form says."""
-        return self.environment.parsed_options
+        options: Namespace = self.environment.parsed_options
+        return options
 
     def add_user(self) -> None:
         """Let one more user take part."""
@@ -171,18 +176,18 @@ class Flood:
         if self.options.load_shape != "burst":
             return now_ns
         spread_ns = int(self.options.start_spread_ms) * MS
-        return max(now_ns, self._begin_ns + (self.users - 1) * spread_ns // self.options.num_users)
+        users: int = self.options.num_users
+        return max(now_ns, self._begin_ns + (self.users - 1) * spread_ns // users)
 
     def _run(self) -> None:
         assert self._load is not None
         try:
-            self._generator.run(self._load)
+            self._generator.run(self._load, self._begin_ns)
         finally:
             self._log.close()
-            write_summary(
-                self._folder / "load.0.json", self._log, unfinished=self._generator.issued - self._log.count,
-                dropped=self._generator.dropped,
-            )  # fmt: skip
+            if self._generator.usage:
+                summary = summarize(self._generator, self._log, Epoch(self._begin_ns, 0), cpu_warning=self.cpu_warning)
+                summary.write(self._folder / "load.0.json")
             self.over.set()
         if self.environment.runner.state in ("spawning", "running"):  # nothing is left to send
             self.environment.runner.stop()
@@ -237,6 +242,11 @@ class Floods:
             self._users = user_count
             self._session.mark(f"flood {self._count}: {options.load_shape}, {user_count} users")
 
+    def warn(self) -> None:
+        """Note that Locust has too little processor time to be trusted."""
+        if self.now is not None:
+            self.now.cpu_warning = True
+
     def end(self) -> None:
         """End the flood: Stop was pressed, or it has nothing left to send."""
         if self.now is not None:
@@ -269,6 +279,7 @@ def prepare(environment: Environment, web_ui: Any, **_more: Any) -> None:
     session.on_end = lambda: os.kill(os.getpid(), signal.SIGTERM)
     environment.events.test_start.add_listener(lambda **_: floods.begin())
     environment.events.spawning_complete.add_listener(lambda user_count, **_: floods.change(user_count))
+    environment.events.cpu_warning.add_listener(lambda **_: floods.warn())
     environment.events.test_stop.add_listener(lambda **_: floods.end())
     add_pages(web_ui, session, access_log, settings.password)
     session.serve()

@@ -1,4 +1,4 @@
-"""The log of a flood: one line for each request, and what the generator knows about itself.
+"""The log of a flood: one line for each request.
 
 Nothing is aggregated here: Locust's own percentiles come from rounded buckets, ours from this file.
 """
@@ -6,10 +6,9 @@ Nothing is aggregated here: Locust's own percentiles come from rounded buckets, 
 from __future__ import annotations
 
 import csv
-import json
+import hashlib
 import time
 from pathlib import Path
-from typing import Any
 
 from collectors.fields import REQUESTS
 from floodmark.loadgen.client import Exchange
@@ -24,10 +23,17 @@ class RequestLog:
     Args:
         path: the file; it is replaced.
         generator: number of the process that sends.
+
+    Attributes:
+        count: rows that were written.
+        first_start_ns: when the earliest request of them started, 0 while there is none.
+        last_end_ns: when the latest ended, 0 while there is none.
+        sha256: checksum of the file in hexadecimal, once it is closed.
     """
 
     def __init__(self, path: Path, generator: int) -> None:
         self.generator = generator
+        self._path = path
         self._file = path.open("w", encoding="utf-8", newline="")
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._csv.writerow(REQUESTS.columns)
@@ -37,6 +43,7 @@ class RequestLog:
         self.count = 0
         self.first_start_ns = 0
         self.last_end_ns = 0
+        self.sha256 = ""
 
     def add(self, exchange: Exchange) -> None:
         """Take one request that has ended."""
@@ -59,26 +66,10 @@ class RequestLog:
         self._unwritten.clear()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file, and take its checksum."""
+        if self._file.closed:
+            return
         self.flush(time.monotonic_ns())
         self._file.close()
-
-
-def write_summary(path: Path, log: RequestLog, **more: Any) -> None:
-    """Write load.N.json: what ingest needs beside the requests.
-
-    Args:
-        path: the file.
-        log: the finished log.
-        more: what else the generator knows about itself.
-    """
-    wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
-    summary = {
-        "generator": log.generator,
-        "requests": log.count,
-        "first_start_ns": log.first_start_ns or None,
-        "last_end_ns": log.last_end_ns or None,
-        "wall_minus_monotonic_ns": wall_ns - monotonic_ns,
-        **more,
-    }
-    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with self._path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import ROOT
 
@@ -20,3 +22,8 @@ def flood(folder: Path, port: int, *options: str) -> list[dict[str, str]]:
     assert done.returncode == 0, done.stderr
     logs = sorted(folder.glob("requests.*.csv"))
     return [row for log in logs for row in csv.DictReader(log.read_text().splitlines())]
+
+
+def read_summary(folder: Path, number: int = 0) -> dict[str, Any]:
+    """Return what a process has written about itself."""
+    return dict(json.loads((folder / f"load.{number}.json").read_text()))

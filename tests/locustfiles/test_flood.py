@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import itertools
-import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +19,12 @@ from importlib.metadata import version
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 
+import psutil
 import pytest
+import yaml
 
-from tests.locustfiles.conftest import flood
+from tests.conftest import ROOT
+from tests.locustfiles.conftest import flood, read_summary
 
 
 class Quiet(BaseHTTPRequestHandler):
@@ -53,9 +59,10 @@ def port() -> Iterator[int]:
 def test_a_burst_is_one_request_of_each_user_at_its_place_in_the_spread(tmp_path: Path, port: int) -> None:
     rows = flood(tmp_path, port, "--users=5", "--spawn-rate=5", "--start-spread-ms=500")
     assert [row["status"] for row in rows] == ["200"] * 5
+    intended = sorted(int(row["intended_ns"]) for row in rows)
+    assert [later - earlier for earlier, later in itertools.pairwise(intended)] == [100_000_000] * 4
     starts = sorted(int(row["start_ns"]) for row in rows)
     gaps_ms = [(later - earlier) / 1e6 for earlier, later in itertools.pairwise(starts)]
-    assert sum(gaps_ms) >= 399, gaps_ms
     # A busy machine makes a user late, and the next gap shorter; bunched they would all be near 0.
     assert sorted(gaps_ms)[1] > 50, gaps_ms
 
@@ -70,8 +77,61 @@ def test_a_server_on_a_unix_socket_is_flooded_without_a_proxy(tmp_path: Path) ->
 
 def test_the_versions_of_locust_are_written_down(tmp_path: Path, port: int) -> None:
     flood(tmp_path, port, "--users=1", "--spawn-rate=1", "--leader-version=2.0.0")
-    load = json.loads((tmp_path / "load.0.json").read_text())
+    load = read_summary(tmp_path)
     assert (load["locust_version"], load["leader_version"]) == (version("locust"), "2.0.0")
+
+
+def test_a_process_writes_down_its_beginning_and_what_it_logged(tmp_path: Path, port: int) -> None:
+    rows = flood(tmp_path, port, "--users=5", "--spawn-rate=5", "--start-spread-ms=0")
+    load = read_summary(tmp_path)
+    assert {int(row["intended_ns"]) for row in rows} == {load["begin_ns"]}
+    assert load["begin_error_ns"] == 0
+    assert load["begin_ns"] <= load["first_start_ns"] == min(int(row["start_ns"]) for row in rows)
+    log = tmp_path / "requests.0.csv"
+    assert (load["requests"], load["requests_sha256"]) == (5, hashlib.sha256(log.read_bytes()).hexdigest())
+    # Nobody sets the clock here; that both are this clock is what is asked.
+    now_ns = time.time_ns() - time.monotonic_ns()
+    for key in ("wall_minus_monotonic_begin_ns", "wall_minus_monotonic_ns"):
+        assert load[key] == pytest.approx(now_ns, abs=1e9)
+
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-2]))
+    assert len(list(csv.DictReader(log.read_text().splitlines()))) == load["requests"] - 2
+    assert hashlib.sha256(log.read_bytes()).hexdigest() != load["requests_sha256"]
+
+
+def test_the_time_of_sending_ends_with_the_last_request_and_not_with_its_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody_answers:
+        port = nobody_answers.getsockname()[1]
+        flood(tmp_path, port, "--users=5", "--spawn-rate=5", "--start-spread-ms=500", "--answer-timeout-s=3")
+    load = read_summary(tmp_path)
+    assert 0.4 <= load["sending_s"] < (load["last_end_ns"] - load["begin_ns"]) / 1e9 - 1
+    assert 0 < load["cpu_sending_s"] < load["cpu_s"]
+
+
+def test_a_generator_that_was_stopped_knows_it_although_nothing_was_due(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Thread(target=_stop_the_client, args=(listener, 0.5))
+        stop.start()
+        flood(tmp_path, listener.getsockname()[1], "--users=1", "--spawn-rate=1", "--answer-timeout-s=3")
+        stop.join()
+    # It may have had 10 ms left until it wanted to wake.
+    assert read_summary(tmp_path)["longest_stall_ms"] >= 490
+
+
+def _stop_the_client(listener: socket.socket, seconds: float) -> None:
+    """Stop the process that connects first, and let it go on."""
+    connection, address = listener.accept()
+    with connection:
+        (client,) = (
+            psutil.Process(one.pid)
+            for one in psutil.net_connections("tcp4")
+            if one.laddr == address and one.status == "ESTABLISHED"
+        )
+        client.suspend()
+        time.sleep(seconds)
+        client.resume()
+        while connection.recv(4096):  # until the flood has given up
+            pass
 
 
 def test_a_sustained_flood_sends_again_until_its_time_is_over(tmp_path: Path, port: int) -> None:
@@ -113,7 +173,7 @@ def test_arrivals_beyond_those_that_may_be_in_flight_are_dropped_and_counted(tmp
             "--arrivals=constant", "--rate=20:0.5",
         )  # fmt: skip
     assert [row["error"] for row in rows] == ["timeout"] * 3
-    summary = json.loads((tmp_path / "load.0.json").read_text())
+    summary = read_summary(tmp_path)
     assert (summary["requests"], summary["dropped"], summary["unfinished"]) == (3, 7, 0)
 
 
@@ -167,6 +227,31 @@ def _stall(server: subprocess.Popen[str], log: Path) -> None:
     server.send_signal(signal.SIGCONT)
 
 
+IMPORTING = """
+import sys
+import locustfiles.flood
+for module in list(sys.modules.values()):
+    if module.__name__.partition(".")[0] in ("collectors", "floodmark", "locustfiles"):
+        print(module.__file__)
+"""
+
+
+def test_a_load_generator_gets_all_that_the_flood_imports(tmp_path: Path) -> None:
+    defaults = yaml.safe_load((ROOT / "roles/locust/defaults/main.yml").read_text())
+    for source in (found for pattern in defaults["locust_parts"] for found in ROOT.glob(pattern)):
+        target = tmp_path / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [path for path in done.stdout.split() if not path.startswith(str(tmp_path))] == [
+        "None"
+    ]  # locustfiles itself
+
+
 # --- several processes ----------------------------------------------------------------------------
 
 
@@ -183,7 +268,7 @@ def test_processes_share_a_flood(tmp_path: Path, port: int, options: list[str], 
     assert sorted(int(row["id"]) for row in rows) == list(range(1, requests + 1))
     assert {row["generator"] for row in rows} == {"0", "1"}
     for number in range(2):
-        assert json.loads((tmp_path / f"load.{number}.json").read_text())["generators"] == 2
+        assert read_summary(tmp_path, number)["generators"] == 2
 
 
 def processes(count: int) -> list[str]:

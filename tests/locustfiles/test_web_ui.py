@@ -165,6 +165,9 @@ def test_a_burst_is_one_request_of_each_user_and_ends_by_itself(page: Page) -> N
     told = page.wait_for(lambda told: told["flood"] == "stopped")
     assert [row["status"] for row in page.logged(2, 1)] == ["200"] * 4
     assert [what for _, what in told["marks"]] == ["case 2", "flood 1: burst, 4 users", "no flood"]
+    load = json.loads((page.folder / "load2/flood-1/load.0.json").read_text())
+    assert (load["requests"], load["unfinished"], load["generators"], load["begin_error_ns"]) == (4, 0, 1, 0)
+    assert load["begin_ns"] == min(int(row["intended_ns"]) for row in page.logged(2, 1))
 
 
 def test_users_and_rate_can_be_changed_while_a_flood_goes_on(page: Page) -> None:
