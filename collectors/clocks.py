@@ -11,6 +11,8 @@ from collectors.errors import Unreadable
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Where the testbed shows its containers the boot id of the kernel they run on (roles/testbed).
 SHOWN_BOOT_ID = Path("/run/host/floodmark/kernel-boot-id")
+# A reading that nobody waits for can be made until one of its tries was not interrupted.
+CAREFUL_TRIES = 50
 
 
 class Offset(NamedTuple):
@@ -41,6 +43,11 @@ def minus_monotonic(clock: int, tries: int) -> Offset:
             tightest = Offset(read - (before + after) // 2, after - before)
     assert tightest
     return tightest
+
+
+def wall_minus_monotonic() -> Offset:
+    """Return how far the wall clock is ahead of CLOCK_MONOTONIC, with care: it is read once or twice a run."""
+    return minus_monotonic(time.CLOCK_REALTIME, CAREFUL_TRIES)
 
 
 def kernel_boot_id(shown: Path = SHOWN_BOOT_ID, own: Path = BOOT_ID) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Callable, TypedDict, TypeVar
 import psutil
 
 from collectors import fields
-from collectors.clocks import BOOT_ID, kernel_boot_id, minus_monotonic
+from collectors.clocks import BOOT_ID, kernel_boot_id, wall_minus_monotonic
 from collectors.config import AGENT_UNIT, Config, Listener, read_config
 from collectors.errors import Unreadable
 from collectors.proc_net_unix import find_listener, read_proc_net_unix
@@ -124,7 +124,7 @@ class Attempts:
 def describe_machine() -> MachineDescription:
     """Return what this machine is: a proxy host, or a load generator."""
     attempt = Attempts()
-    clock = minus_monotonic(time.CLOCK_REALTIME, tries=50)
+    clock = wall_minus_monotonic()
     return {
         "format_version": fields.FORMAT_VERSION,
         # Runs with the same one are of the same boot; nspawn gives each start of a container one of its own.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gevent.hub import get_hub
 
-from collectors.host import wall_clock
+from collectors.clocks import wall_minus_monotonic
 from floodmark.loadgen.arrivals import Load
 from floodmark.loadgen.client import Client, Exchange, Target
 from floodmark.loadgen.request_log import RequestLog
@@ -37,7 +37,7 @@ class Usage:
     """
 
     def __init__(self, began_ns: int) -> None:
-        self.wall_minus_monotonic_ns = wall_clock()["wall_minus_monotonic_ns"]
+        self.wall_minus_monotonic_ns = wall_minus_monotonic().offset_ns
         self.sending_ns = self.cpu_sending_ns = self.cpu_ns = self.longest_stall_ns = 0
         self._began_ns = began_ns
         self._cpu_began_ns = time.process_time_ns()

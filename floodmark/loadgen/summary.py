@@ -8,7 +8,8 @@ from pathlib import Path
 
 from locust import __version__ as locust_version
 
-from collectors.host import wall_clock
+from collectors.clocks import kernel_boot_id, wall_minus_monotonic
+from collectors.errors import Unreadable
 from floodmark.loadgen.epoch import Epoch
 from floodmark.loadgen.generator import Generator
 from floodmark.loadgen.request_log import RequestLog
@@ -38,6 +39,8 @@ class Summary:
             request ended: the process was stopped, or had no processor, or was busy with something else.
         wall_minus_monotonic_begin_ns: the wall clock less the monotonic clock at the beginning (ns).
         wall_minus_monotonic_ns: the same at the end (ns). If they differ, the wall clock was set meanwhile.
+        kernel_boot_id: names the boot of the kernel it ran on; hosts with the same one share its monotonic clock. None
+            where it cannot be read.
         locust_version: of this process.
         leader_version: of the Locust that led it.
     """
@@ -59,6 +62,7 @@ class Summary:
     longest_stall_ms: float
     wall_minus_monotonic_begin_ns: int
     wall_minus_monotonic_ns: int
+    kernel_boot_id: str | None
     locust_version: str
     leader_version: str
 
@@ -105,7 +109,15 @@ def summarize(
         cpu_warning=cpu_warning,
         longest_stall_ms=round(usage.longest_stall_ns / 1e6, 3),
         wall_minus_monotonic_begin_ns=usage.wall_minus_monotonic_ns,
-        wall_minus_monotonic_ns=wall_clock()["wall_minus_monotonic_ns"],
+        wall_minus_monotonic_ns=wall_minus_monotonic().offset_ns,
+        kernel_boot_id=_kernel_boot_id(),
         locust_version=locust_version,
         leader_version=leader_version,
     )
+
+
+def _kernel_boot_id() -> str | None:
+    try:
+        return kernel_boot_id()
+    except Unreadable:
+        return None

@@ -28,8 +28,10 @@ STREAMS = {ACCEPT_QUEUE.name: "listener", PROCESS.name: "pid"}
 LEDGER_HZ = 10
 # Where the kernel has no unix_diag the queue is counted in /proc/net/unix, and no more often than this.
 PROC_HZ = 10
-# A phase does not begin and end with a reading: so many may be missing of a source that is complete.
-EDGE_READINGS = 3
+# What a source that is complete may lack in a phase: a reading at either edge, and what is late by no more than this in
+# all. That peaks may be missing then is for the check `agent_punctual` to say.
+EDGE_READINGS = 2
+LATE_S = 0.02
 # The longest time without a value, as a time and in periods of the source.
 LONGEST_GAP_NS = 100_000_000
 LONGEST_GAP_PERIODS = 3.5
@@ -63,6 +65,7 @@ class Coverage:
         expected: readings that should exist.
         made: readings that do.
         good: of these, the ones with a value.
+        may_lack: readings that may be missing without a hole.
         gap_ns: longest time without a value that lies in the phase, or reaches into it.
         gap_limit_ns: how long it may be.
         reason: why a reading has no value, the most frequent one.
@@ -74,6 +77,7 @@ class Coverage:
     expected: int
     made: int
     good: int
+    may_lack: int
     gap_ns: int
     gap_limit_ns: int
     reason: str | None
@@ -86,13 +90,15 @@ class Coverage:
 
     @property
     def read_share(self) -> float:
-        """Share of the readings that should exist that do; those that an edge may cost are not missing."""
-        return 1.0 if self.expected - self.made <= EDGE_READINGS else self.made / self.expected
+        """Share of the readings that should exist that do; 1 where no more are missing than may be."""
+        return 1.0 if self.expected - self.made <= self.may_lack else self.made / self.expected
 
     @property
     def answered_share(self) -> float | None:
-        """Share of the readings made that have a value; None where none was made."""
-        return self.good / self.made if self.made else None
+        """Share of the readings made that have a value; 1 where no more fail than may be, None where none was made."""
+        if not self.made:
+            return None
+        return 1.0 if self.good and self.made - self.good <= self.may_lack else self.good / self.made
 
     def checks(self, severity: Severity | None = None) -> Iterator[Check]:
         """Yield the checks of this coverage.
@@ -167,6 +173,7 @@ def _coverage(
                 expected=int(window.seconds * hz),
                 made=int(buckets.made[inside].sum()),
                 good=int(buckets.good[inside].sum()),
+                may_lack=max(EDGE_READINGS, round(LATE_S * hz)),
                 gap_ns=int((ends - starts)[reaching].max(initial=0)),
                 gap_limit_ns=gap_limit_ns,
                 reason=reason,

@@ -112,7 +112,7 @@ class MadeUpRuns:
             "fingerprint": "f",
             "control_node": {"locust": "2.47.0", "git_commit": f"commit-{number}"},
         }
-        run.run.write_text(json.dumps(content))
+        run.record.write_text(json.dumps(content))
         return str(run.path)
 
     def join(self, path: str, other: str) -> str:
@@ -123,7 +123,7 @@ class MadeUpRuns:
         for name in hosts["proxies"]:
             joined.host(name).path.rename(run.host(name).path)
         content["hosts"] = {group: [*names, *hosts[group]] for group, names in content["hosts"].items()}
-        run.run.write_text(json.dumps(content))
+        run.record.write_text(json.dumps(content))
         return path
 
     def add_arms(self, field: str, values: dict[Any, list[float]], metric: str = "request_median_s") -> list[str]:

@@ -59,7 +59,7 @@ def add_run(results: Path, number: int, verdict: str = "confirmed", value: Any =
         "expectations": [{"name": "x", "holds": changes.get("holds", True)}],
     }  # fmt: skip
     run.host("proxy1").verdict.write_text(json.dumps(judged))
-    run.run.write_text(json.dumps(content))
+    run.record.write_text(json.dumps(content))
 
 
 def test_runs_of_one_kind_are_counted_and_the_newest_gives_the_value(tmp_path: Path) -> None:

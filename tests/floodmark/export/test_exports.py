@@ -230,7 +230,7 @@ def test_what_xml_cannot_hold_is_replaced(fake: NoAccept) -> None:
 
 
 def test_a_run_without_run_json_is_no_empty_list_of_tests(fake: NoAccept) -> None:
-    fake.run.run.unlink()
+    fake.run.record.unlink()
     with pytest.raises(RunError, match=r"is not complete: it has no run\.json"):
         junit([fake.run])
 

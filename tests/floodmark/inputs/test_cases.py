@@ -8,7 +8,7 @@ import pytest
 
 from floodmark.errors import CaseError, FloodmarkError
 from floodmark.inputs.cases import CASES, find_case, load_cases
-from floodmark.verdict.judge import check_sql
+from floodmark.verdict.views import check_sql
 from tests.conftest import ROOT
 
 

@@ -12,7 +12,8 @@ import yaml
 from floodmark.errors import FloodmarkError, LabError
 from floodmark.inputs.cases import CASES, Base, find_case, load_cases, read_model
 from floodmark.inputs.labs import LABS, Lab, create_points, find_lab, load_labs
-from floodmark.verdict.judge import check_sql, judge_expectations
+from floodmark.verdict.judge import judge_expectations
+from floodmark.verdict.views import check_sql
 from tests.conftest import ROOT
 
 LAB = {

@@ -10,8 +10,8 @@ import pytest
 
 from floodmark.inputs.cases import load_cases
 from floodmark.inputs.sql import as_json, observe, plain
-from floodmark.verdict.ingest import create_tables
-from floodmark.verdict.judge import create_views
+from floodmark.verdict.tables import create_tables
+from floodmark.verdict.views import create_views
 
 CASES = load_cases()
 

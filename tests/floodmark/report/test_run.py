@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from floodmark.cli import main
+from floodmark.model.stored import write_json
 from floodmark.report.run import report_of, write_report
-from floodmark.runs.folders import RunFolder, write_json
+from floodmark.runs.folders import RunFolder
 from floodmark.verdict.judge import judge_run
 from tests.floodmark.made_up_runs import MadeUpRuns
 from tests.floodmark.report.conftest import Page, judged
@@ -180,7 +181,7 @@ def test_a_claim_of_an_older_version_is_shown_as_far_as_it_goes(fake: NoAccept) 
 @pytest.mark.parametrize("content", ['{"case": 3}', '{"hosts": {"proxies": 7}}', "[]", "{"])
 def test_a_damaged_run_is_a_sentence_and_no_traceback(fake: NoAccept, content: str) -> None:
     run = judged(fake)
-    run.run.write_text(content)
+    run.record.write_text(content)
     done = CliRunner().invoke(main, ["report", str(run.path) + "/"])
     assert done.exit_code in (0, 2)
     assert not done.exception or isinstance(done.exception, SystemExit)

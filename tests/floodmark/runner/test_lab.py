@@ -57,7 +57,7 @@ class FakePlay:
         }  # fmt: skip
         run.host("proxy1").verdict.write_text(json.dumps(verdict))
         content = {"hosts": {"proxies": ["proxy1"]}, "case": {"number": 2}, "parameters": params}
-        run.run.write_text(json.dumps({**content, "valid": True, "passed": True}))
+        run.record.write_text(json.dumps({**content, "valid": True, "passed": True}))
         return run
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from floodmark.errors import SuiteError
 from floodmark.inputs.suites import Suite, SuiteRun, resolve_suite
-from floodmark.runs.folders import RunFolder, new_run, write_json
+from floodmark.model.stored import write_json
+from floodmark.runs.folders import RunFolder, new_run
 from floodmark.runs.journal import Journal, open_journal, read_journal
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}

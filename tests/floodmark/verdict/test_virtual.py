@@ -14,9 +14,10 @@ from rich.console import Console
 
 from collectors.fields import VIRTUAL_WINDOWS
 from floodmark.inputs.cases import Workload, load_cases
+from floodmark.model.stored import write_json
 from floodmark.paths import ROOT
-from floodmark.runner.plan import git_state
-from floodmark.runs.folders import RunFolder, write_json
+from floodmark.runner.plan import control_node
+from floodmark.runs.folders import RunFolder
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.run import print_run
 from floodmark.verdict.judge import judge_run
@@ -73,7 +74,7 @@ class FakeGuest:
             "run_id": self.run.run_id, "clock": "virtual", "parameters": case.parameters.model_dump(),
             "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
             "hosts": {"proxies": ["linux61"], "load_generators": ["localhost"], "testbed": ["linux61"]},
-            "control_node": git_state(),
+            "control_node": control_node().model_dump(),
         }  # fmt: skip
         write_json(self.run.plan, plan)
         judge_run(self.run)
