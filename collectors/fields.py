@@ -11,7 +11,7 @@ History of FORMAT_VERSION, raised when a column changes its meaning, name or uni
     4  virtual_windows, of runs in virtual time
     5  requests.generator, intended_ns, connected_ns, first_byte_ns; a file of requests for each process
     6  process.deleted_files, deleted_bytes; socket_memory; syscalls; upstream_events
-    7  machine; host.json has clocks.kernel_boot_id, cpu.governor and kernel.psi; written.json
+    7  machine; host.json has clocks.kernel_boot_id, cpu.governor and kernel.psi; written.json, units.json
 """
 
 from __future__ import annotations

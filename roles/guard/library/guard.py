@@ -9,6 +9,8 @@ options:
   state:
     description:
       - V(checked) looks and changes nothing, V(armed) reserves the host for a run, V(restored) undoes the run.
+      - Before V(restored) stops anything it writes C(units.json) into the folder of the run, what each of its units is
+        then; only if the run still holds the host.
     type: str
     required: true
     choices: [checked, armed, restored]
@@ -29,6 +31,11 @@ options:
     type: list
     elements: int
     default: []
+  units:
+    description: The systemd units that the run is going to start; systemd remembers how they ended.
+    type: list
+    elements: str
+    default: []
   free_mb:
     description: Space that O(runs_dir) needs.
     type: int
@@ -44,10 +51,11 @@ EXAMPLES = r"""
   guard:
     state: restored
     run_id: 20261123T031500-3-unix
+    runs_dir: /var/lib/floodmark/runs
 """
 RETURN = r"""
 failures:
-  description: Which units of the run failed, each with its last words.
+  description: Which units of the run failed, each with its last words, and why C(units.json) was not written.
   type: list
   returned: when O(state=restored)
 held:
@@ -67,6 +75,7 @@ run:
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -77,6 +86,45 @@ RECORD = Path("/run/floodmark-run.json")
 FINGERPRINT = Path("/usr/lib/floodmark/provisioned")
 # What the kernel parameters were; it is gone when they are back (roles/sysctl/files/sysctl.py).
 SYSCTLS_BEFORE = Path("/run/floodmark-sysctl/before.json")
+# What is asked of each unit: org.freedesktop.systemd1(5).
+PROPERTIES = (
+    "Id", "ActiveState", "SubState", "Result", "NRestarts", "MainPID", "ExecMainCode", "ExecMainStatus",
+    "ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic", "InactiveExitTimestampMonotonic",
+)  # fmt: skip
+
+
+def units_that_started(shown, read_ns):
+    """Return what the units of a run are, those that were started.
+
+    Args:
+        shown: what systemctl show prints, a block for each unit.
+        read_ns: when it was asked, on CLOCK_MONOTONIC.
+    """
+    # Id=floodmark-agent.service
+    # ActiveState=active
+    # ActiveEnterTimestampMonotonic=1796521407
+    units = []
+    for block in shown.strip().split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines())
+        # The timer has a service of its own, which undoes the run.
+        if not unit or unit["Id"] == TIMER + ".service" or unit["InactiveExitTimestampMonotonic"] == "0":
+            continue
+        units.append(
+            {
+                "name": unit["Id"],
+                "active_state": unit["ActiveState"],
+                "sub_state": unit["SubState"],
+                "result": unit["Result"],
+                "restarts": int(unit["NRestarts"]),
+                "main_pid": int(unit["MainPID"]) or None,
+                "active_since_ns": int(unit["ActiveEnterTimestampMonotonic"]) * 1000 or None,
+                "inactive_since_ns": int(unit["InactiveEnterTimestampMonotonic"]) * 1000 or None,
+                # A main process that has not ended has the code 0 (systemd.exec(5) has the others).
+                "exit_status": int(unit["ExecMainStatus"]) if unit["ExecMainCode"] != "0" else None,
+                "read_ns": read_ns,
+            }
+        )
+    return sorted(units, key=lambda unit: unit["name"])
 
 
 class Guard:
@@ -162,7 +210,10 @@ class Guard:
         fresh.rename(RECORD)
         self.run(
             "systemd-run", "--quiet", "--unit=" + TIMER, f"--on-active={self.params['timeout_s']}s",
-            "--timer-property=AccuracySec=100ms", "--description=Undo Floodmark run " + record["run_id"],
+            "--timer-property=AccuracySec=100ms",
+            # systemd forgets how a unit ended unless another one names it. The order itself changes nothing.
+            "--timer-property=Before=" + " ".join(self.params["units"]),
+            "--description=Undo Floodmark run " + record["run_id"],
             "/bin/sh", "-c", f"systemctl stop {TARGET}; rm -f {RECORD}",
         )  # fmt: skip
         self.run("systemctl", "start", TARGET)
@@ -180,7 +231,8 @@ class Guard:
         if holder and holder["run_id"] != self.params["run_id"]:
             # A host that somebody else holds is not ours to touch.
             return {"changed": False, "held": False, "failures": []}
-        failures = self.failed_units()
+        unwritten = self.write_units() if holder else []
+        failures = self.failed_units() + unwritten
         # Stopping the target stops its units; they are named as well, so that all of them are waited for.
         self.run("systemctl", "stop", TARGET, "floodmark-*.service")
         self.need_all_undone()
@@ -188,6 +240,20 @@ class Guard:
         self.systemctl("reset-failed", "floodmark-*")
         RECORD.unlink(missing_ok=True)
         return {"changed": bool(holder), "held": bool(holder), "failures": failures}
+
+    def write_units(self):
+        """Write what the units of the run are before they are stopped; return why that could not be done, if so."""
+        path = Path(self.params["runs_dir"]) / self.params["run_id"] / "units.json"
+        read_ns = time.monotonic_ns()
+        # Without --all those that are not active are left out.
+        rc, out, err = self.systemctl("show", "--all", "--property=" + ",".join(PROPERTIES), "floodmark-*.service")
+        if rc != 0:
+            return [f"{path} was not written: systemctl show: {err.strip()}"]
+        try:
+            path.write_text(json.dumps(units_that_started(out, read_ns), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            return [f"{path} was not written: {error.strerror}"]
+        return []
 
     def failed_units(self):
         """Return a sentence for each unit that ended by itself: its name and its last words."""
@@ -223,6 +289,7 @@ def main():
             "owner": {"type": "str", "default": "nobody"},
             "runs_dir": {"type": "path", "default": "/var/lib/floodmark/runs"},
             "ports": {"type": "list", "elements": "int", "default": []},
+            "units": {"type": "list", "elements": "str", "default": []},
             "free_mb": {"type": "int", "default": 200},
             "timeout_s": {"type": "int", "default": 120},
         }
