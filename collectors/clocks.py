@@ -53,7 +53,7 @@ def wall_minus_monotonic() -> Offset:
 def kernel_boot_id(shown: Path = SHOWN_BOOT_ID, own: Path = BOOT_ID) -> str:
     """Return the id of the kernel's boot: two hosts with the same one have the same CLOCK_MONOTONIC.
 
-    A container of systemd-nspawn sees an id of its own in /proc, because nspawn mounts a file of its own there.
+    In a container of systemd-nspawn /proc has the id of the container: nspawn mounts another file over the kernel's.
 
     Args:
         shown: a file with the kernel's id, for containers; it need not exist.

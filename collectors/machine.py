@@ -29,8 +29,6 @@ from collectors.process import TICKS_PER_S, unit_processes
 CLOCK_TRIES = 5
 # user, nice, system, idle, iowait, irq, softirq, steal; guest time, which follows, is contained in user and nice.
 CPU_STATES = 8
-# Some kernels ask the processor itself for its frequency, which takes ten microseconds and more.
-FREQUENCIES_A_STEP = 8
 
 
 class KernelFile:
@@ -187,10 +185,11 @@ class Machine:
         load = float(self._load.read().split()[0])
         cpu, memory, io = (parse_pressure(file.read_if_there()) for file in self._pressure)
         use = self._units.read()
-        khz: list[float] = []
-        for number, file in enumerate(self._frequencies):
-            if number % FREQUENCIES_A_STEP == 0:
-                yield None
+        khz = []
+        for file in self._frequencies:
+            # Older x86 kernels ask the processor and wait for it, and sleep for 10 ms when the last time was more than
+            # a second ago (arch/x86/kernel/cpu/aperfmperf.c arch_freq_get_on_cpu, msleep() until 2022).
+            yield None
             text = file.read_if_there().strip()
             if text.isdigit():  # "<unknown>" where the driver cannot tell
                 khz.append(int(text))

@@ -36,7 +36,7 @@ class TableWriter:
 
     Attributes:
         add: takes a row, as cheaply as can be; it is formatted later, many at once.
-        count: how many rows were taken out again, without the header.
+        count: how many rows `take` has returned, without the header.
     """
 
     def __init__(self, path: Path, table: Table) -> None:
