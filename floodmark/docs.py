@@ -25,7 +25,7 @@ This file is generated from `collectors/fields.py` by `make schema`.
 <run>/<host>/<table>.parquet   the tables below
 <run>/<host>/verdict.json      validity, expectations, claims and key figures
 <run>/<host>/goaccess.html     nginx's access log as GoAccess shows it, times in UTC; not in virtual time
-<run>/<host>/raw/host.tar.gz   what the host wrote, untouched
+<run>/<host>/raw/host.tar.gz   what the host wrote, untouched; host.tar.gz.sha256 is what it must be
 <run>/<host>/raw/console.log   in virtual time: the serial log; virtual.json beside it says what was fixed
 <time>-lab-<name>/lab.json     the points of a lab, which are runs of their own, and the verdict on all of them together
 <time>-lab-<name>/report.html  the same for people, with figures of the points side by side

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from floodmark.model.host import HostDescription
 from floodmark.model.run import RunRecord
 from floodmark.model.stored import Value, load
 from floodmark.model.verdict import Verdict
+from floodmark.runs.archive import open_archive
 from floodmark.runs.folders import RESULTS, RunFolder, find_run
 from floodmark.runs.verdicts import read_verdicts
 
@@ -80,14 +79,12 @@ def read_kernel_config(record: Record) -> dict[str, str]:
     """
     archive = record.run.host(record.host).archive
     try:
-        with tarfile.open(archive) as opened, opened.extractfile("./kernel-config") as file:  # type: ignore[union-attr]
-            content = file.read()
+        with open_archive(archive) as opened:
+            file = opened.extractfile("./kernel-config")
+            content = file.read() if file else b""
     except (FileNotFoundError, KeyError):
         return {}
-    except (tarfile.TarError, zlib.error, EOFError, OSError, TypeError) as error:
-        raise RunError(f"{archive} is damaged: {error}.") from None
-    # To read one file of an archive does not come to the checksum at its end, so this one is held against what the
-    # host said of it.
+    # An archive may be whole and that of another run.
     recorded = record.fields.get("kernel_config")
     if recorded and hashlib.sha256(content).hexdigest() != recorded:
         raise RunError(f"{archive} is damaged: its kernel-config is not the one that host.json has the SHA-256 of.")

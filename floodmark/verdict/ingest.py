@@ -7,7 +7,6 @@ The archive of the host stays as it is; its tables are read from a copy, given t
 from __future__ import annotations
 
 import hashlib
-import tarfile
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from floodmark.model.check import Check
 from floodmark.model.host import HostDescription, Units
 from floodmark.model.load import GeneratorSummary
 from floodmark.model.stored import StoredT, load, write_json
-from floodmark.runs.archive import unpack
+from floodmark.runs.archive import open_archive, unpack
 from floodmark.runs.folders import HostFolder, RunFolder
 from floodmark.verdict.clock import HostClock, Shift, move_requests, shift_of
 from floodmark.verdict.logs import load_access_log, load_error_log, load_strace
@@ -120,12 +119,10 @@ def extract_archive(archive: Path, target: Path) -> None:
         RunError: it is missing or damaged.
     """
     try:
-        with tarfile.open(archive) as opened:
+        with open_archive(archive) as opened:
             unpack(opened, target)
     except FileNotFoundError:
         raise RunError(f"{archive} is missing: nothing was fetched from this host.") from None
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise RunError(f"{archive} is damaged: {error}.") from None
 
 
 def read_part(model: type[StoredT], path: Path, where: Path) -> StoredT:

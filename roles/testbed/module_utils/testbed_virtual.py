@@ -177,6 +177,9 @@ class VirtualTime(VirtualMachine):
         end = last.offset_data + (-(-last.size // tarfile.BLOCKSIZE) + 2) * tarfile.BLOCKSIZE
         with results.open("rb") as opened, gzip.open(str(archive), "wb") as packed:
             packed.write(opened.read(end))
+        # As floodmark/runs/archive.py reads it, which a module cannot import.
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        archive.with_name(archive.name + ".sha256").write_text(f"{digest}  {archive.name}\n", encoding="ascii")
 
     def console(self):
         """Return the end of the serial log."""

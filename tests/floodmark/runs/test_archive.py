@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import random
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from floodmark.runs.archive import unpack
+from floodmark.errors import RunError
+from floodmark.runs.archive import checksum_file, open_archive, unpack, verify, write_checksum
 
 
 def archive(*members: tuple[str, bytes, bytes]) -> tarfile.TarFile:
@@ -47,3 +50,96 @@ def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
     with archive(("link", tarfile.SYMTYPE, outside), ("null", tarfile.CHRTYPE, b"")) as opened:
         unpack(opened, tmp_path / "out")
     assert not list(tmp_path.glob("out/*"))
+
+
+# --- an archive on the disk -----------------------------------------------------------------------
+
+FLIPS = 400
+CONTENT = b"".join(b"%d,upstream,%d,8,unix_diag,\n" % (number * 1_000_003, number % 9) for number in range(300))
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """A small archive as a host packs it, with its SHA-256."""
+    path = tmp_path / "host.tar.gz"
+    with tarfile.open(path, "w:gz") as made:
+        member = tarfile.TarInfo("./accept_queue.csv")
+        member.size = len(CONTENT)
+        made.addfile(member, io.BytesIO(CONTENT))
+    write_checksum(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
+
+
+def read(path: Path) -> bytes:
+    with open_archive(path) as opened:
+        file = opened.extractfile("./accept_queue.csv")
+        assert file
+        return file.read()
+
+
+def flipped(whole: bytes) -> list[bytes]:
+    """Return the archive with one bit changed, FLIPS times."""
+    places = random.Random(1).sample(range(len(whole) * 8), FLIPS)
+    return [
+        b"%b%c%b" % (whole[: place // 8], whole[place // 8] ^ 1 << place % 8, whole[place // 8 + 1 :])
+        for place in places
+    ]
+
+
+def test_a_whole_archive_is_read_with_and_without_its_checksum(packed: Path) -> None:
+    assert read(packed) == CONTENT
+    checksum_file(packed).unlink()
+    assert read(packed) == CONTENT
+
+
+def test_every_changed_bit_is_refused_by_the_checksum(packed: Path) -> None:
+    for damaged in flipped(packed.read_bytes()):
+        packed.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"host\.tar\.gz is damaged: its SHA-256 is \w{64}, and \w{64} was expected"):
+            read(packed)
+
+
+def test_without_a_checksum_a_changed_bit_is_refused_or_changes_nothing(packed: Path) -> None:
+    """gzip does not check the time and the system in its header, nor the last bits before the CRC."""
+    checksum_file(packed).unlink()
+    refusals = []
+    for damaged in flipped(packed.read_bytes()):
+        packed.write_bytes(damaged)
+        try:
+            assert read(packed) == CONTENT
+        except RunError as error:
+            refusals.append(str(error))
+    assert all(one.startswith(f"{packed} is damaged: ") and one.endswith("run the case again.") for one in refusals)
+    assert len(refusals) > FLIPS * 0.98
+
+
+@pytest.mark.parametrize("kept", [0, 5, 17, -9, -4, -1])
+def test_an_archive_that_was_cut_off_is_refused(packed: Path, kept: int) -> None:
+    checksum_file(packed).unlink()
+    packed.write_bytes(packed.read_bytes()[:kept])
+    with pytest.raises(RunError, match=r"is damaged: a (whole gzip stream|tar archive) was expected"):
+        read(packed)
+
+
+def test_an_archive_that_is_none_is_refused_and_a_missing_one_is_missing(tmp_path: Path, packed: Path) -> None:
+    checksum_file(packed).unlink()
+    with tarfile.open(packed, "w") as made:
+        made.addfile(tarfile.TarInfo("host.json"))
+    with pytest.raises(RunError, match="Not a gzipped file"):
+        read(packed)
+    with pytest.raises(FileNotFoundError):
+        verify(tmp_path / "none.tar.gz")
+    with pytest.raises(RunError, match=r"is damaged: .*Is a directory"):
+        verify(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "0123\n", f"{'0' * 64}  other.tar.gz\n", f"{'x' * 64}  host.tar.gz\n", "\xff"])
+def test_a_checksum_that_is_none_is_refused(packed: Path, text: str) -> None:
+    checksum_file(packed).write_text(text)
+    with pytest.raises(RunError, match=r"host\.tar\.gz\.sha256 is damaged: .* one line of sha256sum"):
+        read(packed)
+
+
+def test_what_goes_wrong_with_the_content_is_not_said_of_the_archive(packed: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), open_archive(packed):
+        raise OSError(28, "No space left on device")
