@@ -9,13 +9,13 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from floodmark.errors import FloodmarkError, RunError
+from floodmark.runs.archive import open_archive
 from floodmark.runs.folders import HostFolder, RunFolder
 
 PROGRAM = "goaccess"
@@ -92,7 +92,7 @@ def make_reports(run: RunFolder, hosts: Sequence[str]) -> list[str]:
         try:
             counts = make_report(host, f"{run.run_id}, {host.name}")
         except (FloodmarkError, OSError, ValueError) as error:  # a verdict is worth more than its pictures
-            said.append(f"host {host.name} has no goaccess.html: {error}.")
+            said.append(f"host {host.name} has no goaccess.html: {str(error).removesuffix('.')}.")
             continue
         if counts.failed:
             said.append(
@@ -129,7 +129,7 @@ def _unpack_log(archive: Path, log: Path) -> int:
     """Write the whole lines of the access log in a host's archive to a file; return how many there are."""
     lines = 0
     try:
-        with tarfile.open(archive, "r:gz") as opened, log.open("wb") as file:
+        with open_archive(archive) as opened, log.open("wb") as file:
             member = next((one for one in opened if Path(one.name).name == LOG), None)
             source = opened.extractfile(member) if member else None
             if source is None:
@@ -138,8 +138,8 @@ def _unpack_log(archive: Path, log: Path) -> int:
                 if line.endswith(b"\n"):
                     file.write(line)
                     lines += 1
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise RunError(f"{archive} is missing or damaged: {error}") from None
+    except FileNotFoundError:
+        raise RunError(f"{archive} is missing: nothing was fetched from this host") from None
     return lines
 
 
