@@ -24,11 +24,12 @@ import math
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 from locust import User, constant, events, task
 from locust import __version__ as locust_version
 from locust.argument_parser import LocustArgumentParser
@@ -37,15 +38,24 @@ from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from floodmark.loadgen.arrivals import ClosedLoop, Load, OpenLoop, parse_steps, planned, spread
 from floodmark.loadgen.client import raise_descriptor_limit
-from floodmark.loadgen.epoch import Epoch, baseline_end_ns
+from floodmark.loadgen.epoch import Epoch, SharedEpoch, baseline_end_ns
 from floodmark.loadgen.generator import Generator
 from floodmark.loadgen.request_log import RequestLog
 from floodmark.loadgen.requests import composer, look_up, method_of, teller
 from floodmark.loadgen.summary import summarize
 
 MS = 1_000_000
-# What a worker tells the master.
-ENDED = "floodmark_ended"
+# Messages between the master and its workers, in the order in which they are sent.
+READY = "floodmark_ready"  # a worker could begin
+CLOCK = "floodmark_clock"  # the master's time; the worker sends it back with its own
+EPOCH = "floodmark_epoch"  # when to begin, on the worker's clock
+ENDED = "floodmark_ended"  # a worker has sent everything, and all requests have ended
+# The clocks are read this long before the baseline is over, in so many rounds, each of which takes at most so long.
+READ_CLOCKS_S = 1.0
+ROUNDS = 8
+ROUND_S = 1.0
+# Locust does not say when a worker is lost.
+LOOK_S = 0.5
 
 
 @events.init_command_line_parser.add_listener
@@ -88,6 +98,11 @@ class Flood:
         self._log: RequestLog | None = None
         self._generator: Generator | None = None
         self._epoch: Epoch | None = None
+        self._from_leader: AsyncResult[Epoch] = AsyncResult()
+        runner = environment.runner
+        if isinstance(runner, WorkerRunner):
+            runner.register_message(CLOCK, self._answer_clock)
+            runner.register_message(EPOCH, lambda msg, **_: self._from_leader.set(Epoch(**msg.data)))
 
     def start(self) -> None:
         """Start the flood."""
@@ -133,8 +148,16 @@ class Flood:
         ).write(self._path("load", "json"))
 
     def _await_epoch(self) -> Epoch:
-        """Return when to begin: once the baseline is over."""
+        """Return when to begin; a worker says that it is ready, and waits to be told."""
+        if isinstance(self.environment.runner, WorkerRunner):
+            self.environment.runner.send_message(READY)
+            epoch: Epoch = self._from_leader.get()
+            return epoch
         return Epoch(max(time.monotonic_ns(), baseline_end_ns(self.options.start_after_s)), 0)
+
+    def _answer_clock(self, msg: Any, **_more: Any) -> None:
+        worker_ns = time.monotonic_ns()
+        self.environment.runner.send_message(CLOCK, {**msg.data, "worker_ns": worker_ns})
 
     def _path(self, name: str, kind: str) -> Path:
         return Path(self.options.output) / f"{name}.{self.environment.runner.worker_index}.{kind}"
@@ -180,31 +203,89 @@ class Flood:
         return ClosedLoop(first, begin_ns, options.think_time_ms * MS, begin_ns + options.duration_s * 1000 * MS)
 
 
-class Workers:
-    """What the master of several processes does: it ends them when all are done, or are gone.
+class Leader:
+    """What the master of several processes does: it gives them one epoch, and ends them when all are done or lost.
 
     Args:
         runner: Locust's.
+        baseline_s: time without load, from the start of this process on.
     """
 
-    def __init__(self, runner: MasterRunner) -> None:
+    def __init__(self, runner: MasterRunner, baseline_s: float) -> None:
         self._runner = runner
+        self._baseline_s = baseline_s
+        self._shared = SharedEpoch()
+        self._ready: set[str] = set()
+        self._asked: set[str] = set()
+        self._told: set[str] = set()
         self._ended: set[str] = set()
+        self._heard = Event()
+        runner.register_message(READY, self._note_ready)
+        runner.register_message(CLOCK, self._note_clock)
         runner.register_message(ENDED, self._note_end)
-        gevent.spawn(self._end_without_those_who_are_gone)
+        gevent.spawn(self._give_epoch)
+        gevent.spawn(self._end_without_lost_workers)
+
+    def _left(self) -> set[str]:
+        """Return the workers that are neither lost nor done."""
+        return {client.id for client in self._runner.clients.all if client.state != STATE_MISSING} - self._ended
+
+    def _give_epoch(self) -> None:
+        """Wait for all workers, read their clocks, and tell each of them when to begin."""
+        # Locust lets nobody begin before all that it expects have come, so none is missed here.
+        self._wait_until(lambda: bool(self._ready) and self._left() <= self._ready)
+        earliest_ns = baseline_end_ns(self._baseline_s)
+        gevent.sleep(max(0.0, (earliest_ns - time.monotonic_ns()) / 1e9 - READ_CLOCKS_S))
+        for _ in range(ROUNDS):
+            for worker in self._left():
+                self._ask(worker)
+            self._wait_until(lambda: not self._asked & self._left(), ROUND_S)
+        self._shared.choose(earliest_ns, time.monotonic_ns())
+        for worker in self._left():
+            self._tell(worker)
+
+    def _wait_until(self, condition: Callable[[], bool], at_most_s: float = math.inf) -> None:
+        deadline = time.monotonic() + at_most_s
+        while not condition() and (left_s := deadline - time.monotonic()) > 0:
+            self._heard.clear()
+            self._heard.wait(min(left_s, LOOK_S))
+
+    def _ask(self, worker: str) -> None:
+        self._asked.add(worker)
+        self._runner.send_message(CLOCK, {"sent_ns": time.monotonic_ns()}, client_id=worker)
+
+    def _tell(self, worker: str) -> None:
+        """Tell a worker the epoch; one whose clock is not known yet is told when it has answered."""
+        epoch = self._shared.of(worker)
+        if epoch and worker not in self._told:
+            self._told.add(worker)
+            self._runner.send_message(EPOCH, epoch._asdict(), client_id=worker)
+
+    def _note_ready(self, msg: Any, **_more: Any) -> None:
+        self._ready.add(msg.node_id)
+        self._heard.set()
+        if self._shared.begin_ns is not None:
+            self._ask(msg.node_id)  # it was lost for a while; the others have begun
+
+    def _note_clock(self, msg: Any, **_more: Any) -> None:
+        received_ns = time.monotonic_ns()
+        self._shared.note_reply(msg.node_id, **msg.data, received_ns=received_ns)
+        self._asked.discard(msg.node_id)
+        self._heard.set()
+        self._tell(msg.node_id)
 
     def _note_end(self, msg: Any, **_more: Any) -> None:
         self._ended.add(msg.node_id)
+        self._heard.set()
         self._quit_if_nobody_is_left()
 
-    def _end_without_those_who_are_gone(self) -> None:
+    def _end_without_lost_workers(self) -> None:
         while True:
             gevent.sleep(1)
             self._quit_if_nobody_is_left()
 
     def _quit_if_nobody_is_left(self) -> None:
-        left = {client.id for client in self._runner.clients.all if client.state != STATE_MISSING} - self._ended
-        if self._ended and not left:
+        if self._ended and not self._left():
             self._runner.quit()
 
 
@@ -215,7 +296,7 @@ flood: Flood
 def prepare(environment: Environment, **_more: Any) -> None:
     """Make the flood and connect it to Locust's events."""
     if isinstance(environment.runner, MasterRunner):
-        Workers(environment.runner)
+        Leader(environment.runner, environment.parsed_options.start_after_s)
         return
     raise_descriptor_limit()
     global flood  # noqa: PLW0603 - Locust makes the users itself, so they have to find it here

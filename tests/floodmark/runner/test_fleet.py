@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -64,6 +65,29 @@ def test_processes_on_this_machine_share_a_flood(tmp_path: Path) -> None:
         ("2", "3", "refused"), ("2", "6", "refused"),
     ]  # fmt: skip
     assert sorted(path.name for path in tmp_path.glob("load.*.json")) == ["load.0.json", "load.1.json", "load.2.json"]
+
+
+def test_a_process_that_starts_late_does_not_begin_late(tmp_path: Path) -> None:
+    """The baseline is longer than the delay, so a process that counts from its own start would begin 1.5 s late."""
+    slow = tmp_path / "slow-locust"
+    slow.write_text(f'#!/bin/sh\nsleep 1.5\n{shlex.quote(HERE.locust)} "$@"\n', encoding="utf-8")
+    slow.chmod(0o755)
+    late = {**vars(HERE), "name": "late", "locust": str(slow)}
+    started_ns = time.monotonic_ns()
+    process = start(fleet(tmp_path, generators=[vars(HERE), late], options={"start_after_s": 5}))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    # Spread over 10 ms: users 0, 2, 4 are of one process, the others of the other one.
+    first = {
+        number: min(int(row["intended_ns"]) for row in rows(tmp_path) if row["generator"] == number) for number in "01"
+    }
+    assert abs(first["1"] - first["0"] - 10_000_000 // 6) < 5_000_000
+    summaries = [json.loads(path.read_text()) for path in tmp_path.glob("load.*.json")]
+    begins_ns, errors_ns = [[one[key] for one in summaries] for key in ("begin_ns", "begin_error_ns")]
+    # Both are on this machine's clock.
+    assert max(begins_ns) - min(begins_ns) <= sum(errors_ns)
+    assert min(errors_ns) > 0
+    assert min(begins_ns) > started_ns + 4_980_000_000, "the baseline is five seconds, and the clock ticks every 10 ms"
 
 
 def test_a_process_that_is_lost_does_not_hold_up_the_others(tmp_path: Path, silent: str) -> None:
