@@ -105,8 +105,9 @@ class Flood:
             runner.register_message(EPOCH, lambda msg, **_: self._from_leader.set(Epoch(**msg.data)))
 
     def start(self) -> None:
-        """Start the flood."""
-        self._run = gevent.spawn(self.run)
+        """Start the flood, once: Locust says again that all users are there when a lost worker has come back."""
+        if self._run is None:
+            self._run = gevent.spawn(self.run)
 
     def run(self) -> None:
         """Send this process's share of it, from the epoch on, and say that it is done."""

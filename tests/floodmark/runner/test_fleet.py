@@ -101,6 +101,30 @@ def test_a_process_that_is_lost_does_not_hold_up_the_others(tmp_path: Path, sile
     assert json.loads(load.read_text())["requests"] == 3
 
 
+def test_a_process_that_comes_back_does_not_flood_again(tmp_path: Path, silent: str) -> None:
+    """Locust distributes its users again when a lost worker comes back, and says again that all of them are there."""
+    process = start(fleet(tmp_path, silent, processes=2, options={"answer_timeout_s": 15}))
+    wait_until(lambda: _established(silent) == 6)
+    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "--worker" in one.cmdline()]
+    stopped = workers[-1]  # the first one has started the others
+    stopped.suspend()
+    wait_until(lambda: "failed to send heartbeat" in (tmp_path / "locust.log").read_text())
+    stopped.resume()
+    wait_until(lambda: "self-healed" in (tmp_path / "locust.log").read_text())
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert sorted((row["id"], row["error"]) for row in rows(tmp_path)) == [(str(one), "timeout") for one in range(1, 7)]
+    stalls_ms = [json.loads(path.read_text())["longest_stall_ms"] for path in tmp_path.glob("load.*.json")]
+    # After three seconds without a heartbeat Locust takes a worker for lost.
+    assert max(stalls_ms) > 2000
+
+
+def _established(url: str) -> int:
+    """Return how many connections to a server stand, as seen by their clients."""
+    server = ("127.0.0.1", int(url.rpartition(":")[2]))
+    return sum(one.status == "ESTABLISHED" and one.raddr == server for one in psutil.net_connections("tcp4"))
+
+
 def test_a_flood_that_does_not_end_is_ended_and_counted(tmp_path: Path, silent: str) -> None:
     process = start(fleet(tmp_path, silent, at_most_s=4))
     said, _ = process.communicate(timeout=60)
