@@ -10,6 +10,7 @@ When a session breaks, its workers have no master any more and end by themselves
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -221,16 +223,51 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _collect(fleet: Fleet, generator: Generator, process: subprocess.Popen[bytes]) -> None:
-    """Unpack what the workers of one machine have sent; what was lost is missed by whoever reads the results."""
+    """Unpack what the workers of one machine have sent, and say what of it is damaged or missing.
+
+    Whoever judges the run then misses these processes.
+    """
     try:
         packed, _ = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         packed, _ = process.communicate()
-    if not (generator.reach and packed):
+    if not generator.reach:
         return
-    with contextlib.suppress(tarfile.TarError, EOFError), tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        unpack(archive, fleet.results)
+    results = f"the results of load generator {generator.name}"
+    try:
+        if packed:
+            check_gzip(packed)
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                unpack(archive, fleet.results)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        _complain(fleet, f"{results} are damaged: {error}")
+    if not packed or process.returncode:
+        _complain(
+            fleet,
+            f"{results} are {'incomplete' if packed else 'missing'}: its session ended with status "
+            f"{process.returncode}; {generator.name}.log may say why",
+        )
+
+
+def check_gzip(packed: bytes) -> None:
+    """Read a gzip stream to its end, where its checksum is; tarfile stops at the end of the archive, which is earlier.
+
+    Raises:
+        OSError: it is no gzip stream, or the checksum is of something else.
+        EOFError: its end is missing.
+        zlib.error: it cannot be unpacked.
+    """
+    with gzip.open(io.BytesIO(packed)) as stream:
+        while stream.read(1 << 20):
+            pass
+
+
+def _complain(fleet: Fleet, problem: str) -> None:
+    """Say what went wrong to whoever sees this process, and to whoever looks at the run later."""
+    print(f"floodmark: {problem}", file=sys.stderr)
+    with (fleet.results / "locust.log").open("a", encoding="utf-8") as log:
+        log.write(f"floodmark: {problem}\n")
 
 
 def _free_port() -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import shlex
 import socket
 import subprocess
 import sys
+import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from floodmark.runner.fleet import Fleet, Generator, leader_command, worker_script
+from floodmark.runner.fleet import Fleet, Generator, _collect, check_gzip, leader_command, worker_script
 from tests.conftest import ROOT
 
 HERE = Generator("localhost", [], "", str(ROOT), str(Path(sys.executable).parent / "locust"))
@@ -156,6 +160,68 @@ def test_a_machine_that_cannot_be_reached_ends_the_flood_at_once_and_is_named(tm
     said, _ = process.communicate(timeout=40)
     assert process.returncode == 1
     assert "load generator load1 cannot be reached: ssh: connect to host 127.0.0.1 port 9: Connection refused" in said
+
+
+# --- what comes back from other machines ---------------------------------------------------------
+
+
+def packed(content: bytes) -> bytes:
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w:gz") as archive:
+            member = tarfile.TarInfo("load.0.json")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        return file.getvalue()
+
+
+def collect(folder: Path, sent: bytes, status: int = 0) -> None:
+    """Collect what a machine has sent before its session ended."""
+    (folder / "sent").write_bytes(sent)
+    command = ["sh", "-c", f"cat sent; exit {status}"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
+        _collect(Fleet.parse(json.dumps(fleet(folder))), THERE, process)
+
+
+def test_what_a_machine_has_sent_is_unpacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collect(tmp_path, packed(b"{}"))
+    assert (tmp_path / "load.0.json").read_bytes() == b"{}"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "problem"),
+    [
+        (b"", 255, "missing: its session ended with status 255; load1.log may say why"),
+        (b"", 0, "missing: its session ended with status 0; load1.log may say why"),
+        (packed(b"{}")[:-9], 0, "damaged: Compressed file ended before the end-of-stream marker was reached"),
+        (b"tar: Permission denied", 2, "damaged: Not a gzipped file (b'ta')"),
+        (packed(b"{}"), 2, "incomplete: its session ended with status 2; load1.log may say why"),
+    ],
+    ids=["nothing, broken", "nothing", "cut off", "something else", "tar failed"],
+)
+def test_results_that_are_damaged_or_missing_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: bytes, status: int, problem: str
+) -> None:
+    collect(tmp_path, sent, status)
+    sentence = f"floodmark: the results of load generator load1 are {problem}\n"
+    assert sentence in capsys.readouterr().err
+    assert sentence in (tmp_path / "locust.log").read_text()
+
+
+def test_a_flipped_bit_is_seen_or_changes_nothing() -> None:
+    whole = packed(b'{"requests": 12}')
+    unseen = []
+    for bit in range(len(whole) * 8):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            check_gzip(bytes(flipped))
+        except (OSError, EOFError, zlib.error):
+            continue
+        unseen.append(bit)
+        assert gzip.decompress(flipped) == gzip.decompress(whole)
+    # Most of the header has no checksum (RFC 1952, section 2.3): flags, time, system and so on.
+    assert len(unseen) < 8 * 8
 
 
 # --- commands -------------------------------------------------------------------------------------
