@@ -227,3 +227,139 @@ def test_units_needed_at_its_edges() -> None:
 @pytest.mark.parametrize(("units", "level"), [(3, 0.0), (4, 0.0286), (5, 0.0317)])
 def test_the_level_that_few_units_can_have(units: int, level: float) -> None:
     assert stats.attainable_level(units, 0.05) == pytest.approx(level, abs=5e-5)
+
+
+# --- several classes ------------------------------------------------------------------------------
+
+
+def p_of(a: list[list[float]], b: list[list[float]]) -> stats.PermutationP:
+    """Return the p of boots that each have a number for each class."""
+    return stats.permutation_test(stats.rank_scores(np.array([*a, *b], dtype=float).T), len(a))
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(4, 4), (5, 7), (8, 8)])
+def test_for_one_class_the_permutation_test_is_the_mann_whitney_test(n_a: int, n_b: int) -> None:
+    random = np.random.default_rng(n_a)
+    for _ in range(20):
+        a, b = random.integers(0, 6, n_a).astype(float), random.integers(0, 6, n_b).astype(float)
+        found = p_of([[one] for one in a], [[one] for one in b])
+        assert found.p == pytest.approx(stats.mann_whitney_p(a, b))
+        assert found.least == pytest.approx(stats.least_mann_whitney_p(a, b))
+
+
+def test_drawn_regroupings_give_nearly_the_p_of_all() -> None:
+    a, b = normal(12), normal(12, seed=3) + 0.8
+    assert p_of(a[:, None].tolist(), b[:, None].tolist()).p == pytest.approx(stats.mann_whitney_p(a, b), abs=0.01)
+
+
+def test_drawn_regroupings_never_give_a_p_of_zero() -> None:
+    assert p_of([[1.0]] * 30, [[2.0]] * 30).p == pytest.approx(1 / 10_000)
+
+
+def test_two_status_splits_that_never_mix_have_the_smallest_p() -> None:
+    assert p_of([[23, 9]] * 5, [[22, 10]] * 5) == pytest.approx((2 / 252, 2 / 252))
+
+
+def test_one_boot_that_is_different_could_never_be_significant() -> None:
+    """Whichever of ten boots it is: one of 5 in an arm is as likely as not."""
+    assert p_of([[0]] * 4 + [[1]], [[0]] * 5).least == 1
+
+
+def test_classes_that_say_the_same_count_once() -> None:
+    split, capacity = np.array([[23, 23, 22], [9, 9, 10]]), np.array([[9, 9, 10]])
+    assert stats.rank_scores(split).tolist() == stats.rank_scores(capacity).tolist()
+    assert stats.rank_scores(np.array([[5, 5, 5]])).size == 0
+
+
+def test_what_a_boot_does_not_say_is_neither_0_nor_left_out() -> None:
+    """Three full queues hold 9; of the other three nobody knows. Only whether they were full parts the boots."""
+    unknown = np.array([[9, 9, 9, np.nan, np.nan, np.nan]])
+    (row,) = stats.rank_scores(unknown)
+    assert row.tolist() == pytest.approx([6**-0.5] * 3 + [-(6**-0.5)] * 3)
+    # Where the known ones vary too, the unknown are in their middle.
+    both = stats.rank_scores(np.array([[9, 10, np.nan, np.nan]]))
+    assert [0.0, 0.0] in [row[2:].tolist() for row in both]
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_the_permutation_test_keeps_its_level_for_counts_that_go_together(n: int) -> None:
+    """2,000 A/A comparisons of three classes of 100 requests, tied and correlated."""
+    random = np.random.default_rng(n)
+    p = []
+    for _ in range(2000):
+        counts = random.multinomial(100, [0.95, 0.04, 0.01], size=2 * n).astype(float)
+        p.append(p_of(counts[:n].tolist(), counts[n:].tolist()).p)
+    assert 0.02 < np.mean(np.array(p) <= 0.05) <= 0.05 + 3 * (0.05 * 0.95 / 2000) ** 0.5
+
+
+def test_a_shift_in_one_of_three_classes_is_found() -> None:
+    random = np.random.default_rng(1)
+    found = []
+    for _ in range(300):
+        counts = random.normal([50, 30, 20], [3, 3, 3], size=(14, 3))
+        counts[7:, 0] += 9
+        found.append(p_of(counts[:7].tolist(), counts[7:].tolist()).p <= 0.05)
+    assert np.mean(found) > 0.8
+
+
+# --- weights of Holm's correction -----------------------------------------------------------------
+
+
+def test_holm_with_equal_weights_is_holm() -> None:
+    p = [0.01, 0.04, 0.03, 0.005]
+    assert stats.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm(p, [2, 2, 2, 2]) == pytest.approx(stats.holm(p))
+
+
+def test_holm_with_weights_by_hand() -> None:
+    """One of weight 3 beside three of weight 1: it is compared with half of the level, and then they have all of it."""
+    assert stats.holm([0.02, 0.01, 0.5, 0.5], [3, 1, 1, 1]) == pytest.approx([0.04, 0.04, 1.0, 1.0])
+    assert stats.holm([0.02, 0.005, 0.5, 0.5], [3, 1, 1, 1]) == pytest.approx([5 * 0.02 / 3, 0.03, 1.0, 1.0])
+
+
+def test_weighted_holm_keeps_the_level_of_the_family() -> None:
+    random = np.random.default_rng(4)
+    p = random.uniform(size=(4000, 6))
+    alarms = np.mean([min(stats.holm(list(one), [3, 3, 1.5, 1.5, 1.5, 1.5])) <= 0.05 for one in p])
+    assert 0.03 < alarms <= 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5
+
+
+# --- tails ----------------------------------------------------------------------------------------
+
+
+def test_the_maximum_bounds_the_upper_decile_from_36_units_on() -> None:
+    """0.9 ** 36 = 0.0225 is the first that is at most 2.5 %."""
+    values = np.arange(1, 37, dtype=float)
+    assert stats.quantile_bounds(values, 0.9, 0.95).high == 36
+    assert stats.quantile_bounds(values[:35], 0.9, 0.95).high == np.inf
+
+
+@pytest.mark.parametrize("n", [36, 50, 100])
+def test_each_bound_of_a_decile_misses_it_as_rarely_as_it_says(n: int) -> None:
+    random = np.random.default_rng(n)
+    bounds = np.array([stats.quantile_bounds(random.exponential(size=n), 0.9, 0.95) for _ in range(4000)])
+    missed = 0.025 + 3 * (0.025 * 0.975 / 4000) ** 0.5
+    assert np.mean(bounds[:, 0] > np.log(10)) <= missed
+    assert np.mean(bounds[:, 1] < np.log(10)) <= missed
+
+
+@pytest.mark.parametrize(("n", "shift"), [(36, 0.7), (60, 0.7)])
+def test_tails_that_are_farther_apart_than_the_margin_are_rarely_shown_to_be_within(n: int, shift: float) -> None:
+    """The tail of b is just beyond the margin, whose two bounds each miss 2.5 %."""
+    random = np.random.default_rng(n)
+    shown = [
+        stats.tail_shift_bounds(random.normal(size=n) * 0.1, random.normal(size=n) * 0.1 + shift, 0.95).high <= shift
+        for _ in range(4000)
+    ]
+    assert np.mean(shown) <= 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5
+
+
+@pytest.mark.parametrize(("spread", "margin"), [(1, 10), (1, 0.7), (1, 1), (1, 1.5)])
+def test_equal_tails_are_shown_with_the_units_that_were_said(spread: float, margin: float) -> None:
+    units = stats.units_needed_for_tails(spread, margin, 0.95)
+    random = np.random.default_rng(units)
+    shown = []
+    for _ in range(500):
+        low, high = stats.tail_shift_bounds(random.normal(0, spread, units), random.normal(0, spread, units), 0.95)
+        shown.append(-margin <= low and high <= margin)
+    assert np.mean(shown) >= 0.75
