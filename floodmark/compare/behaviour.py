@@ -1,10 +1,15 @@
-"""What a queue holds and what clients get, run by run: the same, different, or varying."""
+"""What a queue holds and what clients get: the same, different, or varying from run to run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from floodmark.compare.model import Arm, Behaviour, Sameness
+import numpy as np
+
+from floodmark.compare import stats
+from floodmark.compare.family import ALPHA, Corrected, Kind, Test
+from floodmark.compare.model import Arm, Behaviour, ClassShift, Comparison, Contrast, Sameness
 from floodmark.compare.run_facts import (
     all_expectations_hold,
     counts_of,
@@ -14,65 +19,158 @@ from floodmark.compare.run_facts import (
 )
 from floodmark.runs.records import Record
 
+# --- one run --------------------------------------------------------------------------------------
 
-def _expectations(record: Record) -> str:
+
+@dataclass(frozen=True)
+class Look:
+    """One behaviour in one run.
+
+    Attributes:
+        text: as people read it.
+        classes: class -> how often it was there; a class that is not named was not there, None is not known.
+    """
+
+    text: str
+    classes: Mapping[str, float | None]
+
+
+def _expectations(record: Record) -> Look:
     failed = [name.replace("_", " ") for name in failed_expectations(record)]
-    return f"fails: {', '.join(failed)}" if failed else "all hold"
+    return _names(failed, f"fails: {', '.join(failed)}" if failed else "all hold")
 
 
-def _capacity(record: Record) -> str:
+def _capacity(record: Record) -> Look:
     deepest, limit = number_of(record, "accept_queue_max"), number_of(record, "queue_limit")
     if deepest is None or limit is None:
-        return "not seen"
-    # A queue that was never full does not show what it holds.
-    return f"{deepest:.0f} with limit {limit:.0f}" if deepest > limit else f"not reached, limit {limit:.0f}"
+        return Look("not seen", {"connections": None, "limit": limit})
+    if deepest > limit:
+        return Look(f"{deepest:.0f} with limit {limit:.0f}", {"connections": deepest, "limit": limit})
+    # A queue that was never full does not show how many it holds.
+    return Look(f"not reached, limit {limit:.0f}", {"connections": None, "limit": limit})
 
 
-def _states(record: Record) -> str:
+def _states(record: Record) -> Look:
     if parameters_of(record)["transport"] != "unix":
-        return "none, TCP"
+        return Look("none, TCP", {})
     states = counts_of(record, "states")
-    return ", ".join(f"{count} × {state}" for state, count in states.items() if count) or "none"
+    if states and all(count is None for count in states.values()):
+        return Look("not seen", states)
+    return Look(", ".join(f"{count} × {state}" for state, count in states.items() if count) or "none", states)
 
 
-def _split(counts: Mapping[str, int | None], record: Record) -> str:
-    # A sustained flood, and a window in virtual time, sends as much as it can: which answers there were is behaviour.
-    burst = parameters_of(record)["load_shape"] == "burst" and record.fields.get("clock") != "virtual"
-    return ", ".join(f"{count} × {name}" if burst else name for name, count in counts.items()) or "none"
+def _counts(counts: Mapping[str, int | None]) -> Look:
+    return Look(", ".join(f"{count} × {name}" for name, count in counts.items()) or "none", counts)
 
 
-# What is looked at -> how it reads in one run.
-BEHAVIOURS: dict[str, Callable[[Record], str]] = {
-    "expectations": _expectations,
-    "queue capacity": _capacity,
-    "states on the path": _states,
-    "status split": lambda one: _split(counts_of(one, "status"), one),
-    "client errors": lambda one: _split(counts_of(one, "errors"), one),
-    "nginx error classes": lambda one: ", ".join(sorted(counts_of(one, "nginx_errors"))) or "none",
-}
+def _names(names: Sequence[str], text: str | None = None) -> Look:
+    return Look(text or ", ".join(sorted(names)) or "none", dict.fromkeys(names, 1.0))
 
 
-def compare_behaviours(arms: Mapping[str, Arm], baseline: str) -> list[Behaviour]:
-    """Return what was seen of each behaviour in each arm, and whether it is what the baseline has."""
-    behaviours = []
-    for name, look in BEHAVIOURS.items():
-        seen: dict[str, dict[str, int]] = {}
-        for value, arm in arms.items():
-            counts: dict[str, int] = {}
-            for record in arm.records:
-                text = look(record)
-                counts[text] = counts.get(text, 0) + 1
-            seen[value] = counts
-        compared = {value: _sameness(seen[baseline], seen[value]) for value in arms if value != baseline}
-        judged = None
+def _is_counted(record: Record) -> bool:
+    """Tell whether the number of answers is behaviour.
+
+    A sustained flood, and a window in virtual time, sends as much as it can: only which answers there were is.
+    """
+    return parameters_of(record)["load_shape"] == "burst" and record.fields.get("clock") != "virtual"
+
+
+def _looks(records: Sequence[Record]) -> dict[str, tuple[bool, Callable[[Record], Look]]]:
+    """Return behaviour -> whether its classes are counts, and how to look at one run."""
+    counted = all(map(_is_counted, records))
+
+    def answers(name: str) -> Callable[[Record], Look]:
+        return lambda one: _counts(counts_of(one, name)) if counted else _names(list(counts_of(one, name)))
+
+    return {
+        "expectations": (False, _expectations),
+        "queue capacity": (True, _capacity),
+        "states on the path": (True, _states),
+        "status split": (counted, answers("status")),
+        "client errors": (counted, answers("errors")),
+        "nginx error classes": (False, lambda one: _names(list(counts_of(one, "nginx_errors")))),
+    }
+
+
+# --- two arms -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BehaviourTest:
+    """One behaviour of one arm and the baseline, on its way to a contrast."""
+
+    behaviour: Behaviour
+    baseline: Arm
+    arm: Arm
+    classes: tuple[str, ...]
+    values: stats.Numbers
+    result: Test
+
+    def contrast(self, corrected: Corrected) -> Contrast:
+        """Return what follows, once p is corrected for all tests."""
+        n_a, n_b = len(self.baseline.boots), len(self.arm.boots)
+        both = (self.behaviour.seen[self.baseline.value], self.behaviour.seen[self.arm.value])
+        if len({text for seen in both for text in seen}) == 1:
+            return Contrast(Sameness.SAME)
+        more = 0
+        if corrected.p_holm <= ALPHA:
+            sameness = Sameness.DIFFERENT
+        elif len(self.baseline.records) == len(self.arm.records) == 1:
+            sameness = Sameness.ONE_RUN_EACH
+        else:
+            sameness = Sameness.VARIES
+        if sameness is not Sameness.DIFFERENT and all(len(seen) == 1 for seen in both):
+            more = max(1, stats.units_for_p(corrected.level) - min(n_a, n_b))
+        return Contrast(sameness, self.result.p, corrected.p_holm, tuple(self._shifts()), more)
+
+    def _shifts(self) -> Iterator[ClassShift]:
+        n_a = len(self.baseline.boots)
+        found = []
+        for name, values in zip(self.classes, self.values, strict=True):
+            arms = [known[~np.isnan(known)] for known in (values[:n_a], values[n_a:])]
+            if all(known.size for known in arms):
+                shift = ClassShift(name, *(float(known.mean()) for known in arms))
+                if shift.baseline != shift.arm:
+                    found.append((-abs(stats.tendency(*arms)), shift))
+        return (shift for _, shift in sorted(found, key=lambda pair: pair[0]))
+
+
+def behaviour_tests(comparison: Comparison) -> list[BehaviourTest]:
+    """Return what was seen of each behaviour, with a test of each arm against the baseline."""
+    arms, baseline = comparison.arms, comparison.arms[comparison.baseline]
+    tests = []
+    for name, (counted, look) in _looks([one for arm in arms.values() for one in arm.records]).items():
+        looks = {value: [[look(one) for one in boot] for boot in arm.boots] for value, arm in arms.items()}
+        passed = None
         if look is _expectations:
-            judged = {value: all(all_expectations_hold(one) for one in arm.records) for value, arm in arms.items()}
-        behaviours.append(Behaviour(name, seen, compared, judged))
-    return behaviours
+            passed = {value: all(map(all_expectations_hold, arm.records)) for value, arm in arms.items()}
+        behaviour = Behaviour(name, counted, {value: _seen(boots) for value, boots in looks.items()}, {}, passed)
+        for value, arm in arms.items():
+            if value != comparison.baseline:
+                classes, values = _class_means([*looks[comparison.baseline], *looks[value]])
+                scores = stats.rank_scores(values)
+                p, least = stats.permutation_test(scores, len(baseline.boots))
+                key: Hashable = (Kind.BEHAVIOUR, id(comparison), value, scores.tobytes())
+                result = Test(Kind.BEHAVIOUR, key, p, least, scores.size > 0)
+                tests.append(BehaviourTest(behaviour, baseline, arm, classes, values, result))
+    return tests
 
 
-def _sameness(one: Mapping[str, int], other: Mapping[str, int]) -> Sameness:
-    """Compare what was seen: what varies from run to run is neither the same nor different."""
-    if one.keys() == other.keys():
-        return Sameness.SAME if len(one) == 1 else Sameness.VARIES
-    return Sameness.VARIES if one.keys() & other.keys() else Sameness.DIFFERENT
+def _seen(boots: Sequence[Sequence[Look]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for one in (look for boot in boots for look in boot):
+        counts[one.text] = counts.get(one.text, 0) + 1
+    return counts
+
+
+def _class_means(boots: Sequence[Sequence[Look]]) -> tuple[tuple[str, ...], stats.Numbers]:
+    """Return the classes, and of each boot the mean of its runs that say it: a row for each class."""
+    classes = tuple(dict.fromkeys(name for boot in boots for one in boot for name in one.classes))
+
+    def mean(boot: Sequence[Look], name: str) -> float:
+        known = [value for one in boot if (value := one.classes.get(name, 0.0)) is not None]
+        return float(np.mean(known)) if known else np.nan
+
+    return classes, np.array([[mean(boot, name) for boot in boots] for name in classes]).reshape(
+        len(classes), len(boots)
+    )

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from floodmark.compare.arms import arms_of, baseline_of, check_axis, in_short, notes_on
-from floodmark.compare.behaviour import compare_behaviours
 from floodmark.compare.confounds import confounds
 from floodmark.compare.effects import measure
 from floodmark.compare.model import Comparison, Question
@@ -67,7 +66,7 @@ def compare_records(
 
 
 def line_up(records: Sequence[Record], question: Question, incomplete: Mapping[str, str] | None = None) -> Comparison:
-    """Return a comparison still without metrics: arms, what else differs, behaviour. The rest is as above."""
+    """Return a comparison before anything is tested: its arms, and what else differs. The rest is as above."""
     left_out = {one.name: invalid_because(one) for one in records if not is_valid(one)}
     left_out = {**(incomplete or {}), **left_out}
     valid = [one for one in records if is_valid(one)]
@@ -93,5 +92,4 @@ def line_up(records: Sequence[Record], question: Question, incomplete: Mapping[s
         unchecked=unchecked,
         left_out=left_out,
         notes=list(notes_on(arms)),
-        behaviours=compare_behaviours(arms, baseline),
     )

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,8 +19,19 @@ from rich.text import Text
 from floodmark.compare import stats
 from floodmark.compare.confounds import MOST_OF_A_GROUP
 from floodmark.compare.diff import shortened, texts_of
-from floodmark.compare.effects import ALPHA, CONFIDENCE, DRAWS, POWER, SEED
-from floodmark.compare.model import Behaviour, Comparison, Effect, MetricResult, Sameness, Summary, Verdict
+from floodmark.compare.effects import CONFIDENCE, DRAWS, POWER, SEED, TAIL_MARGINS
+from floodmark.compare.family import ALPHA
+from floodmark.compare.model import (
+    Behaviour,
+    ClassShift,
+    Comparison,
+    Contrast,
+    Effect,
+    MetricResult,
+    Sameness,
+    Summary,
+    Verdict,
+)
 from floodmark.runs.records import group_of
 from floodmark.show.tables import BAD, GOOD, UNCLEAR, table_of
 
@@ -30,12 +41,17 @@ COLOURS = {
     Verdict.LESS: GOOD,
     Verdict.MORE: BAD,
     Verdict.EQUIVALENT: "cyan",
+    Verdict.MEDIANS_EQUIVALENT: "cyan",
+    Verdict.SET_BY_THE_CASE: "dim",
     Verdict.NOT_ENOUGH: UNCLEAR,
     Sameness.SAME: GOOD,
     Sameness.DIFFERENT: BAD,
     Sameness.VARIES: UNCLEAR,
+    Sameness.ONE_RUN_EACH: UNCLEAR,
 }
 MOST_DECIMALS = 3
+# Classes of a behaviour that are named where they differ.
+MOST_CLASSES = 4
 # A table row: its cells as text, and the colour of the last one.
 Row = tuple[list[str], str]
 
@@ -47,16 +63,47 @@ def verdict_text(effect: Effect, margin: float) -> str:
     """Say what a comparison of one metric says: `not enough runs: need 4 more of each`."""
     if effect.verdict is Verdict.EQUIVALENT:
         return f"equivalent within ±{_percent_of(margin)}"
+    if effect.verdict is Verdict.MEDIANS_EQUIVALENT:
+        return f"{effect.verdict.value} within ±{_percent_of(margin)}, the tail is not known: {_need(effect)}"
+    if effect.verdict is Verdict.SET_BY_THE_CASE:
+        return f"{effect.verdict.value}: {effect.set_by}"
     if effect.verdict is not Verdict.NOT_ENOUGH:
         return effect.verdict.value
+    return f"{effect.verdict.value}: {_need(effect)}"
+
+
+def _need(effect: Effect) -> str:
+    """Say how many boots more it takes."""
     here, there = effect.more_boots, effect.more_baseline_boots
     # One boot has no spread, and what a power calculation makes of none is the least that can do.
     need = "need at least" if effect.low is None else "need"
     if max(here, there) >= stats.MOST_UNITS // 2:
-        return f"{effect.verdict.value}: no number of them would do, the margin is too small for this spread"
+        return "no number of boots would do, the margin is too small for this spread"
     if here == there:
-        return f"{effect.verdict.value}: {need} {here:,} more of each"
-    return f"{effect.verdict.value}: {need} {here:,} more, baseline {there:,} more"
+        return f"{need} {here:,} more of each"
+    return f"{need} {here:,} more, baseline {there:,} more"
+
+
+def contrast_text(contrast: Contrast, behaviour: Behaviour) -> str:
+    """Say what a comparison of one behaviour says: `different: 502 23 → 22, 504 9 → 10 (p=0.016)`."""
+    text = contrast.sameness.value
+    if contrast.sameness is Sameness.DIFFERENT:
+        text += f": {shifts_text(contrast.differs, counted=behaviour.counted)}"
+    elif contrast.more_boots:
+        text += f": need {contrast.more_boots} more of each to tell"
+    return text if contrast.p_holm is None else f"{text} (p={p_text(contrast.p_holm)})"
+
+
+def shifts_text(shifts: Sequence[ClassShift], *, counted: bool) -> str:
+    """Say how classes differ in the mean over boots."""
+
+    def one(shift: ClassShift) -> str:
+        if counted:
+            return f"{shift.name} {_number(shift.baseline)} → {_number(shift.arm)}"
+        return f"{shift.name} in {_percent_of(shift.baseline)} → {_percent_of(shift.arm)} of the runs"
+
+    more = f", and {len(shifts) - MOST_CLASSES} more" if len(shifts) > MOST_CLASSES else ""
+    return ", ".join(map(one, shifts[:MOST_CLASSES])) + more
 
 
 def _percent_of(share: float) -> str:
@@ -126,11 +173,13 @@ def remarks(comparison: Comparison) -> Iterator[str]:
 def legend(comparison: Comparison) -> str:
     """Say what the columns of the metrics are."""
     interval, power, margin = (_percent_of(share) for share in (CONFIDENCE, POWER, comparison.margin))
+    tail_margin = _percent_of(TAIL_MARGINS * comparison.margin)
     return (
         f"n counts boots. Median with quartiles. Shift: Hodges-Lehmann, with its {interval} interval, in % of the "
-        f"baseline's median. p: Mann-Whitney (exact, but for ties among more than {stats.COUNTED_UP_TO} boots), after "
-        f"Holm's correction for {_plural(comparison.tests, 'test')}. Margin of equivalence ±{margin}; 'need k more' is "
-        f"for {power} power to tell a shift of ±{margin} from none."
+        f"baseline's median. p: Mann-Whitney (exact, but for ties among more than {stats.COUNTED_UP_TO} boots), for "
+        f"behaviour a permutation test over boots, after Holm's correction for {_plural(comparison.tests, 'test')}. "
+        f"Equivalent: the interval is within ±{margin}, and the worst tenth of boots begins within ±{tail_margin}. "
+        f"'need k more' is for {power} power to tell a shift of ±{margin} from none."
     )
 
 
@@ -143,17 +192,30 @@ METRIC_COLUMNS = ("metric", "n", "median", "shift", "verdict")
 def behaviour_rows(behaviour: Behaviour, baseline: str) -> Iterator[Row]:
     """Yield a title and a row for each arm."""
     yield [f"**{behaviour.name}**", "", ""], ""
-    for value, counts in behaviour.seen.items():
-        total = sum(counts.values())
-        seen = "; ".join(text if count == total else f"{text} ({count} of {total})" for text, count in counts.items())
-        words = []
-        if behaviour.passed is not None:
-            words.append("pass" if behaviour.passed[value] else "fail")
-        if value != baseline:
-            words.append(behaviour.compared[value].value)
-        failed = behaviour.passed is not None and not behaviour.passed[value]
-        colour = BAD if failed else COLOURS[behaviour.compared[value]] if value != baseline else GOOD
-        yield [value, seen if len(counts) > 1 else f"{seen} (n = {total})", ", ".join(words)], colour
+    for value in behaviour.seen:
+        words = behaviour_words(behaviour, value)
+        colour = BAD if "fail" in words else COLOURS[behaviour.compared[value].sameness] if value != baseline else GOOD
+        yield [value, seen_text(behaviour, value), ", ".join(words.values())], colour
+
+
+def seen_text(behaviour: Behaviour, value: str) -> str:
+    """Return what was seen of a behaviour in an arm, and in how many runs."""
+    counts = behaviour.seen[value]
+    total = sum(counts.values())
+    seen = "; ".join(text if count == total else f"{text} ({count} of {total})" for text, count in counts.items())
+    return seen if len(counts) > 1 else f"{seen} (n = {total})"
+
+
+def behaviour_words(behaviour: Behaviour, value: str) -> dict[str, str]:
+    """Return the words of the verdict on one arm, each with what is said: `different` -> `different: 502 23 → 22`."""
+    words = {}
+    if behaviour.passed is not None:
+        word = "pass" if behaviour.passed[value] else "fail"
+        words[word] = word
+    contrast = behaviour.compared.get(value)
+    if contrast is not None:
+        words[contrast.sameness.value] = contrast_text(contrast, behaviour)
+    return words
 
 
 def metric_rows(result: MetricResult, comparison: Comparison) -> Iterator[Row]:

@@ -20,6 +20,8 @@ class Verdict(StrEnum):
     LESS = "less"
     MORE = "more"
     EQUIVALENT = "equivalent"
+    MEDIANS_EQUIVALENT = "medians equivalent"
+    SET_BY_THE_CASE = "set by the case"
     NOT_ENOUGH = "not enough runs"
 
 
@@ -62,6 +64,7 @@ METRICS = (
     Metric("wait_median_ms", "ms", "wait of a connection for accept(), median"),
     Metric("wait_p99_ms", "ms", "wait of a connection for accept(), p99"),
     Metric("request_median_s", "s", "a request, median"),
+    Metric("request_p99_s", "s", "a request, p99"),
     Metric("request_max_s", "s", "a request, longest"),
     *(Metric(one.metric, one.unit, one.meaning) for one in WORKLOADS.values()),
     Metric("requests_per_s", "1/s", "requests of a sustained flood", "higher"),
@@ -74,6 +77,7 @@ class Sameness(StrEnum):
     SAME = "same"
     DIFFERENT = "different"
     VARIES = "varies"
+    ONE_RUN_EACH = "one run each"
 
 
 @dataclass(frozen=True)
@@ -120,22 +124,31 @@ class Effect:
         low: lower end of its interval, None when there are too few boots for one.
         high: upper end.
         margin: shifts up to this do not matter, in the unit of the metric.
+        tail_low: lower end of how much the worst tenth of boots begins above that of the baseline, None when there
+            are too few boots to say.
+        tail_high: upper end.
+        tail_margin: tails up to this apart do not matter, in the unit of the metric.
         p: of the Mann-Whitney test.
         p_holm: the same, corrected for all tests of this comparison.
         verdict: what follows.
-        more_boots: with `not enough runs`, how many more this arm needs.
+        more_boots: with `not enough runs` and `medians equivalent`, how many more this arm needs.
         more_baseline_boots: and the baseline.
+        set_by: with `set by the case`, what the value is.
     """
 
     shift: float
     low: float | None
     high: float | None
     margin: float
+    tail_low: float | None
+    tail_high: float | None
+    tail_margin: float
     p: float
     p_holm: float
     verdict: Verdict
     more_boots: int = 0
     more_baseline_boots: int = 0
+    set_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,19 +161,55 @@ class MetricResult:
 
 
 @dataclass(frozen=True)
+class ClassShift:
+    """One class of a behaviour, such as the status 502, in two arms.
+
+    Attributes:
+        name: of the class.
+        baseline: mean over the boots of the baseline that say it; a share of runs where the class is only there or not.
+        arm: the same of the other arm.
+    """
+
+    name: str
+    baseline: float
+    arm: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One behaviour of one arm in comparison with the baseline.
+
+    Attributes:
+        sameness: what follows.
+        p: of the permutation test over boots, None where there is nothing to test.
+        p_holm: the same, corrected for all tests of this comparison.
+        differs: the classes whose means differ, the clearest first.
+        more_boots: how many more boots of each arm it takes until a difference in every run is significant.
+    """
+
+    sameness: Sameness
+    p: float | None = None
+    p_holm: float | None = None
+    differs: tuple[ClassShift, ...] = ()
+    more_boots: int = 0
+
+
+@dataclass(frozen=True)
 class Behaviour:
     """One behaviour in all arms.
 
     Attributes:
         name: what is looked at.
+        counted: whether its classes are counts; otherwise a class is there or not.
         seen: arm -> what was seen -> number of runs.
         compared: arm -> how it compares with the baseline.
         passed: arm -> whether every run met its expectations; None where there is none to meet.
     """
 
     name: str
+    counted: bool
     seen: dict[str, dict[str, int]]
-    compared: dict[str, Sameness]
+    compared: dict[str, Contrast]
     passed: dict[str, bool] | None = None
 
 
@@ -179,7 +228,7 @@ class Comparison:
         notes: what else a reader should know.
         behaviours: pass or fail, same or different.
         metrics: numbers.
-        tests: how many tests p was corrected for.
+        tests: how many tests p was corrected for; those that could not be significant do not count.
     """
 
     axis: str
@@ -190,7 +239,7 @@ class Comparison:
     unchecked: list[str]
     left_out: dict[str, str]
     notes: list[str]
-    behaviours: list[Behaviour]
+    behaviours: list[Behaviour] = field(default_factory=list)
     metrics: list[MetricResult] = field(default_factory=list)
     tests: int = 0
 

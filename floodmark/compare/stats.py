@@ -302,6 +302,11 @@ def smallest_p(n_a: int, n_b: int) -> float:
     return min(1.0, 2 * math.exp(-log_choices))
 
 
+def units_for_p(p: float) -> int:
+    """Return the units that each arm needs so that arms that do not overlap have at most this p."""
+    return _first_enough(lambda units: smallest_p(units, units) <= p)
+
+
 def holm(p_values: Sequence[float], weights: Sequence[float] | None = None) -> list[float]:
     """Return the p values adjusted for all of them together, in their order. Source: [Holm], section 3 for weights.
 

@@ -21,6 +21,7 @@ from floodmark.compare.formats import (
     COLOURS,
     Row,
     content_of,
+    contrast_text,
     heading,
     legend,
     markdown_table,
@@ -115,7 +116,7 @@ def _behaviour_rows(comparison: Comparison) -> Iterator[Row]:
     for one in comparison.behaviours:
         total = sum(len(arm.records) for arm in comparison.arms.values())
         failed = one.passed is not None and not all(one.passed.values())
-        if set(one.compared.values()) == {Sameness.SAME}:
+        if {how.sameness for how in one.compared.values()} == {Sameness.SAME}:
             (seen,) = one.seen[comparison.baseline]
             words = "same" if one.passed is None else f"{'fail' if failed else 'pass'}, same"
             yield [one.name, f"{seen} (n = {total})", words], BAD if failed else GOOD
@@ -123,8 +124,8 @@ def _behaviour_rows(comparison: Comparison) -> Iterator[Row]:
         for value, counts in one.seen.items():
             seen = "; ".join(f"{text} ({count})" for text, count in counts.items())
             how = one.compared.get(value)
-            words = "the baseline" if how is None else how.value
-            yield [one.name, f"{value}: {seen}", words], COLOURS[how] if how else "dim"
+            words = "the baseline" if how is None else contrast_text(how, one)
+            yield [one.name, f"{value}: {seen}", words], COLOURS[how.sameness] if how else "dim"
 
 
 def _metric_rows(comparison: Comparison) -> Iterator[Row]:

@@ -14,16 +14,18 @@ import duckdb
 import numpy as np
 
 from floodmark.compare.formats import (
-    behaviour_rows,
+    behaviour_words,
+    contrast_text,
     heading,
     legend,
     p_text,
     remarks,
+    seen_text,
     shift_text,
     summary_text,
     verdict_text,
 )
-from floodmark.compare.model import Arm, Behaviour, Comparison, MetricResult, Sameness, Verdict
+from floodmark.compare.model import Arm, Behaviour, Comparison, Contrast, MetricResult, Sameness, Verdict
 from floodmark.compare.run_facts import parameters_of, phases_of
 from floodmark.compare.suite import SuiteComparison, lines_of
 from floodmark.report import figures
@@ -81,7 +83,7 @@ def _group(name: str, comparison: Comparison) -> dict[str, Any]:
         "forest": list(_forest(comparison, scale)),
         "axis": draw_effect(scale, comparison.margin * 100),
         "multiples": list(_multiples(comparison)),
-        "behaviours": [row for one in comparison.behaviours for row in _behaviour(one, comparison.baseline)],
+        "behaviours": [_behaviour(one) for one in comparison.behaviours],
         "metrics": [_metric(one, comparison) for one in comparison.metrics],
     }
 
@@ -92,12 +94,12 @@ def _group(name: str, comparison: Comparison) -> dict[str, Any]:
 def _words(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Yield the verdict: a word, which has a colour, and what it is said of."""
     several = len(comparison.arms) > 2
-    for sameness in (Sameness.DIFFERENT, Sameness.VARIES, Sameness.SAME):
+    for sameness in (Sameness.DIFFERENT, Sameness.ONE_RUN_EACH, Sameness.VARIES, Sameness.SAME):
         found = [
-            one.name + (f" of {value}" if several else "")
+            one.name + (f" of {value}" if several else "") + _what_differs(one, how)
             for one in comparison.behaviours
             for value, how in one.compared.items()
-            if how is sameness
+            if how.sameness is sameness
         ]
         if found:
             yield sameness.value, f"behaviour: {', '.join(found)}"
@@ -112,10 +114,17 @@ def _words(comparison: Comparison) -> Iterator[tuple[str, str]]:
             yield verdict.value, ", ".join(found)
 
 
+def _what_differs(behaviour: Behaviour, contrast: Contrast) -> str:
+    if contrast.sameness is Sameness.SAME:
+        return ""
+    text = contrast_text(contrast, behaviour).removeprefix(contrast.sameness.value).removeprefix(":").strip()
+    return f" ({text.strip('()')})" if text.startswith("(") else f" ({text})"
+
+
 def _how_much(result: MetricResult, comparison: Comparison, value: str) -> str:
     effect = result.effects[value]
-    if effect.verdict is Verdict.NOT_ENOUGH:
-        return verdict_text(effect, comparison.margin).removeprefix(f"{effect.verdict.value}: ").join((" (", ")"))
+    if effect.verdict in (Verdict.NOT_ENOUGH, Verdict.MEDIANS_EQUIVALENT, Verdict.SET_BY_THE_CASE):
+        return f" ({verdict_text(effect, comparison.margin).removeprefix(effect.verdict.value).lstrip(': ')})"
     return f" {shift_text(effect, result.summaries[comparison.baseline].median)}"
 
 
@@ -161,18 +170,27 @@ def _forest(comparison: Comparison, scale: Scale) -> Iterator[dict[str, Any]]:
             }
 
 
-def _class(verdict: Verdict | Sameness) -> str:
+def _class(verdict: Verdict) -> str:
     return verdict.value.replace(" ", "-")
 
 
 # --- tables -------------------------------------------------------------------------------------------
 
 
-def _behaviour(behaviour: Behaviour, baseline: str) -> Iterator[tuple[list[str], bool]]:
-    """Yield the rows of one behaviour, each with whether it is a title."""
-    for cells, _ in behaviour_rows(behaviour, baseline):
-        title = cells[0].startswith("**")
-        yield [cells[0].strip("*"), *cells[1:]], title
+def _behaviour(behaviour: Behaviour) -> dict[str, Any]:
+    """Return one behaviour: what was seen in each arm, and the words of its verdict with their colours."""
+    rows = [
+        {
+            "arm": value,
+            "seen": seen_text(behaviour, value),
+            "words": [
+                ({"pass": "good", "fail": "bad"}.get(word, word.replace(" ", "-")), text)
+                for word, text in behaviour_words(behaviour, value).items()
+            ],
+        }
+        for value in behaviour.seen
+    ]
+    return {"name": behaviour.name, "rows": rows}
 
 
 def _metric(result: MetricResult, comparison: Comparison) -> dict[str, Any]:

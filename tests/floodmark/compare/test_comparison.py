@@ -17,8 +17,9 @@ from rich.console import Console
 from floodmark.cli import main
 from floodmark.compare.comparison import compare_runs
 from floodmark.compare.effects import effect_of
+from floodmark.compare.family import Corrected
 from floodmark.compare.formats import FORMATS, print_comparison, shift_text
-from floodmark.compare.model import METRICS, Effect, Metric, Question, Sameness, Verdict
+from floodmark.compare.model import METRICS, Contrast, Effect, Metric, Question, Sameness, Verdict
 from floodmark.errors import CompareError
 from tests.floodmark.made_up_runs import METRICS as MADE_UP
 from tests.floodmark.made_up_runs import MadeUpRuns
@@ -26,6 +27,7 @@ from tests.floodmark.made_up_runs import MadeUpRuns
 OLD, NEW = "6.1.0", "6.12.0"
 SLOW = [1.00, 1.01, 1.02, 1.03, 1.04, 1.05]
 FAST = [0.50, 0.51, 0.52, 0.53, 0.54, 0.55]
+SIGNIFICANT = Corrected(0.002, 0.05)
 
 
 @pytest.fixture
@@ -58,10 +60,13 @@ def sentence(*arguments: str) -> str:
     [
         (SLOW, FAST, Verdict.FASTER, 0),
         (FAST, SLOW, Verdict.SLOWER, 0),
-        (SLOW, [one + 0.001 for one in SLOW], Verdict.EQUIVALENT, 0),
+        (SLOW, [one + 0.001 for one in SLOW], Verdict.MEDIANS_EQUIVALENT, 30),
+        (SLOW * 6, [one + 0.001 for one in SLOW * 6], Verdict.EQUIVALENT, 0),
         (SLOW[:3], FAST[:3], Verdict.NOT_ENOUGH, 1),
         ([1, 2, 3, 4, 5, 6], [1.5, 2.5, 3.5, 4.5, 5.5, 6.5], Verdict.NOT_ENOUGH, 1000),
-        ([1.0] * 5, [1.0] * 5, Verdict.EQUIVALENT, 0),
+        ([1.0] * 5, [1.0] * 5, Verdict.SET_BY_THE_CASE, 0),
+        ([0.0] * 5, [0.0] * 5, Verdict.SET_BY_THE_CASE, 0),
+        ([0.0] * 3, [0.0] * 3, Verdict.NOT_ENOUGH, 1),
         ([1.0] * 5, [2.0] * 5, Verdict.SLOWER, 0),
     ],
 )
@@ -70,7 +75,7 @@ def test_a_verdict(made: MadeUpRuns, old: list[float], new: list[float], verdict
     effect = result.effects[NEW]
     assert effect.verdict is verdict
     assert effect.more_boots >= more
-    assert (effect.more_boots > 0) is (verdict is Verdict.NOT_ENOUGH)
+    assert (effect.more_boots > 0) is (verdict in (Verdict.NOT_ENOUGH, Verdict.MEDIANS_EQUIVALENT))
 
 
 def test_boots_without_a_value_are_not_left_out_silently(made: MadeUpRuns) -> None:
@@ -116,15 +121,15 @@ def test_one_boot_decides_nothing_however_many_the_other_arm_has(made: MadeUpRun
 def test_more_is_faster_where_more_is_better() -> None:
     fewer, more = np.array(FAST), np.array(SLOW)
     metric = Metric("x", "1/s", "", "higher")
-    assert effect_of(fewer, more, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.FASTER
-    assert effect_of(more, fewer, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.SLOWER
+    assert effect_of(fewer, more, 0.002, SIGNIFICANT, metric, 0.05).verdict is Verdict.FASTER
+    assert effect_of(more, fewer, 0.002, SIGNIFICANT, metric, 0.05).verdict is Verdict.SLOWER
 
 
 def test_fewer_instructions_are_less_and_not_faster() -> None:
     fewer, more = np.array(FAST), np.array(SLOW)
     metric = Metric("x", "instructions", "")
-    assert effect_of(more, fewer, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.LESS
-    assert effect_of(fewer, more, 0.002, 0.002, 1, metric, 0.05).verdict is Verdict.MORE
+    assert effect_of(more, fewer, 0.002, SIGNIFICANT, metric, 0.05).verdict is Verdict.LESS
+    assert effect_of(fewer, more, 0.002, SIGNIFICANT, metric, 0.05).verdict is Verdict.MORE
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,8 @@ def test_fewer_instructions_are_less_and_not_faster() -> None:
 def test_a_shift_has_so_many_decimals_that_its_interval_has_a_width(
     shift: float, low: float | None, high: float | None, said: str
 ) -> None:
-    assert shift_text(Effect(shift, low, high, 1, 0.5, 0.5, Verdict.NOT_ENOUGH), 100) == said
+    effect = Effect(shift, low, high, 1, None, None, 2, 0.5, 0.5, Verdict.NOT_ENOUGH)
+    assert shift_text(effect, 100) == said
 
 
 def test_three_against_three_is_never_enough_however_far_apart(made: MadeUpRuns) -> None:
@@ -153,8 +159,8 @@ def test_three_against_three_is_never_enough_however_far_apart(made: MadeUpRuns)
 
 def test_p_is_corrected_for_all_metrics_that_were_measured(made: MadeUpRuns) -> None:
     for kernel, numbers in ((OLD, SLOW), (NEW, FAST)):
-        for number in numbers:
-            made.add({"kernel.release": kernel}, metrics={"request_median_s": number, "request_max_s": number})
+        for number, longest in zip(numbers, reversed(numbers), strict=True):
+            made.add({"kernel.release": kernel}, metrics={"request_median_s": number, "request_max_s": longest})
     runs = [str(path) for path in made.results.iterdir()]
     both = compare_runs(runs, Question("kernel"))
     assert [one.effects[NEW].p_holm for one in both.metrics] == pytest.approx([2 * 0.00216] * 2, abs=1e-4)
@@ -172,7 +178,7 @@ def test_no_metric_is_reported_in_an_a_a_comparison_more_often_than_its_level() 
     for _ in range(2000):
         a, b = random.normal(1, 0.1, 6), random.normal(1, 0.1, 6)
         p = stats.mann_whitney_p(a, b)
-        alarms += p <= 0.05 and effect_of(a, b, p, p, 1, METRICS[0], 0.05).verdict is not Verdict.EQUIVALENT
+        alarms += effect_of(a, b, p, Corrected(p, 0.05), METRICS[0], 0.05).verdict in METRICS[0].words
     assert alarms / 2000 <= 0.05 + 3 * (0.05 * 0.95 / 2000) ** 0.5
 
 
@@ -202,7 +208,7 @@ def test_one_boot_in_an_arm_is_said_and_its_behaviour_is_compared(made: MadeUpRu
     assert [note for note in comparison.notes if f"only one boot (n = 1) of {OLD}, {NEW}" in note] == comparison.notes
     effect = comparison.metrics[0].effects[NEW]
     assert (effect.verdict, effect.low, effect.more_boots) == (Verdict.NOT_ENOUGH, None, 3)
-    assert all(one.compared[NEW] is Sameness.SAME for one in comparison.behaviours)
+    assert all(one.compared[NEW].sameness is Sameness.SAME for one in comparison.behaviours)
 
 
 def test_a_run_that_is_named_twice_counts_once(made: MadeUpRuns) -> None:
@@ -301,7 +307,7 @@ def test_what_nobody_recorded_is_said(made: MadeUpRuns) -> None:
 # --- behaviour ------------------------------------------------------------------------------------
 
 
-def behaviour_of(made: MadeUpRuns, name: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Sameness:
+def behaviour_of(made: MadeUpRuns, name: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Contrast:
     for kernel, arm in ((OLD, old), (NEW, new)):
         for metrics in arm:
             made.add({"kernel.release": kernel}, metrics=metrics)
@@ -320,15 +326,24 @@ def behaviour_of(made: MadeUpRuns, name: str, old: list[dict[str, Any]], new: li
     ],
 )
 def test_a_behaviour_is_the_same_or_different_or_varies(
-    made: MadeUpRuns, tmp_path: Path, name: str, one: dict[str, Any], other: dict[str, Any]
+    tmp_path: Path, name: str, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    assert behaviour_of(made, name, [one, one], [one]) is Sameness.SAME
-    assert behaviour_of(MadeUpRuns(tmp_path / "b"), name, [one, one], [other]) is Sameness.DIFFERENT
-    assert behaviour_of(MadeUpRuns(tmp_path / "c"), name, [one, other], [other]) is Sameness.VARIES
+    def compare(folder: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Contrast:
+        return behaviour_of(MadeUpRuns(tmp_path / folder), name, old, new)
+
+    assert compare("a", [one, one], [one]) == Contrast(Sameness.SAME)
+    assert compare("b", [one], [other]).sameness is Sameness.ONE_RUN_EACH
+    assert compare("c", [one] * 3, [other] * 3).sameness is Sameness.VARIES
+    found = compare("d", [one] * 5, [other] * 5)
+    assert found.sameness is Sameness.DIFFERENT
+    assert found.p == found.p_holm == pytest.approx(2 / 252)
+    assert found.differs
+    assert compare("e", [one, other, one, other, one], [other] * 5).sameness is Sameness.VARIES
 
 
 def test_a_queue_that_was_never_full_does_not_show_its_capacity(made: MadeUpRuns) -> None:
-    assert behaviour_of(made, "queue capacity", [{"accept_queue_max": 2}], [{"accept_queue_max": 3}]) is Sameness.SAME
+    found = behaviour_of(made, "queue capacity", [{"accept_queue_max": 2}], [{"accept_queue_max": 3}])
+    assert found.sameness is Sameness.SAME
 
 
 def test_the_counts_of_a_sustained_flood_are_no_behaviour(made: MadeUpRuns) -> None:
@@ -337,18 +352,22 @@ def test_the_counts_of_a_sustained_flood_are_no_behaviour(made: MadeUpRuns) -> N
         for kernel, count in ((OLD, 100), (NEW, 101))
     ]
     comparison = compare_runs(runs, Question("kernel"))
-    assert all(one.compared[NEW] is Sameness.SAME for one in comparison.behaviours)
+    assert all(one.compared[NEW].sameness is Sameness.SAME for one in comparison.behaviours)
     assert "requests_per_s" in [one.metric.name for one in comparison.metrics]
 
 
 def test_an_expectation_that_does_not_hold_is_a_fail(made: MadeUpRuns) -> None:
     failed = {"expectations": [{"name": "queue_fills", "holds": False}]}
-    runs = [made.add({"kernel.release": OLD}), made.add({"kernel.release": NEW}, verdict=failed)]
+    runs = [made.add({"kernel.release": kernel}, verdict=verdict) for kernel, verdict in ((OLD, {}), (NEW, failed)) * 4]
     comparison = compare_runs(runs, Question("kernel"))
     (expectations,) = (one for one in comparison.behaviours if one.passed is not None)
     assert expectations.passed == {OLD: True, NEW: False}
-    assert expectations.compared[NEW] is Sameness.DIFFERENT
+    assert expectations.compared[NEW].sameness is Sameness.DIFFERENT
     assert "fails: queue fills" in command(*runs, "--by", "kernel").output
+    assert (
+        "queue fills in 0 % → 100 % of the runs (p=0.029)"
+        in command(*runs, "--by", "kernel", "--format", "markdown").output
+    )
 
 
 # --- bad input ------------------------------------------------------------------------------------

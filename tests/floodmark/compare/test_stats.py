@@ -262,7 +262,7 @@ def test_two_status_splits_that_never_mix_have_the_smallest_p() -> None:
 
 def test_one_boot_that_is_different_could_never_be_significant() -> None:
     """Whichever of ten boots it is: one of 5 in an arm is as likely as not."""
-    assert p_of([[0]] * 4 + [[1]], [[0]] * 5).least == 1
+    assert p_of([[0.0]] * 4 + [[1.0]], [[0.0]] * 5).least == 1
 
 
 def test_classes_that_say_the_same_count_once() -> None:

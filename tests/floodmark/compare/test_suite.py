@@ -83,18 +83,18 @@ def test_each_combination_is_compared_by_itself_and_p_is_corrected_for_all(compl
     done = complete.compare("kernel")
     assert list(done.groups) == ["case 2 somaxconn=8", "case 2 somaxconn=16"]
     same, slower = (one.metrics[0].effects["6.12.0"] for one in done.groups.values())
-    assert (same.verdict, slower.verdict) == (Verdict.EQUIVALENT, Verdict.SLOWER)
+    assert (same.verdict, slower.verdict) == (Verdict.MEDIANS_EQUIVALENT, Verdict.SLOWER)
     assert {one.tests for one in done.groups.values()} == {2}, "two combinations, and one metric that was measured"
     assert slower.p_holm == pytest.approx(2 * slower.p)
     for one in done.groups.values():
-        assert all(behaviour.compared["6.12.0"] is Sameness.SAME for behaviour in one.behaviours)
+        assert all(behaviour.compared["6.12.0"].sameness is Sameness.SAME for behaviour in one.behaviours)
 
 
 def test_what_the_suite_varies_is_compared_on_each_host_alone(complete: MadeUpSuite) -> None:
     done = complete.compare("somaxconn")
     assert list(done.groups) == ["case 2 new", "case 2 old"]
     assert done.groups["case 2 new"].metrics[0].effects["16"].verdict is Verdict.SLOWER
-    assert done.groups["case 2 old"].metrics[0].effects["16"].verdict is Verdict.EQUIVALENT
+    assert done.groups["case 2 old"].metrics[0].effects["16"].verdict is Verdict.MEDIANS_EQUIVALENT
 
 
 def test_halves_of_one_host_show_what_chance_does(complete: MadeUpSuite) -> None:
@@ -102,7 +102,7 @@ def test_halves_of_one_host_show_what_chance_does(complete: MadeUpSuite) -> None
     assert list(done.groups) == [f"case 2 somaxconn={limit} {host}" for limit in (8, 16) for host in ("new", "old")]
     for one in done.groups.values():
         assert {arm: len(results.boots) for arm, results in one.arms.items()} == {"a1": 4, "a2": 4}
-        assert one.metrics[0].effects["a2"].verdict is Verdict.EQUIVALENT
+        assert one.metrics[0].effects["a2"].verdict is Verdict.MEDIANS_EQUIVALENT
 
 
 def test_a_combination_without_valid_runs_is_named_and_the_others_are_compared(made: MadeUpSuite) -> None:
