@@ -86,12 +86,14 @@ def _need(effect: Effect) -> str:
 
 def contrast_text(contrast: Contrast, behaviour: Behaviour) -> str:
     """Say what a comparison of one behaviour says: `different: 502 23 → 22, 504 9 → 10 (p=0.016)`."""
-    text = contrast.sameness.value
-    if contrast.sameness is Sameness.DIFFERENT:
-        text += f": {shifts_text(contrast.differs, counted=behaviour.counted)}"
-    elif contrast.more_boots:
-        text += f": need {contrast.more_boots} more of each to tell"
-    return text if contrast.p_holm is None else f"{text} (p={p_text(contrast.p_holm)})"
+    said = []
+    if contrast.sameness in (Sameness.DIFFERENT, Sameness.ONE_RUN_EACH) and contrast.differs:
+        said.append(shifts_text(contrast.differs, counted=behaviour.counted))
+    if contrast.more_boots:
+        said.append(f"need {contrast.more_boots} more of each to tell")
+    text = f"{contrast.sameness.value}: {'; '.join(said)}" if said else contrast.sameness.value
+    # With so few boots p says nothing.
+    return text if contrast.p_holm is None or contrast.more_boots else f"{text} (p={p_text(contrast.p_holm)})"
 
 
 def shifts_text(shifts: Sequence[ClassShift], *, counted: bool) -> str:

@@ -347,17 +347,28 @@ def quantile_bounds(values: Numbers, share: float, confidence: float) -> Bounds:
         The interval; an end is infinite where the sample is too small for it. At a confidence of 0.95 the maximum
         bounds the upper decile from 36 values on.
     """
-    below = special.bdtr(
-        np.arange(values.size), values.size, share
-    )  # P(at most k of the values are below the quantile)
-    miss = (1 - confidence) / 2
+    low, high = _ranks_of_bounds(values.size, share, confidence)
     ordered = np.sort(values)
-    high = np.flatnonzero(below >= 1 - miss)
-    low = np.flatnonzero(below <= miss)
     return Bounds(
-        float(ordered[low[-1]]) if low.size else -math.inf,
-        float(ordered[high[0]]) if high.size else math.inf,
+        float(ordered[low]) if low >= 0 else -math.inf,
+        float(ordered[high]) if high < values.size else math.inf,
     )
+
+
+@cache
+def _ranks_of_bounds(units: int, share: float, confidence: float) -> tuple[int, int]:
+    """Return the places, from 0, of the ends of `quantile_bounds`; -1 and the number of units where there is no end."""
+    miss = (1 - confidence) / 2
+
+    def at_most(count: int) -> float:
+        """Return the probability that so many units, or fewer, are below the quantile."""
+        return float(special.bdtr(count, units, share)) if count >= 0 else 0.0
+
+    low, high = (math.floor(special.bdtrik(one, units, share)) for one in (miss, 1 - miss))
+    # The inverse is only nearly exact.
+    low = next(count for count in (low + 1, low, low - 1) if at_most(count) <= miss)
+    high = next(count for count in (high - 1, high, high + 1, units) if at_most(count) >= 1 - miss)
+    return low, high
 
 
 def tail_shift_bounds(a: Numbers, b: Numbers, confidence: float) -> Bounds:
@@ -388,12 +399,14 @@ def units_needed_for_tails(spread: float, margin: float, confidence: float) -> i
     """
 
     def enough(units: int) -> bool:
-        # Values in order at their expected places, which is Blom's approximation.
-        expected = special.ndtri((np.arange(1, units + 1) - 0.375) / (units + 0.25))
-        low, high = quantile_bounds(expected, TAIL_BEGINS_AT, confidence)
+        low, high = _ranks_of_bounds(units, TAIL_BEGINS_AT, confidence)
+        if low < 0 or high >= units:
+            return False
+        # Expected values of these order statistics, which is Blom's approximation.
+        width = special.ndtri((high + 0.625) / (units + 0.25)) - special.ndtri((low + 0.625) / (units + 0.25))
         # An end varies about as the decile itself does, so both directions succeed in about 80 % with this much room.
         room = special.ndtri(0.9) * math.sqrt(2 * TAIL_BEGINS_AT * (1 - TAIL_BEGINS_AT) / units) / DENSITY_AT_THE_TAIL
-        return math.isfinite(high - low) and spread * (high - low + room) <= margin
+        return bool(spread * (width + room) <= margin)
 
     return _first_enough(enough)
 
