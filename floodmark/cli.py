@@ -15,7 +15,7 @@ from floodmark import __version__
 from floodmark.errors import FloodmarkError
 
 if TYPE_CHECKING:
-    from floodmark.compare.model import Question
+    from floodmark.compare.model import Comparison, Question
 
 
 class Commands(click.Group):
@@ -184,6 +184,9 @@ def judge(run: str, quiet: bool) -> None:
     help="What to print; html is a page of its own, go is for benchstat.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--fail-on", metavar="WORDS", help="Exit with status 1 if the comparison says one of these: different,slower."
+)
 def compare(
     runs: tuple[str, ...],
     suite_file: Path | None,
@@ -194,6 +197,7 @@ def compare(
     margin_percent: float,
     shape: str,
     as_json: bool,
+    fail_on: str | None,
 ) -> None:
     """Compare runs that differ in one thing: behaviour is the same or not, metrics are faster, slower, equivalent.
 
@@ -201,15 +205,19 @@ def compare(
     the suite is compared by itself, and p is corrected for all; --by half compares each host with itself (A/A).
     docs/comparing.md says what the words of the verdict mean.
 
+    The exit status is 1 if the comparison says a word that --fail-on names (different, slower, faster, more, less),
+    otherwise 0.
+
     \b
     Example:  floodmark compare latest --by kernel --allow kernel_config
               floodmark compare RUN... --by somaxconn --baseline 8 --metric request_median_s
               floodmark compare RUN... --by kernel --format html > kernels.html
               floodmark compare RUN... --by kernel --format go | benchstat -col kernel /dev/stdin
               floodmark compare --suite suites/kernels.yml --by half
+              floodmark compare RUN... --by kernel --fail-on different,slower
     """
     from floodmark.compare.comparison import compare_runs
-    from floodmark.compare.formats import FORMATS, print_comparison
+    from floodmark.compare.failing import failures, read_words
     from floodmark.compare.model import Question
     from floodmark.errors import CompareError
 
@@ -219,10 +227,22 @@ def compare(
         raise CompareError("--margin: nan is no number of per cent: give one above 0 and up to 100.")
     question = Question(axis, baseline, allow, metrics, margin_percent / 100)
     shape = "json" if as_json else shape
+    words = read_words(fail_on) if fail_on is not None else ()
     if suite_file:
-        _compare_suite(suite_file, question, shape)
-        return
-    comparison = compare_runs(runs, question)
+        comparisons = _compare_suite(suite_file, question, shape)
+    else:
+        comparison = compare_runs(runs, question)
+        comparisons = {"": comparison}
+        _print_comparison(comparison, shape)
+    found = list(failures(comparisons, words))
+    for line in found:
+        click.echo(f"floodmark: {line}", err=True)
+    sys.exit(1 if found else 0)
+
+
+def _print_comparison(comparison: Comparison, shape: str) -> None:
+    from floodmark.compare.formats import FORMATS, print_comparison
+
     if shape == "terminal":
         print_comparison(Console(), comparison)
     elif shape == "html":
@@ -233,7 +253,8 @@ def compare(
         click.echo(FORMATS[shape](comparison), nl=False)
 
 
-def _compare_suite(file: Path, question: Question, shape: str) -> None:
+def _compare_suite(file: Path, question: Question, shape: str) -> dict[str, Comparison]:
+    """Print the comparisons of a suite, and return them."""
     from floodmark.compare.suite import SUITE_FORMATS, compare_suite, print_suite_comparison
     from floodmark.errors import CompareError
     from floodmark.runner.suite import load_suite
@@ -254,6 +275,7 @@ def _compare_suite(file: Path, question: Question, shape: str) -> None:
         click.echo(suite_to_html(done), nl=False)
     else:
         click.echo(SUITE_FORMATS[shape](done), nl=False)
+    return done.groups
 
 
 @main.command()

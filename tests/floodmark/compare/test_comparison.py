@@ -341,6 +341,52 @@ def test_a_behaviour_is_the_same_or_different_or_varies(
     assert compare("e", [one, other, one, other, one], [other] * 5).sameness is Sameness.VARIES
 
 
+def test_one_run_each_shows_both_values_and_claims_nothing(made: MadeUpRuns) -> None:
+    runs = [
+        made.add({"kernel.release": OLD}),
+        made.add({"kernel.release": NEW}, metrics={"status": {"502": 22, "504": 10}}),
+    ]
+    out = command(*runs, "--by", "kernel", "--format", "markdown").output
+    assert "23 × 502, 9 × 504 (n = 1)" in out
+    assert "22 × 502, 10 × 504 (n = 1) | one run each: 502 23 → 22, 504 9 → 10; need 3 more of each to tell |" in out
+    assert "different" not in out
+
+
+def test_a_difference_says_what_differs(made: MadeUpRuns) -> None:
+    for kernel, status in ((OLD, {"502": 23, "504": 9}), (NEW, {"502": 22, "504": 10})):
+        for _ in range(5):
+            made.add({"kernel.release": kernel}, metrics={"status": status})
+    out = command(*map(str, made.results.iterdir()), "--by", "kernel", "--format", "markdown").output
+    assert "different: 502 23 → 22, 504 9 → 10 (p=0.008)" in out
+
+
+def test_runs_of_one_boot_are_one_witness_of_a_behaviour(made: MadeUpRuns) -> None:
+    """Ten runs of one boot each: whatever they show, it may be a matter of that boot."""
+    for kernel, deepest in ((OLD, 9), (NEW, 10)):
+        for _ in range(10):
+            made.add({"kernel.release": kernel, "boot_id": kernel}, metrics={"accept_queue_max": deepest})
+    comparison = compare_runs(map(str, made.results.iterdir()), Question("kernel"))
+    (capacity,) = (one for one in comparison.behaviours if one.name == "queue capacity")
+    assert capacity.compared[NEW].sameness is Sameness.VARIES
+    assert capacity.compared[NEW].more_boots == 3
+
+
+def test_behaviour_and_metrics_are_one_family(made: MadeUpRuns) -> None:
+    """Half of the level is behaviour's; capacity and states part the boots in the same way and share it."""
+    for kernel, times, metrics in (
+        (OLD, SLOW, {"accept_queue_max": 9, "states": {"02": 9}}),
+        (NEW, SLOW, {"accept_queue_max": 10, "states": {"02": 10}}),
+    ):
+        for one in times:
+            made.add({"kernel.release": kernel}, metrics={**metrics, "request_median_s": one, "request_max_s": 2 * one})
+    comparison = compare_runs(map(str, made.results.iterdir()), Question("kernel"))
+    assert comparison.tests == 2, "two metrics with the same ranks are one test, and so are two behaviours"
+    compared = {one.name: one.compared[NEW] for one in comparison.behaviours}
+    for name in ("queue capacity", "states on the path"):
+        assert compared[name].p == pytest.approx(2 / 924)
+        assert compared[name].p_holm == pytest.approx(4 / 924)
+
+
 def test_a_queue_that_was_never_full_does_not_show_its_capacity(made: MadeUpRuns) -> None:
     found = behaviour_of(made, "queue capacity", [{"accept_queue_max": 2}], [{"accept_queue_max": 3}])
     assert found.sameness is Sameness.SAME
@@ -567,3 +613,38 @@ def test_a_report_is_the_same_when_it_is_made_again(made: MadeUpRuns) -> None:
 def test_it_is_a_sentence_in_code_as_well(made: MadeUpRuns) -> None:
     with pytest.raises(CompareError, match="there is no axis"):
         compare_runs([made.add()], Question("nothing"))
+
+
+# --- --fail-on ------------------------------------------------------------------------------------
+
+SHAPES = ["terminal", "json", "csv", "markdown", "html", "go"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_word_of_fail_on_that_is_said_sets_the_status_in_every_format(made: MadeUpRuns, shape: str) -> None:
+    runs = two_kernels(made, FAST, SLOW)
+    arguments = [*runs, "--by", "kernel", "--format", shape]
+    failed = command(*arguments, "--fail-on", "different,slower")
+    assert failed.exit_code == 1
+    assert failed.stderr == f"floodmark: slower: request_median_s of {NEW}\n"
+    usual = command(*arguments)
+    assert (usual.exit_code, usual.stderr) == (0, "")
+    assert failed.stdout == usual.stdout
+
+
+def test_a_word_of_fail_on_that_is_not_said_does_not(made: MadeUpRuns) -> None:
+    assert command(*two_kernels(made), "--by", "kernel", "--fail-on", "different, slower").exit_code == 0
+
+
+def test_a_difference_in_behaviour_fails(made: MadeUpRuns) -> None:
+    for kernel, deepest in ((OLD, 9), (NEW, 10)):
+        for _ in range(4):
+            made.add({"kernel.release": kernel}, metrics={"accept_queue_max": deepest})
+    done = command(*map(str, made.results.iterdir()), "--by", "kernel", "--fail-on", "different")
+    assert (done.exit_code, done.stderr) == (1, f"floodmark: different: queue capacity of {NEW}\n")
+
+
+@pytest.mark.parametrize("words", ["", "different,", "slowr", "equivalent", "not enough runs"])
+def test_a_word_that_fail_on_does_not_know_is_answered_with_those_it_does(made: MadeUpRuns, words: str) -> None:
+    said = sentence(*two_kernels(made), "--by", "kernel", "--fail-on", words)
+    assert "Allowed are different, slower, faster, more, less." in said

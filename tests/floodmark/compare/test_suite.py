@@ -131,6 +131,17 @@ def test_the_tables_fit_and_say_what_is_the_same_once(complete: MadeUpSuite, wid
     assert "17 with limit 16 (n = 16)" in text
 
 
+@pytest.mark.parametrize("shape", ["terminal", "json", "markdown", "html"])
+def test_fail_on_names_the_combination(complete: MadeUpSuite, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    monkeypatch.setattr("floodmark.runner.suite.load_suite", lambda _: complete.suite)
+    monkeypatch.setattr("floodmark.runs.journal.read_journal", lambda *_: complete.journal)
+    arguments = ["compare", "--suite", "mine.yml", "--by", "kernel", "--format", shape, "--metric", "request_median_s"]
+    done = CliRunner().invoke(main, [*arguments, "--fail-on", "slower"])
+    assert done.exit_code == 1, done.output
+    assert done.stderr == "floodmark: case 2 somaxconn=16: slower: request_median_s of 6.12.0\n"
+    assert CliRunner().invoke(main, [*arguments, "--fail-on", "faster"]).exit_code == 0
+
+
 def test_json_has_every_number(complete: MadeUpSuite) -> None:
     content = json.loads(suite_to_json(complete.compare("kernel")))
     metric = content["groups"]["case 2 somaxconn=16"]["metrics"][0]
