@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from floodmark.compare.diff import config_differences, shortened, text_of, texts_of
+from floodmark.compare.diff import config_differences, same_mitigations, shortened, text_of, texts_of
 from floodmark.compare.model import Question
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.runs.records import Record, group_of, is_part, read_kernel_config
@@ -70,6 +70,8 @@ def _differ(name: str, one: Any, other: Any) -> bool:
     """Tell whether two values of a field are different settings."""
     if name == "memory_bytes" and one and other:
         return bool(abs(one - other) > SAME_MEMORY * max(one, other))
+    if is_part(name, ("mitigations",)) and one and other:
+        return not same_mitigations(one, other)
     return bool(one != other)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from rich.markup import escape
 from floodmark.errors import RunError
 from floodmark.inputs.parameters import as_yaml
 from floodmark.runs.folders import RESULTS
-from floodmark.runs.records import Record, group_of, read_kernel_config, read_records
+from floodmark.runs.records import Record, group_of, is_part, read_kernel_config, read_records
 from floodmark.show.tables import table_of
 
 # In a sentence a value is shown up to this length; the table has it whole.
@@ -73,14 +75,38 @@ def print_differences(console: Console, one: Record, other: Record) -> None:
 
 
 def texts_of(name: str, one: Any, other: Any) -> tuple[str, str]:
-    """Return two values as text; of two command lines only the words that the other one does not have."""
-    if name == "cmdline" and one and other:
-        words, others = one.split(), other.split()
-        return (
-            " ".join(word for word in words if word not in others) or "-",
-            " ".join(word for word in others if word not in words) or "-",
-        )
+    """Return two values as text; of two command lines or mitigations only the parts that the other does not have."""
+    if one and other:
+        if name == "cmdline":
+            return _parts_apart(one.split(), other.split(), " ")
+        if is_part(name, ("mitigations",)) and not same_mitigations(one, other):
+            return _parts_apart(clauses(one), clauses(other), "; ")
     return text_of(one), text_of(other)
+
+
+def _parts_apart(one: Collection[str], other: Collection[str], between: str) -> tuple[str, str]:
+    """Return the parts of each that the other does not have."""
+    return (
+        between.join(part for part in one if part not in other) or "-",
+        between.join(part for part in other if part not in one) or "-",
+    )
+
+
+def same_mitigations(one: str, other: str) -> bool:
+    """Tell whether two lines of /sys/devices/system/cpu/vulnerabilities say the same in other words."""
+    return set(clauses(one)) == set(clauses(other))
+
+
+def clauses(mitigation: str) -> list[str]:
+    """Return the parts of such a line, whatever the kernel puts between them.
+
+    Older kernels separate the parts of `spectre_v2` with commas, newer ones with semicolons. A part `BHI: Not affected`
+    is only written by kernels that know of BHI; nothing is done about it, so it says as much as no such part.
+    Source: arch/x86/kernel/cpu/bugs.c spectre_v2_show_state
+    """
+    # Mitigation: Retpolines, IBPB: conditional, IBRS_FW, STIBP: conditional, RSB filling, PBRSB-eIBRS: Not affected
+    parts = (part.strip() for part in re.split("[;,]", mitigation))
+    return [part for part in parts if part and not part.endswith(": Not affected")]
 
 
 def text_of(value: Any) -> str:

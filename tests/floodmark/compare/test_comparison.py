@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,45 @@ def test_memory_that_a_kernel_keeps_for_itself_is_no_difference(made: MadeUpRuns
         made.add({"kernel.release": NEW, "kernel.version": "#2 SMP", "memory_bytes": 1_015_000_000}),
     ]
     assert compare_runs(runs, Question("kernel")).allowed == {}
+
+
+# /sys/devices/system/cpu/vulnerabilities/spectre_v2 as older and as newer kernels write it.
+WITH_COMMAS = (
+    "Mitigation: Retpolines, IBPB: conditional, IBRS_FW, STIBP: conditional, RSB filling, PBRSB-eIBRS: Not affected"
+)
+WITH_SEMICOLONS = (
+    "Mitigation: Retpolines; IBPB: conditional; IBRS_FW; STIBP: conditional; RSB filling; PBRSB-eIBRS: Not affected; "
+    "BHI: Not affected"
+)
+
+
+def test_mitigations_that_differ_in_punctuation_alone_are_no_confound(made: MadeUpRuns) -> None:
+    runs = [
+        made.add({"kernel.release": kernel, "mitigations.spectre_v2": text})
+        for kernel, text in ((OLD, WITH_COMMAS), (NEW, WITH_SEMICOLONS))
+    ]
+    assert compare_runs(runs, Question("kernel")).allowed == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("STIBP: conditional", "STIBP: always-on", "STIBP: conditional (run) and STIBP: always-on (run)"),
+        ("; IBRS_FW", "", "IBRS_FW (run) and - (run)"),
+        ("BHI: Not affected", "BHI: Retpoline", "- (run) and BHI: Retpoline (run)"),
+        ("Mitigation: Retpolines", "Vulnerable", "Mitigation: Retpolines (run) and Vulnerable (run)"),
+    ],
+)
+def test_mitigations_that_really_differ_are_refused_with_what_differs(
+    made: MadeUpRuns, before: str, after: str, said: str
+) -> None:
+    other = WITH_SEMICOLONS.replace(before, after)
+    runs = [
+        made.add({"kernel.release": kernel, "mitigations.spectre_v2": text})
+        for kernel, text in ((OLD, WITH_COMMAS), (NEW, other))
+    ]
+    text = re.sub(r"\(2026\S+:proxy1\)", "(run)", sentence(*runs, "--by", "kernel"))
+    assert f"mitigations.spectre_v2: {said}" in text
 
 
 def test_another_host_is_another_machine_unless_it_is_of_the_testbed(made: MadeUpRuns) -> None:
