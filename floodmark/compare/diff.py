@@ -93,7 +93,7 @@ def _parts_apart(one: Collection[str], other: Collection[str], between: str) -> 
 
 
 def same_mitigations(one: str, other: str) -> bool:
-    """Tell whether two lines of /sys/devices/system/cpu/vulnerabilities say the same in other words."""
+    """Tell whether two lines of /sys/devices/system/cpu/vulnerabilities name the same mitigations."""
     return set(clauses(one)) == set(clauses(other))
 
 

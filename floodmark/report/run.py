@@ -296,6 +296,8 @@ def _path_lengths(metrics: Metrics | VirtualMetrics | None) -> Iterator[tuple[st
             continue
         value = f"{one.median:.6f}" if work.unit == "s" else f"{one.median:,.0f}"
         spread = "-" if one.half_spread is None else f"±{one.half_spread:.2%}"
+        if one.undetected_drift is not None:
+            spread += f", drift ≤ {one.undetected_drift:.2%}"
         yield work.meaning, value, work.unit, spread, f"{one.steady} steady windows, n = {one.operations}"
 
 

@@ -16,7 +16,7 @@ from floodmark.inputs.cases import Case
 from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.inputs.sql import bare_condition
 from floodmark.model.check import Severity
-from floodmark.model.metrics import Metrics, VirtualMetrics
+from floodmark.model.metrics import Metrics, VirtualMetrics, WorkloadFigure
 from floodmark.model.stored import ParameterValues
 from floodmark.model.verdict import ClaimVerdict, Prediction, Verdict
 from floodmark.runs.folders import REPORT, RunFolder
@@ -153,7 +153,7 @@ def _print_path_lengths(console: Console, verdict: Verdict, metrics: VirtualMetr
         table.add_row(
             work.meaning,
             "-" if one.median is None else f"{one.median:,.0f}",
-            "-" if one.half_spread is None else f"±{one.half_spread:.2%}",
+            "-" if one.half_spread is None else f"±{one.half_spread:.2%}{_drift(one)}",
             f"{one.steady} steady, {number(one.warm_up)} warm-up; n = {one.operations}",
             work.counted,
         )
@@ -164,6 +164,11 @@ def _print_path_lengths(console: Console, verdict: Verdict, metrics: VirtualMetr
             highlight=False,
         )
     console.print(f"[{UNCLEAR}]note[/]: these are {CAVEAT}.", highlight=False)
+
+
+def _drift(figure: WorkloadFigure) -> str:
+    """Return how far a path length may have drifted unseen, which verdicts of older versions do not say."""
+    return "" if figure.undetected_drift is None else f"\ndrift ≤ {figure.undetected_drift:.2%}"
 
 
 def prediction_text(prediction: Prediction) -> str:

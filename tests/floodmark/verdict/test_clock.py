@@ -62,7 +62,11 @@ class Flood:
 
     def shift(self, host_kernel: str | None = "host", generator_kernel: str | None = "generator") -> Shift:
         generator = GeneratorSummary(
-            schema_version=1, generator=0, generators=1, wall_minus_monotonic_ns=WALL_NS, kernel_boot_id=generator_kernel
+            schema_version=1,
+            generator=0,
+            generators=1,
+            wall_minus_monotonic_ns=WALL_NS,
+            kernel_boot_id=generator_kernel,
         )
         return shift_of(self.database, HostClock(WALL_NS, 0, host_kernel), generator)
 

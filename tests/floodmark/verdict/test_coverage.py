@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import duckdb
-import pytest
 
 from floodmark.verdict.coverage import Coverage, coverage_of, windows_of
 from floodmark.verdict.tables import create_tables

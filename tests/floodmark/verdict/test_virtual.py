@@ -111,6 +111,15 @@ def test_what_virtual_time_cannot_say_stands_beside_the_figures(guest: FakeGuest
     assert CAVEAT in " ".join(out.getvalue().split())
 
 
+def test_a_figure_has_the_drift_that_could_not_be_seen(guest: FakeGuest) -> None:
+    guest.costs = [1500] + [1000 + place // 2 for place in range(WINDOWS - 1)]
+    figure = guest.judge()["metrics"]["workloads"]["status_read"]
+    assert 0.004 < figure["undetected_drift"] < 0.008
+    out = io.StringIO()
+    print_run(Console(file=out, width=120), guest.run)
+    assert f"drift ≤ {figure['undetected_drift']:.2%}" in out.getvalue()
+
+
 def test_a_run_in_which_something_else_was_seen_is_invalid(guest: FakeGuest) -> None:
     guest.found["seen"]["request_refused"] = {"200": 1300}
     verdict = guest.judge()
