@@ -43,7 +43,7 @@ class Flood:
         return (host_ns + WALL_NS) // MS
 
     def send(self, start_ns: int, took_ms: float = 3, *, lingers: bool = False) -> None:
-        """One request: nginx begins it after a delay, answers after some time, and logs it then, or when it lingered."""
+        """One request: nginx begins it after a delay, answers, and logs it then, or when it has lingered."""
         self.number += 1
         connected_ns = start_ns + self.delay_ns()
         begun_ns = connected_ns + self.delay_ns()
@@ -52,8 +52,8 @@ class Flood:
         closed_ns = first_byte_ns + self.delay_ns() if lingers else answered_ns
         begun, answered, logged = (self.logged_ms(self.host_ns(one)) for one in (begun_ns, answered_ns, closed_ns))
         self.database.execute(
-            "INSERT INTO requests (generator, id, start_ns, connected_ns, first_byte_ns, end_ns) VALUES (0, ?, ?, ?, ?, ?)",
-            [str(self.number), start_ns, connected_ns, first_byte_ns, first_byte_ns],
+            "INSERT INTO requests (generator, id, start_ns, connected_ns, first_byte_ns) VALUES (0, ?, ?, ?, ?)",
+            [str(self.number), start_ns, connected_ns, first_byte_ns],
         )
         self.database.execute(
             "INSERT INTO nginx_access (id, end_ns, request_s, upstream_header_s) VALUES (?, ?, ?, ?)",
