@@ -130,7 +130,8 @@ def _rows(tables: Ingested) -> Iterator[Check]:
                 why="rows of it are missing, or stand in it twice",
             )  # fmt: skip
     if tables.written is None and tables.has_evidence:
-        yield rules.ROWS_COUNTED.cannot_tell("the agent did not come to its end, so it has not counted its rows")
+        why = "the agent did not come to its end, so it has not counted its rows"
+        yield rules.ROWS_COUNTED.cannot_tell(why, severity=Severity.INVALID)
     for name, written in (tables.written or {}).items():
         if name in TABLES:
             yield rules.ROWS_COUNTED.check(

@@ -57,7 +57,6 @@ class Rule:
         unit: of value and limit; `share` is shown in per cent.
         bound: how the value is held against the limit.
         limit: what is allowed; None where each run has its own.
-        unknown: what follows when nobody can tell.
         rested: the severity holds where an expectation, a claim or a compared metric of the run rests on the source.
     """
 
@@ -69,7 +68,6 @@ class Rule:
     unit: str = ""
     bound: Bound = Bound.AT_MOST
     limit: float | None = None
-    unknown: Severity = NOTE
     rested: bool = False
 
     def check(
@@ -109,12 +107,17 @@ class Rule:
             unit=self.unit, sentence=sentence,
         )  # fmt: skip
 
-    def cannot_tell(self, why: str, *, subject: str = "", limit: Measured = None) -> Check:
-        """Return the check of something that nobody can tell, and why."""
+    def cannot_tell(self, why: str, *, subject: str = "", severity: Severity = NOTE) -> Check:
+        """Return the check of something that nobody can tell, and why.
+
+        Args:
+            why: it cannot be told.
+            subject: what the rule is applied to.
+            severity: what follows.
+        """
         of = f" ({subject})" if subject else ""
         return Check(
-            id=self.id, subject=subject, severity=self.unknown, ok=False, value=None,
-            limit=self.limit if limit is None else limit, unit=self.unit,
+            id=self.id, subject=subject, severity=severity, ok=False, value=None, limit=self.limit, unit=self.unit,
             sentence=f"it is not known whether {self.asks[0].lower()}{self.asks[1:]}{of}: {why}",
         )  # fmt: skip
 

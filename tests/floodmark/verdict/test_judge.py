@@ -75,6 +75,10 @@ class NoAccept(FakeRun):
 
     def judge(self, **parameters: Any) -> dict[str, Any]:
         self.write()
+        return self.judge_again(**parameters)
+
+    def judge_again(self, **parameters: Any) -> dict[str, Any]:
+        """Judge what has been written."""
         case = case_2(**{"users": 12, **parameters})
         return judge_host(self.run, self.run.host("proxy1"), case).model_dump(mode="json")
 
