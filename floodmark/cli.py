@@ -478,8 +478,9 @@ def edge(
 ) -> None:  # fmt: skip
     """Find the highest rate at which a case holds.
 
-    A rate breaks when one request of a hundred takes longer than --p99-ms, when a client gets a 502, when the accept
-    queue is more than half full, or when more than `users` requests would be in flight.
+    A rate breaks when a request gets anything but a complete answer with status 200, when one request of a hundred
+    takes longer than --p99-ms, when the accept queue is more than half full, or when more than `users` requests would
+    be in flight. A rate holds after 20 probes in a row that did.
 
     \b
     Example:  floodmark edge --case 1
