@@ -72,7 +72,7 @@ class HostDescription(Stored):
 
 
 class UnitState(Described):
-    """A systemd unit of the run, just before it was stopped. Times are on the host's monotonic clock (ns)."""
+    """A systemd unit of the run, read just before it was stopped: one of units.json. Times are monotonic (ns)."""
 
     name: str
     active_state: str
@@ -82,13 +82,4 @@ class UnitState(Described):
     active_since_ns: int | None = None
     inactive_since_ns: int | None = None
     exit_status: int | None = None
-
-
-class Units(Stored):
-    """units.json: all units of the run that were started, read just before they were stopped."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    schema_version: int = 1
     read_ns: int
-    units: list[UnitState]

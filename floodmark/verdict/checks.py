@@ -8,6 +8,7 @@ import duckdb
 
 from collectors.fields import NGINX_ACCESS, REQUESTS, STUB_STATUS, TABLES, UNIX_STATES
 from collectors.trace import STILL_WAITING
+from floodmark.inputs.cases import Case
 from floodmark.inputs.parameters import Parameters
 from floodmark.model.check import Check, Severity
 from floodmark.model.load import GeneratorSummary
@@ -49,6 +50,7 @@ def of_completeness(
     coverage: Iterable[Coverage],
     parameters: Parameters,
     rested: Collection[str],
+    units: Collection[str],
 ) -> Iterator[Check]:
     """Yield what is missing.
 
@@ -58,6 +60,7 @@ def of_completeness(
         coverage: of each source in each phase.
         parameters: of the run.
         rested: tables that an expectation, a claim or a compared metric of the run rests on.
+        units: names of the units that were started.
     """
     yield from tables.checks
     sent = scalar(tables.database, "SELECT count(*) FROM requests")
@@ -68,7 +71,7 @@ def of_completeness(
     for one in coverage:
         yield from one.checks(severity_of_a_hole(one, parameters, rested))
     yield from _rows(tables)
-    yield from _units(tables)
+    yield from _units(tables, units)
 
 
 def severity_of_a_hole(coverage: Coverage, parameters: Parameters, rested: Collection[str]) -> Severity | None:
@@ -168,14 +171,26 @@ def _logged_rows(database: duckdb.DuckDBPyConnection) -> Iterator[Check]:
     )  # fmt: skip
 
 
-def _units(tables: Ingested) -> Iterator[Check]:
+def units_of(case: Case) -> list[str]:
+    """Return the names of the units that a run of a case starts on its host."""
+    names = ["nginx", "sysctl", f"upstream@{case.number}", "agent"]
+    names += [name for name in ("trace", "strace") if getattr(case.parameters, name)]
+    return [f"floodmark-{name}.service" for name in names]
+
+
+def _units(tables: Ingested, started: Collection[str]) -> Iterator[Check]:
     """Yield whether each unit was active from before the flood until it was stopped."""
     if tables.units is None:
         if tables.has_evidence:
             yield rules.UNIT_ACTIVE.cannot_tell("the host did not say which units were active at the end")
         return
     begin_ns = tables.phases.flood_start_ns
-    for unit in tables.units.units:
+    there = {unit.name: unit for unit in tables.units}
+    for name in started:
+        unit = there.get(name)
+        if unit is None:
+            yield rules.UNIT_ACTIVE.check("gone", ok=False, subject=name, why="it had gone before it was stopped")
+            continue
         if unit.active_state != "active":
             why = f"it was {unit.active_state} before it was stopped ({unit.result or unit.sub_state})"
         elif unit.restarts:

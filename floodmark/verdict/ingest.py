@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from collectors.fields import AGENT, QUEUE_WAITS, REQUESTS, SOURCES, TABLES, UPSTREAM_EVENTS
 from floodmark.errors import RunError
 from floodmark.model.check import Check
-from floodmark.model.host import HostDescription, Units
+from floodmark.model.host import HostDescription, UnitState
 from floodmark.model.load import GeneratorSummary
 from floodmark.model.stored import StoredT, load, write_json
 from floodmark.runs.archive import open_archive, unpack
@@ -30,6 +31,11 @@ from floodmark.verdict.tables import Phases, create_tables, load_csv, write_tabl
 
 # The format from which on a host says how many rows it wrote, and which of its units were active at the end.
 FORMAT_WITH_EVIDENCE = 7
+# [{"name": "floodmark-agent.service", "active_state": "active", …}, …]; {"accept_queue": 18000, …}
+UNITS = TypeAdapter(list[UnitState])
+ROWS_WRITTEN = TypeAdapter(dict[str, int])
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Ingested:
     generators: Sequence[GeneratorSummary]
     phases: Phases
     shifts: Mapping[int, Shift]
-    units: Units | None
+    units: Sequence[UnitState] | None
     written: Mapping[str, int] | None
     checks: Sequence[Check]
 
@@ -104,8 +110,8 @@ def ingest(run: RunFolder, folder: HostFolder, sources: Collection[str]) -> Inge
             if (raw / f"{table.name}.csv").exists():
                 checks += load_csv(database, table, raw / f"{table.name}.csv", divided)
         load_strace(database, raw, wall_ns)
-        units = read_part(Units, raw / "units.json", folder.archive) if (raw / "units.json").exists() else None
-        written = _read_written(raw / "written.json")
+        units = _read_if_there(UNITS, raw / "units.json")
+        written = _read_if_there(ROWS_WRITTEN, raw / "written.json")
     for table in TABLES.values():
         write_table(database, table, folder)
     write_json(folder.description, host.facts())
@@ -141,12 +147,12 @@ def read_part(model: type[StoredT], path: Path, where: Path) -> StoredT:
     return load(model, path, called=f"{path.name} in {where}")
 
 
-def _read_written(path: Path) -> dict[str, int] | None:
-    """Return how many rows the agent wrote into each table: `{"accept_queue": 18000, …}`; None where it did not say."""
+def _read_if_there(shape: TypeAdapter[T], path: Path) -> T | None:
+    """Return what a file holds; None where there is none, or nothing that can be counted with."""
     try:
-        return TypeAdapter(dict[str, int]).validate_json(path.read_bytes()) if path.exists() else None
+        return shape.validate_json(path.read_bytes()) if path.exists() else None
     except ValidationError:
-        return None  # it says nothing that can be counted with
+        return None
 
 
 def _load_flood(database: duckdb.DuckDBPyConnection, folder: Path, checks: list[Check]) -> list[GeneratorSummary]:

@@ -61,7 +61,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
         kernel=tables.host.kernel.release,
         checks=[
             *checks.of_the_case(faults, unstated),
-            *checks.of_completeness(tables, phases, coverage, parameters, rested),
+            *checks.of_completeness(tables, phases, coverage, parameters, rested, checks.units_of(case)),
             *checks.of_the_clocks(tables),
             *_of_the_machines(tables, case),
             *checks.of_the_flood(tables, metrics, run.run_id, parameters),

@@ -220,7 +220,7 @@ class CallbackModule(DefaultCallback):
         try:
             if self._plan["web"]:
                 print(f"What the floods of the web page logged is in {run.path.parent}/*/load.")
-            elif run.run.exists():
+            elif run.record.exists():
                 print_run(Console(), run)
             else:
                 print(

@@ -35,9 +35,8 @@ def cut(fake: NoAccept, from_s: float, to_s: float = 99, sources: tuple[str, ...
 def units(**changed: object) -> str:
     """Return units.json of a run whose agent is not as it should be."""
     good = {"active_state": "active", "sub_state": "running", "result": "success", "restarts": 0,
-            "active_since_ns": S // 2, "inactive_since_ns": None, "exit_status": 0}  # fmt: skip
-    listed = [{"name": name, **good, **(changed if "agent" in name else {})} for name in UNITS]
-    return json.dumps({"read_ns": 10 * S, "units": listed})
+            "active_since_ns": S // 2, "inactive_since_ns": None, "exit_status": 0, "read_ns": 10 * S}  # fmt: skip
+    return json.dumps([{"name": name, **good, **(changed if "agent" in name else {})} for name in UNITS])
 
 
 def with_evidence(fake: NoAccept) -> None:
@@ -190,6 +189,12 @@ def test_a_unit_that_was_not_there_all_the_time(fake: NoAccept, changed: dict[st
     verdict = fake.judge()
     assert broken(verdict) == [("unit_active", "floodmark-agent.service", "invalid")]
     assert said in verdict["reasons"][0]
+
+
+def test_a_unit_that_systemd_has_forgotten(fake: NoAccept) -> None:
+    """One that ended well and that nothing refers to is unloaded."""
+    fake.files["units.json"] = json.dumps([one for one in json.loads(units()) if "agent" not in one["name"]])
+    assert broken(fake.judge()) == [("unit_active", "floodmark-agent.service", "invalid")]
 
 
 # --- clocks -----------------------------------------------------------------------------------------
