@@ -475,6 +475,16 @@ UPSTREAM_EVENTS = Table(
     ),
 )
 
+GENERATOR_MACHINE = Table(
+    "generator_machine",
+    "The same as machine of the machines that the flood came from, twice a second. Times are on their own clocks.",
+    (
+        Field("generator", "integer", "", "Which process of the flood read it, from 0.", "floodmark/loadgen"),
+        Field("t_ns", "integer", "ns", "Time of the reading on its own monotonic clock.", "CLOCK_MONOTONIC"),
+        *MACHINE.fields[1:],
+    ),
+)
+
 REQUESTS = Table(
     "requests",
     "Every request of the flood as the client saw it. Times are on the proxy host's monotonic clock.",
@@ -588,5 +598,5 @@ VIRTUAL_WINDOWS = Table(
 )
 
 SOURCES = (ACCEPT_QUEUE, UNIX_STATES, UPSTREAM_CONNS, STUB_STATUS, PROCESS, TCP_EXT, SOCKET_MEMORY, MACHINE, AGENT)
-LOGS = (NGINX_ACCESS, NGINX_ERRORS, UPSTREAM_EVENTS)
+LOGS = (NGINX_ACCESS, NGINX_ERRORS, UPSTREAM_EVENTS, GENERATOR_MACHINE)
 TABLES = {table.name: table for table in (*SOURCES, QUEUE_WAITS, SYSCALLS, *LOGS, REQUESTS)}

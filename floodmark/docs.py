@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from collectors.fields import TABLES, VIRTUAL_WINDOWS, Table
-from floodmark.claims import PAGE, claims_page, read_evidence
+from floodmark.claims import DOCS, PAGE, claims_page, read_evidence
 from floodmark.inputs.cases import CASES, case_schema, load_cases
 from floodmark.inputs.labs import LABS, lab_schema
 from floodmark.inputs.suites import SUITES, suite_schema
 from floodmark.runs.folders import RESULTS
+from floodmark.verdict.rules import RULES, About
 
 _HEAD = """\
 # Results
@@ -65,6 +66,34 @@ def _describe(table: Table) -> str:
     return "".join(lines)
 
 
+_CHECKS_HEAD = """\
+# What a run is checked for
+
+For readers of a verdict: why is this run INVALID, what does this note mean, what does VALID promise? Every run is held
+against each of these rules: `floodmark show --json` lists them under `checks`, `floodmark sql "FROM checks"` has those
+of all runs, and each report has a table of them. This page is generated from `floodmark/verdict/rules.py` by
+`make schema`.
+
+A broken rule of severity *invalid* makes the run INVALID: nothing follows from it for the case. One of severity *note*
+is for the reader to weigh. A rule that nobody can check in a run, for want of a source, is a note that says so. A rule
+marked ¹ makes the run invalid only if an expectation, a claim or a compared metric rests on the source in question;
+otherwise it is a note.
+"""
+
+
+def checks_page() -> str:
+    """Return docs/checks.md: every rule of the registry, by what it is about."""
+    parts = [_CHECKS_HEAD]
+    for about in About:
+        parts.append(f"\n## {about}\n\n| id | what must be so | limit | otherwise |\n|---|---|---|---|\n")
+        parts += [
+            f"| `{rule.id}` | {rule.asks} | {rule.shown_limit} | {rule.severity}{' ¹' if rule.rested else ''} |\n"
+            for rule in RULES.values()
+            if rule.about is about
+        ]
+    return "".join(parts)
+
+
 def generated_files() -> dict[Path, str]:
     """Return path -> content of every generated file."""
     return {
@@ -73,4 +102,5 @@ def generated_files() -> dict[Path, str]:
         SUITES / "schema.json": json.dumps(suite_schema(), indent=2) + "\n",
         RESULTS / "README.md": data_dictionary(),
         PAGE: claims_page(read_evidence()),
+        DOCS / "checks.md": checks_page(),
     }

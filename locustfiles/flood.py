@@ -40,6 +40,7 @@ from floodmark.loadgen.arrivals import ClosedLoop, Load, OpenLoop, parse_steps, 
 from floodmark.loadgen.client import raise_descriptor_limit
 from floodmark.loadgen.epoch import Epoch, SharedEpoch, baseline_end_ns
 from floodmark.loadgen.generator import Generator
+from floodmark.loadgen.machine_log import MachineLog, write_description
 from floodmark.loadgen.request_log import RequestLog
 from floodmark.loadgen.requests import composer, look_up, method_of, teller
 from floodmark.loadgen.summary import summarize
@@ -96,6 +97,7 @@ class Flood:
         self.cpu_warning = False
         self._run: gevent.Greenlet | None = None
         self._log: RequestLog | None = None
+        self._machine_log: MachineLog | None = None
         self._generator: Generator | None = None
         self._epoch: Epoch | None = None
         self._from_leader: AsyncResult[Epoch] = AsyncResult()
@@ -113,6 +115,8 @@ class Flood:
         """Send this process's share of it, from the epoch on, and say that it is done."""
         runner = self.environment.runner
         self._log = RequestLog(self._path("requests", "csv"), runner.worker_index)
+        write_description(self._path("host", "json"))
+        self._machine_log = MachineLog(self._path("machine", "csv"), runner.worker_index)
         try:
             self._generator = self._make_generator(self._log)
             # What is there will stay: to look through it for garbage would hold up all requests for 40 ms.
@@ -137,6 +141,8 @@ class Flood:
         if self._log is None:
             return
         self._log.close()
+        if self._machine_log:
+            self._machine_log.close()
         if self._generator is None or self._generator.usage is None or self._epoch is None:
             return  # it was ended before it began
         summarize(

@@ -86,13 +86,14 @@ def read_use(database: duckdb.DuckDBPyConnection, table: str, start_ns: int, end
     return Use(seconds, total_s, busy_s, steal_s, own_s, throttled_ms, pressure, wall_moved_ms or 0.0, rate_ppm or 0.0)
 
 
-def of_a_machine(use: Use | None, machine: str, flood_s: float) -> Iterator[Check]:
+def of_a_machine(use: Use | None, machine: str, flood_s: float, *, is_measured: bool = True) -> Iterator[Check]:
     """Yield whether a machine was left to the run.
 
     Args:
         use: what became of it in the flood; None where it was not read.
         machine: what it is called.
         flood_s: processor time of load generators that run on the same kernel (s); they are not others.
+        is_measured: whether the units of the run are on it; they are not others either.
     """
     if use is None:
         why = "the source machine was not read before and after the flood"
@@ -100,10 +101,10 @@ def of_a_machine(use: Use | None, machine: str, flood_s: float) -> Iterator[Chec
             yield rule.cannot_tell(why, subject=machine)
         return
     yield rules.CPU_STOLEN.check(_share(use.steal_s, use.total_s), subject=machine)
-    if use.own_s is None:
+    if is_measured and use.own_s is None:
         yield rules.CPU_TAKEN.cannot_tell("the processor time of the run's own units is not known", subject=machine)
     else:
-        others_s = max(0.0, use.busy_s - use.own_s - flood_s)
+        others_s = max(0.0, use.busy_s - (use.own_s or 0.0) - flood_s)
         yield rules.CPU_TAKEN.check(_share(others_s, use.total_s), subject=machine)
     for name, rule in (
         ("cpu", rules.CPU_PRESSURE), ("memory", rules.MEMORY_PRESSURE), ("io", rules.IO_PRESSURE),

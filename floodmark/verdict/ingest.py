@@ -16,7 +16,7 @@ from typing import TypeVar
 import duckdb
 from pydantic import TypeAdapter, ValidationError
 
-from collectors.fields import AGENT, QUEUE_WAITS, REQUESTS, SOURCES, TABLES, UPSTREAM_EVENTS
+from collectors.fields import AGENT, GENERATOR_MACHINE, QUEUE_WAITS, REQUESTS, SOURCES, TABLES, UPSTREAM_EVENTS
 from floodmark.errors import RunError
 from floodmark.model.check import Check
 from floodmark.model.host import HostDescription, UnitState
@@ -172,6 +172,9 @@ def _load_flood(database: duckdb.DuckDBPyConnection, folder: Path, checks: list[
     for one in generators:
         path = folder / f"requests.{one.generator}.csv"
         checks += load_csv(database, REQUESTS, path)
+        # Runs before format 7 have none.
+        if (machine := folder / f"machine.{one.generator}.csv").exists():
+            checks += load_csv(database, GENERATOR_MACHINE, machine)
         if one.requests_sha256 is not None and path.exists() and one.requests_sha256 != _sha256(path):
             why = "is not as its generator has closed it: its SHA-256 is another one"
             checks.append(LOG_WHOLE.check(False, ok=False, subject=path.name, why=why))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 import duckdb
 from pydantic import ValidationError
 
-from collectors.fields import MACHINE, TABLES
+from collectors.fields import GENERATOR_MACHINE, MACHINE, TABLES
 from floodmark.errors import RunError
 from floodmark.inputs.cases import Case, Claim, Expectation, Observation
 from floodmark.inputs.sql import is_so, look, observe, predicted
@@ -22,7 +22,7 @@ from floodmark.model.stored import save
 from floodmark.model.verdict import ClaimVerdict, Phase, Prediction, Unstated, Verdict
 from floodmark.runs.folders import HostFolder, RunFolder, point_latest_at
 from floodmark.verdict import checks
-from floodmark.verdict.contention import of_a_machine, read_use
+from floodmark.verdict.contention import AT_LEAST_NS, of_a_machine, read_use
 from floodmark.verdict.coverage import Coverage, coverage_of, windows_of
 from floodmark.verdict.ingest import Ingested, ingest
 from floodmark.verdict.metrics import key_figures, without_holes
@@ -161,13 +161,27 @@ def _behind_comparisons() -> set[str]:
 
 
 def _of_the_machines(tables: Ingested, case: Case) -> Iterator[Check]:
-    """Yield whether the measured host was left to the run."""
+    """Yield whether the measured host and the machines of the load generators were left to the run."""
     start_ns, end_ns = tables.phases.flood_start_ns, tables.phases.flood_end_ns
-    if start_ns is None or end_ns is None or not case.parameters.machine_hz:
-        return
-    kernel = tables.host.clocks.kernel_boot_id
-    beside_s = sum(one.cpu_s for one in tables.generators if kernel is not None and one.kernel_boot_id == kernel)
-    yield from of_a_machine(read_use(tables.database, MACHINE.name, start_ns, end_ns), "the host", beside_s)
+    if start_ns is not None and end_ns is not None and case.parameters.machine_hz:
+        kernel = tables.host.clocks.kernel_boot_id
+        use = read_use(tables.database, MACHINE.name, start_ns, end_ns)
+        yield from of_a_machine(use, "the host", _cpu_of_generators_s(tables, kernel))
+    kernels = dict.fromkeys(one.kernel_boot_id for one in tables.generators)
+    for kernel in kernels.keys() - {None, tables.host.clocks.kernel_boot_id}:
+        # All processes on one machine read the same counters.
+        one = next(each for each in tables.generators if each.kernel_boot_id == kernel)
+        if one.first_start_ns is None or one.last_end_ns is None or one.last_end_ns - one.first_start_ns < AT_LEAST_NS:
+            continue  # a burst that is over at once says nothing of shares of a processor
+        readings = f"(SELECT * FROM {GENERATOR_MACHINE.name} WHERE generator = {one.generator})"
+        use = read_use(tables.database, readings, one.first_start_ns, one.last_end_ns)
+        own_s = _cpu_of_generators_s(tables, kernel)
+        yield from of_a_machine(use, f"the machine of process {one.generator}", own_s, is_measured=False)
+
+
+def _cpu_of_generators_s(tables: Ingested, kernel_boot_id: str | None) -> float:
+    """Return the processor time of the load generators that ran on one kernel (s)."""
+    return sum(one.cpu_s for one in tables.generators if kernel_boot_id and one.kernel_boot_id == kernel_boot_id)
 
 
 # --- the verdict on a run -----------------------------------------------------------------------
