@@ -47,6 +47,17 @@ def test_make_without_a_case_says_how_to_give_one() -> None:
     complains(run("make", "case"), f"no case was given: allowed are {NUMBERS}")
 
 
+def test_a_release_that_the_mirrors_do_not_have_is_said(tmp_path: Path) -> None:
+    folders = [f"testbed_{name}_dir={tmp_path / name}" for name in ("state", "cache")]
+    given = [part for one in ("testbed_release=nosuch", *folders) for part in ("-e", one)]
+    complains(
+        run("ansible-playbook", "playbooks/testbed-up.yml", *given),
+        "testbed_release=nosuch is not on the mirrors of this machine's package sources: ",
+        " has no nosuch, ",
+        "; name a release that they have, such as ",
+    )
+
+
 def inventory(folder: Path, proxies: str, variables: str = "floodmark_i_own_these_hosts: true") -> str:
     path = folder / "hosts.yml"
     path.write_text(
