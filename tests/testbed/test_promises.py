@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,11 +13,16 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from collectors.clocks import kernel_boot_id
+from collectors.fields import MACHINE, SOURCES
+from floodmark.runs.archive import checksum_file, open_archive, unpack
+from floodmark.runs.folders import HostFolder, RunFolder
 from tests.conftest import environment
 from tests.roles.test_templates import render
-from tests.testbed.conftest import ROOT, evidence, play, run, shown_verdicts, verdict_of
+from tests.testbed.conftest import ROOT, evidence, folder_of, play, run, shown_verdicts, verdict_of
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -74,6 +80,51 @@ def test_a_host_that_another_run_holds_is_left_alone(testbed: Callable[[str], st
     # The record alone, which a stopped run may leave, holds nothing.
     done = play("-e", "case=1")
     assert done.returncode == 0, evidence(done)
+
+
+def test_a_run_leaves_what_tells_whether_it_was_whole(tmp_path: Path) -> None:
+    done = play("-e", "case=2")
+    assert done.returncode == 0, evidence(done)
+    host = raw_files(folder_of(done), tmp_path)
+    assert checksum_file(host.archive).exists()
+    rows = {path.stem: len(path.read_text().splitlines()) - 1 for path in tmp_path.glob("*.csv")}
+    assert json.loads((tmp_path / "written.json").read_text()) == {table.name: rows[table.name] for table in SOURCES}
+    units = {unit["name"]: unit for unit in json.loads((tmp_path / "units.json").read_text())}
+    names = ("agent", "nginx", "sysctl", "upstream@2")
+    assert list(units) == [f"floodmark-{name}.service" for name in names]
+    assert {unit["active_state"] for unit in units.values()} == {"active"}
+    described = json.loads(host.description.read_text())
+    # Containers are on the kernel of the control node.
+    assert described["clocks"]["kernel_boot_id"] == kernel_boot_id() != described["boot_id"]
+    times = " + ".join(name for name in MACHINE.columns if re.fullmatch(r"cpu_\w+_s", name))
+    row = duckdb.sql(
+        f"SELECT (max({times}) - min({times})) / (max(t_ns) - min(t_ns)) * 1e9, count(reason), "
+        f"max(wall_minus_monotonic_ns) - min(wall_minus_monotonic_ns) FROM '{host.table(MACHINE.name)}'"
+    ).fetchone()
+    assert row is not None
+    processors, failed, moved_ns = row
+    assert processors == pytest.approx(described["cpu"]["count"], rel=0.1)
+    assert (failed, moved_ns < 1_000_000) == (0, True)
+
+
+def test_an_agent_that_ends_without_an_error_is_noticed(testbed: Callable[[str], str], tmp_path: Path) -> None:
+    process, folder = start_case_3()
+    testbed("systemctl kill --signal=TERM floodmark-agent")
+    process.wait(timeout=120)
+    raw_files(folder, tmp_path)
+    units = {unit["name"]: unit for unit in json.loads((tmp_path / "units.json").read_text())}
+    agent, nginx = units["floodmark-agent.service"], units["floodmark-nginx.service"]
+    assert (agent["active_state"], agent["result"], agent["exit_status"]) == ("inactive", "success", 0)
+    assert agent["active_since_ns"] < agent["inactive_since_ns"] < agent["read_ns"]
+    assert (nginx["active_state"], nginx["inactive_since_ns"]) == ("active", None)
+
+
+def raw_files(folder: Path, target: Path) -> HostFolder:
+    """Unpack what the container wrote in a run, and return its folder of results."""
+    host = RunFolder(folder).host("proxy1")
+    with open_archive(host.archive) as archive:
+        unpack(archive, target)
+    return host
 
 
 def test_a_run_can_be_looked_at_from_another_terminal_and_does_not_notice() -> None:
