@@ -90,6 +90,10 @@ bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, bes
 bench-compare: $(VENV)/dev.stamp ## what a comparison of 200 runs takes
 	@python -m bench.compare $(ARGS)
 
+.PHONY: bench-errors
+bench-errors: $(VENV)/dev.stamp ## how often a comparison is wrong, and how often it finds what is there: 5 minutes
+	@python -m bench.errors $(ARGS)
+
 .PHONY: bench-load
 bench-load: $(VENV)/dev.stamp ## how many requests one process sends, beside wrk, hey and Locust's own users
 	@python -m bench.load $(ARGS)

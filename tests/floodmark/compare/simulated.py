@@ -128,6 +128,23 @@ CHANGES: dict[str, tuple[str, tuple[str, ...], Change]] = {
 }
 
 
+def _slower_by_half(run: dict[str, Any]) -> None:
+    for name in ("request_median_s", "request_p99_s", "request_max_s"):
+        run[name] *= 1.5
+
+
+def _more_are_refused(run: dict[str, Any]) -> None:
+    more = min(30, run["status"]["200"])
+    run["status"] = {"200": run["status"]["200"] - more, "502": run["status"]["502"] + more}
+
+
+# name -> case, what is found if all goes well, how: changes of what varies from run to run by itself
+NOISY_CHANGES: dict[str, tuple[str, str, Change]] = {
+    "requests half as long again, case 6": ("6", "request_max_s", _slower_by_half),
+    "30 of 128 more refused, standard deviation 15, case 10": ("10", "status split", _more_are_refused),
+}
+
+
 def slow_boots(random: np.random.Generator, boots: int, share: float = 0.1, slower: float = 1.5) -> stats.Numbers:
     """Return values of which a share is slower, each boot by chance."""
     return np.asarray(random.normal(1, 0.01, boots) * np.where(random.random(boots) < share, slower, 1))

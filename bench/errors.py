@@ -1,6 +1,6 @@
 """How often a comparison is wrong, and how often it finds what is there: the rates that docs/comparing.md quotes.
 
-    .venv/bin/python -m bench.compare_errors
+    make bench-errors
 
 Records are drawn from real runs of cases 1, 2, 6 and 10 (tests/floodmark/compare/spreads.json) and go through the
 code of `floodmark compare`, behaviour and metrics together.
@@ -18,7 +18,16 @@ from bench.figures import Figure, publish
 from floodmark.compare import effects
 from floodmark.compare.family import ALPHA
 from floodmark.compare.model import Sameness, Verdict
-from tests.floodmark.compare.simulated import CASES, CHANGES, OTHER, alarms, compare_values, simulate, slow_boots
+from tests.floodmark.compare.simulated import (
+    CASES,
+    CHANGES,
+    NOISY_CHANGES,
+    OTHER,
+    alarms,
+    compare_values,
+    simulate,
+    slow_boots,
+)
 
 # Intervals are drawn with fewer samples than usual, which takes a tenth of the time. Alarms rest on p, not on them.
 DRAWS = 200
@@ -49,6 +58,15 @@ def powers(count: int) -> Iterator[Figure]:
             yield Figure(f"found: {name}, {boots} boots", float(np.mean(found)), "", count, better="higher")
 
 
+def powers_in_noise(count: int) -> Iterator[Figure]:
+    """Yield how often a change of what varies by itself is found."""
+    for name, (case, what, change) in NOISY_CHANGES.items():
+        for boots in (5, 6, 7, 10):
+            random = np.random.default_rng(boots)
+            found = [what in alarms(simulate(random, case, boots, change)) for _ in range(count)]
+            yield Figure(f"found: {name}, {boots} boots", float(np.mean(found)), "", count, better="higher")
+
+
 def tails(count: int) -> Iterator[Figure]:
     """Yield what is said of medians that are the same, with a tail and without one."""
     for boots in (7, 10, 36, 60, 100):
@@ -65,13 +83,18 @@ def tails(count: int) -> Iterator[Figure]:
 
 def main() -> None:
     """Measure everything and publish it."""
-    parser = argparse.ArgumentParser(prog="bench.compare_errors", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench.errors", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--comparisons", type=int, default=2000, help="how many A/A comparisons of each size")
     options = parser.parse_args()
     effects.DRAWS = DRAWS
     few = max(1, options.comparisons // 10)
-    figures = [*false_alarms(options.comparisons), *powers(few), *tails(options.comparisons // 2)]
-    publish("compare_errors", figures, Console())
+    figures = [
+        *false_alarms(options.comparisons),
+        *powers(few),
+        *powers_in_noise(few),
+        *tails(options.comparisons // 2),
+    ]
+    publish("errors", figures, Console())
 
 
 if __name__ == "__main__":
