@@ -90,7 +90,10 @@ def notes_on(arms: Mapping[str, Arm]) -> Iterable[str]:
         )
     single = [arm.value for arm in arms.values() if len(arm.boots) == 1]
     if single:
-        yield f"only one boot (n = 1) of {', '.join(single)}: it has no spread, so nothing can be said of its metrics"
+        yield (
+            f"only one boot (n = 1) of {', '.join(single)}: it has no spread, so a difference cannot be told from "
+            "chance"
+        )
     if any(one.fields.get("clock") == "virtual" for one in everything):
         yield f"instructions are {CAVEAT}"
     for arm in arms.values():

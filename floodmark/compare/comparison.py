@@ -1,8 +1,8 @@
 """Comparison of runs by one thing that differs between them, the axis.
 
 The results of runs become arms, one for each value of the axis. Nothing else may differ, or it has to be allowed by
-name. Behaviour, what a queue holds and what clients get, is compared run by run and is the same or not. Metrics are
-compared over boots: runs of one boot share its memory layout and its luck, so their mean counts once.
+name. Behaviour, what a queue holds and what clients get, is the same, different, or varies from run to run. Metrics are
+numbers. Both are tested over boots: runs of one boot share its memory layout, so their mean counts once.
 """
 
 from __future__ import annotations

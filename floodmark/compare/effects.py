@@ -53,7 +53,7 @@ def measure(comparisons: Mapping[str, Comparison], question: Question) -> dict[s
     behaviours = {name: behaviour_tests(one) for name, one in comparisons.items()}
     of_behaviour = [test for found in behaviours.values() for test in found]
     corrected, count = correct([*(one.result for one in metric_tests), *(one.result for one in of_behaviour)])
-    for test, becomes in zip(metric_tests, corrected, strict=False):
+    for test, becomes in zip(metric_tests, corrected[: len(metric_tests)], strict=True):
         test.effects[test.arm] = effect_of(
             test.a, test.b, test.result.p, becomes, test.metric, test.margin, test.timeouts
         )
@@ -171,8 +171,8 @@ def _tests(comparison: Comparison, results: Sequence[MetricResult]) -> Iterator[
 def _timeouts(one: Arm, other: Arm) -> tuple[float, ...]:
     """Return the timeouts of nginx that all runs of two arms have in common, in seconds."""
     runs = [parameters_of(run) for run in (*one.records, *other.records)]
-    values = [{parameters[name] for parameters in runs} for name in TIMEOUTS]
-    return tuple(float(value) for found in values if len(found) == 1 for value in found)
+    values = [{parameters.get(name) for parameters in runs} for name in TIMEOUTS]
+    return tuple(float(value) for found in values if len(found) == 1 for value in found if value is not None)
 
 
 def effect_of(

@@ -335,7 +335,8 @@ def to_csv(comparison: Comparison) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     numbers = ("median", "low_quartile", "high_quartile")
-    effects = ("shift", "low", "high", "margin", "p", "p_holm", "verdict", "more_boots", "more_baseline_boots")
+    effects = ("shift", "low", "high", "margin", "p", "p_holm", "verdict", "more_boots", "more_baseline_boots",
+               "tail_low", "tail_high", "tail_margin", "set_by")  # fmt: skip
     head = ("metric", "unit", "better", comparison.axis, "baseline", "n", "runs")
     writer.writerow((*head, *numbers, *effects))
     for result in comparison.metrics:

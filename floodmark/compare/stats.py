@@ -178,6 +178,8 @@ def mann_whitney_p(a: Numbers, b: Numbers) -> float:
 def least_mann_whitney_p(a: Numbers, b: Numbers) -> float:
     """Return the smallest p that these values could give, however they are grouped. Source: [Tar]."""
     values = np.sort(np.concatenate([a, b]))
+    if np.unique(values).size == values.size:
+        return smallest_p(a.size, b.size)
     return min(
         mann_whitney_p(values[: a.size], values[a.size :]),
         mann_whitney_p(values[b.size :], values[: b.size]),
