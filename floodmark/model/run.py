@@ -63,7 +63,8 @@ class RecordedCase(Part):
 def _with_parameters_of_version_2(content: dict[str, Any]) -> dict[str, Any]:
     """Give the parameters that came with version 2 the values that were in force before."""
     added = {"machine_hz": 0, "warmup_s": 0}
-    return {**content, "parameters": {**added, **content["parameters"]}} if "parameters" in content else content
+    parameters = content.get("parameters")
+    return {**content, "parameters": {**added, **parameters}} if isinstance(parameters, dict) else content
 
 
 class Plan(Stored):

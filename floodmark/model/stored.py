@@ -18,13 +18,20 @@ Value = JsonValue
 # A parameter as a run recorded it; an older run may lack some that there are now.
 ParameterValues = dict[str, bool | int | float | str]
 
+# How much of a wrong value a message shows.
+SHOWN_CHARS = 60
+
 StoredT = TypeVar("StoredT", bound="Stored")
 
 
-class Part(BaseModel):
-    """A part of a stored file."""
+class NewerVersionError(ValueError):
+    """A file that a newer Floodmark wrote."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Part(BaseModel):
+    """A part of a stored file. JSON has no infinity and no NaN, so a number is neither."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Stored(Part):
@@ -45,30 +52,66 @@ class Stored(Part):
         """Return the model of a file's content, whatever version wrote it.
 
         Raises:
-            ValueError: it is of a newer version, or its content does not fit.
+            NewerVersionError: a newer version wrote it.
+            ValueError: its content does not fit.
         """
         version = content.get("schema_version", 1)
-        if not isinstance(version, int) or not 1 <= version <= cls.newest:
-            raise ValueError(
-                f"it has version {version!r}, and this Floodmark reads 1 to {cls.newest}: read it with the Floodmark "
-                "that wrote it, or update this one"
+        if type(version) is not int or version < 1:
+            raise ValueError(f"schema_version is {version!r}, and it should be a whole number from 1 on")
+        if version > cls.newest:
+            raise NewerVersionError(
+                f"version {version}, and this Floodmark reads 1 to {cls.newest}: read it with the Floodmark that wrote "
+                "it, or update this one"
             )
         migrated = dict(content)
-        for number in range(version, cls.newest):
-            migrated = cls.migrations[number](migrated)
         try:
+            for number in range(version, cls.newest):
+                migrated = cls.migrations[number](migrated)
             return cls.model_validate({**migrated, "schema_version": cls.newest})
         except ValidationError as error:
-            raise ValueError(first_fault(error)) from None
+            raise ValueError(first_fault(error, migrated)) from None
 
 
-def first_fault(error: ValidationError) -> str:
-    """Say what is wrong with a file, in the words of its first fault: `metrics.sent is 'many': …`."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
+def first_fault(error: ValidationError, content: Mapping[str, Any]) -> str:
+    """Say what is wrong with a file, by its first fault.
+
+    Args:
+        error: what pydantic says.
+        content: of the file.
+
+    Returns:
+        Such as `metrics.sent is 'many', and it should be a valid integer`.
+    """
+    faults = error.errors(include_url=False)
+    first = faults[0]
     if first["type"] == "missing":
-        return f"it has no {where}"
-    return f"{where} is {str(first['input'])[:60]!r}: {first['msg']}"
+        return f"it has no {_place((*_known(first['loc'], content), first['loc'][-1]))}"
+    where = _known(first["loc"], content)
+    if first["type"] == "extra_forbidden":
+        return f"this version does not know its {_place(where)}"
+    if not where:
+        return first["msg"].removeprefix("Value error, ")
+    # A part that may be one of several kinds has a fault for each.
+    kinds = dict.fromkeys(one["msg"] for one in faults if _known(one["loc"], content) == where)
+    allowed = " or ".join(kinds).replace("Input should be", "it should be", 1).replace("Input should be ", "")
+    shown = repr(first["input"])
+    return f"{_place(where)} is {shown if len(shown) <= SHOWN_CHARS else shown[:SHOWN_CHARS] + '…'}, and {allowed}"
+
+
+def _known(place: tuple[int | str, ...], content: object) -> tuple[int | str, ...]:
+    """Return a place without what names no part of the content: pydantic adds the kinds that it has tried."""
+    found: list[int | str] = []
+    for step in place:
+        try:
+            content = content[step]  # type: ignore[index]
+        except (TypeError, KeyError, IndexError):
+            continue
+        found.append(step)
+    return tuple(found)
+
+
+def _place(steps: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, steps))
 
 
 def load(model: type[StoredT], path: Path, remedy: str = "", called: str = "") -> StoredT:
@@ -100,6 +143,8 @@ def load(model: type[StoredT], path: Path, remedy: str = "", called: str = "") -
         raise refuse(f"damaged: it holds {type(content).__name__} and not an object")
     try:
         return model.parse(content)
+    except NewerVersionError as error:
+        raise RunError(f"{name} is of {error}.") from None
     except ValueError as error:
         raise refuse(f"damaged: {error}") from None
 

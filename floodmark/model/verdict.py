@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import computed_field, field_serializer
+from pydantic import BaseModel, Discriminator, Tag, computed_field, field_serializer, model_validator
 
 from floodmark.model.check import Check, Severity
 from floodmark.model.metrics import Metrics, VirtualMetrics
@@ -27,7 +27,7 @@ class Prediction(Part):
     name: str
     value: Value
     holds: bool
-    condition: str
+    condition: str = ""
     predicted: str = ""
 
 
@@ -39,9 +39,9 @@ class Unstated(Part):
 
 
 class ClaimVerdict(Part):
-    """What becomes of a sentence of the study in one run."""
+    """What becomes of a sentence of the study in one run. The first versions had no name, condition and digest."""
 
-    name: str
+    name: str = ""
     study: str
     measured: str = ""
     verdict: Literal["confirmed", "refuted", "not observed"]
@@ -59,16 +59,49 @@ class Phase(Part):
     end_ns: int
 
 
+# Key figures that version 1 measured in another way, so that they are not comparable: the queue until the agent's last
+# reading, moments of the flood and the drain together, and refusals as fast answers.
+CHANGED_IN_VERSION_2 = (
+    "queue_area_conn_s", "waits_area_conn_s", "identity_share", "identity_n", "request_median_s", "request_p99_s",
+    "request_max_s",
+)  # fmt: skip
+
+
+class _Version1(BaseModel):
+    """Parts of a verdict of version 1 that later ones have in another way."""
+
+    run_id: str
+    valid: bool
+    reasons: list[str] = []
+    doubts: list[str] = []
+    clock: str = "host"
+    metrics: dict[str, Any] | None = None
+
+
 def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Make checks of the sentences that version 1 had instead; which rules they were of it did not say."""
+    """Make checks of the sentences that version 1 had, and leave out the key figures that it measured otherwise."""
+    said = _Version1.model_validate(content)
+    reasons = said.reasons if said.valid or said.reasons else ["version 1 does not say why"]
     checks = [
         {"id": "recorded", "severity": severity, "ok": False, "sentence": sentence}
-        for name, severity in (("reasons", Severity.INVALID), ("doubts", Severity.NOTE))
-        for sentence in content.get(name, [])
+        for severity, sentences in ((Severity.INVALID, reasons), (Severity.NOTE, said.doubts))
+        for sentence in sentences
     ]
-    if not content.get("valid") and not content.get("reasons"):
-        checks.append({"id": "recorded", "severity": "invalid", "ok": False, "sentence": "version 1 does not say why"})
-    return {**{name: value for name, value in content.items() if name not in DERIVED}, "checks": checks}
+    changed = {name: value for name, value in content.items() if name not in DERIVED} | {"checks": checks}
+    if said.metrics is None or said.clock != "host":
+        return changed
+    metrics = said.metrics
+    why = f"version 1 measured it in another way, or not at all; 'floodmark judge {said.run_id}' measures it"
+    otherwise = [name for name in CHANGED_IN_VERSION_2 if metrics.get(name) is not None]
+    missing = {name: why for name in Metrics.model_fields if name in otherwise or name not in metrics}
+    kept = {name: value for name, value in metrics.items() if name not in otherwise}
+    return {"missing": missing, **changed, "metrics": kept}
+
+
+def _clock_of(metrics: Any) -> str:
+    """Return which kind of key figures these are: only those of virtual time have workloads."""
+    is_virtual = "workloads" in metrics if isinstance(metrics, Mapping) else isinstance(metrics, VirtualMetrics)
+    return "virtual" if is_virtual else "host"
 
 
 class Verdict(Stored):
@@ -102,7 +135,10 @@ class Verdict(Stored):
     claims: list[ClaimVerdict] = []
     figures: dict[str, Value] = {}
     phases: list[Phase] = []
-    metrics: Metrics | VirtualMetrics | None = None
+    metrics: (
+        Annotated[Annotated[Metrics, Tag("host")] | Annotated[VirtualMetrics, Tag("virtual")], Discriminator(_clock_of)]
+        | None
+    ) = None
     missing: dict[str, str] = {}
 
     @classmethod
@@ -111,7 +147,13 @@ class Verdict(Stored):
         if content.get("schema_version", 1) != 1:
             content = {name: value for name, value in content.items() if name not in DERIVED}
         # A host that left nothing has empty metrics.
-        return super().parse({**content, "metrics": content.get("metrics") or None})
+        return super().parse({**content, "metrics": None} if content.get("metrics") == {} else content)
+
+    @model_validator(mode="after")
+    def _needs_figures(self) -> Verdict:
+        if self.valid and self.metrics is None:
+            raise ValueError("it has no metrics, and a valid run has some")
+        return self
 
     @field_serializer("metrics")
     def _metrics_or_nothing(self, metrics: Metrics | VirtualMetrics | None) -> dict[str, Value]:

@@ -202,22 +202,22 @@ def key_figure_rows(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
     seen = verdict.seen
     if seen is None:
         return
-    yield from _queue_rows(seen)
+    yield from _queue_rows(verdict, seen)
     if seen.pause_s is not None:
         yield (
             "the upstream paused",
             (
                 f"for {number(seen.pause_s)} s, in the end with {number(seen.pause_dead_conns)} in its "
                 "queue whose client had gone; "
-                f"the queue was empty {_after(seen.pause_queue_recovery_s, 'never')}, "
-                f"the last who had waited was answered {_after(seen.pause_clients_recovery_s, 'never')}"
+                f"the queue was empty {_after(verdict, 'pause_queue_recovery_s', 'never')}, "
+                f"the last who had waited was answered {_after(verdict, 'pause_clients_recovery_s', 'never')}"
             ),
             "the upstream's clock, sock_diag, Locust",
         )
     if verdict.params.get("trace"):
         yield _trace_row(seen)
     yield from _nginx_rows(verdict, seen)
-    yield from _client_rows(seen)
+    yield from _client_rows(verdict, seen)
     phases = ", ".join(f"{phase.name} {phase.duration_s:.3f} s" for phase in verdict.phases)
     yield ("phases", phases or "-", "first and last request")
     yield (
@@ -230,11 +230,12 @@ def key_figure_rows(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
         ),
         f"itself, n = {number(sum(one.n for one in seen.agent_sources.values()) or None)}",
     )
-    for name, why in verdict.missing.items():
-        yield (f"{name} is missing", "-", why)
+    for why in dict.fromkeys(verdict.missing.values()):
+        names = [name for name, other in verdict.missing.items() if other == why]
+        yield ("missing", ", ".join(names), why)
 
 
-def _queue_rows(seen: Metrics) -> Iterator[tuple[str, str, str]]:
+def _queue_rows(verdict: Verdict, seen: Metrics) -> Iterator[tuple[str, str, str]]:
     in_flood = f"sock_diag, n = {number(seen.accept_queue_n)} in the flood"
     yield (
         "accept queue",
@@ -247,7 +248,7 @@ def _queue_rows(seen: Metrics) -> Iterator[tuple[str, str, str]]:
     yield (
         "the queue was full",
         (
-            f"{_after(seen.time_to_full_s, 'never')}; plateau median {number(seen.plateau_median)}, "
+            f"{_after(verdict, 'time_to_full_s', 'never')}; plateau median {number(seen.plateau_median)}, "
             f"p99 {number(seen.plateau_p99)}; overshoot {number(seen.overshoot)}"
         ),
         f"sock_diag, n = {number(seen.plateau_n)} on the plateau",
@@ -255,8 +256,8 @@ def _queue_rows(seen: Metrics) -> Iterator[tuple[str, str, str]]:
     yield (
         "and empty again, after the flood",
         (
-            f"{_after(seen.drain_s, 'not before the end')}; "
-            f"upstream and nginx idle {_after(seen.recovery_s, 'not before the end')}"
+            f"{_after(verdict, 'drain_s', 'not before the end')}; "
+            f"upstream and nginx idle {_after(verdict, 'recovery_s', 'not before the end')}"
         ),
         "sock_diag, stub_status",
     )
@@ -310,7 +311,7 @@ def _nginx_rows(verdict: Verdict, seen: Metrics) -> Iterator[tuple[str, str, str
         )
 
 
-def _client_rows(seen: Metrics) -> Iterator[tuple[str, str, str]]:
+def _client_rows(verdict: Verdict, seen: Metrics) -> Iterator[tuple[str, str, str]]:
     answers = [f"{count} × {status}" for status, count in seen.status.items()]
     answers += [f"{count} × {error}" for error, count in seen.errors.items()]
     yield ("clients got", ", ".join(answers) or "-", f"Locust, n = {number(seen.sent)}")
@@ -323,10 +324,8 @@ def _client_rows(seen: Metrics) -> Iterator[tuple[str, str, str]]:
     yield (
         "a good answer took, of all that were due",
         ", ".join(
-            f"{name} {'beyond any number' if value is None else f'{number(value)} s'}"
-            for name, value in (
-                ("median", seen.request_median_s), ("p99", seen.request_p99_s), ("max", seen.request_max_s),
-            )
+            f"{name} {_seconds_or(verdict, f'request_{name}_s', 'beyond any number' if seen.request_n else '-')}"
+            for name in ("median", "p99", "max")
         ),
         f"{number(seen.good_n)} good of n = {number(seen.request_n)}",
     )  # fmt: skip
@@ -355,5 +354,14 @@ def _print_figures(console: Console, verdict: Verdict) -> None:
     console.print(table)
 
 
-def _after(seconds: float | None, otherwise: str) -> str:
-    return otherwise if seconds is None else f"after {number(seconds)} s"
+def _after(verdict: Verdict, name: str, never: str) -> str:
+    """Return when something happened: `after 0.016 s`."""
+    return _seconds_or(verdict, name, never, "after ")
+
+
+def _seconds_or(verdict: Verdict, name: str, never: str, before: str = "") -> str:
+    """Return a key figure in seconds. Without a number it never came, unless the verdict says why it is missing."""
+    seconds = getattr(verdict.metrics, name)
+    if seconds is None:
+        return "-" if name in verdict.missing else never
+    return f"{before}{number(seconds)} s"
