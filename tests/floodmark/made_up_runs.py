@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from floodmark.inputs.cases import load_cases
+from floodmark.inputs.inventory import Hosts
+from floodmark.model.run import RunRecord
+from floodmark.model.stored import save
+from floodmark.model.verdict import Verdict
 from floodmark.runs.folders import RunFolder
+from floodmark.verdict.rules import RESULTS_READABLE
 
 HOST: dict[str, Any] = {
     "boot_id": "boot-1",
@@ -27,6 +32,9 @@ HOST: dict[str, Any] = {
     "versions": {"nginx": "1.22.1"},
     "unread": {},
 }
+CONTROL_NODE: dict[str, Any] = {
+    "python": "3.11.2", "floodmark": "0.1.0", "ansible_core": "2.19.4", "locust": "2.47.0", "git_dirty": False,
+}  # fmt: skip
 METRICS: dict[str, Any] = {
     "accept_queue_max": 9,
     "queue_limit": 8,
@@ -77,7 +85,7 @@ class MadeUpRuns:
             host: dotted name -> value in host.json; each run has a boot of its own unless given.
             params: parameters of the run.
             metrics: key figures of the verdict.
-            verdict: the rest of the verdict.
+            verdict: the rest of the verdict; a check that is not ok is made of each of its `reasons`.
             case: number of the case.
             name: of the host.
             testbed: whether it is one of the testbed, which are all of one machine.
@@ -98,32 +106,34 @@ class MadeUpRuns:
                 member.size = len(config)
                 archive.addfile(member, io.BytesIO(config.encode()))
         run.host(name).description.write_text(json.dumps(described))
-        judged = {
-            "run_id": run.run_id, "host": name, "kernel": described["kernel"]["release"], "valid": True, "reasons": [],
-            "params": parameters, "expectations": [{"name": "queue_fills", "holds": True}],
+        said = {
+            "schema_version": Verdict.newest, "run_id": run.run_id, "host": name,
+            "kernel": described["kernel"]["release"], "params": parameters,
+            "expectations": [{"name": "queue_fills", "holds": True}], "reasons": [],
             "metrics": {**METRICS, **(metrics or {})}, **(verdict or {}),
         }  # fmt: skip
-        run.host(name).verdict.write_text(json.dumps(judged))
+        said["checks"] = [RESULTS_READABLE.check(False, ok=False, why=reason) for reason in said["reasons"]]
+        said["expectations"] = [{"value": None, "condition": "true", **one} for one in said["expectations"]]
+        save(run.host(name).verdict, Verdict.parse(said))
         content = {
             "run_id": run.run_id,
             "case": definition.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
             "parameters": parameters,
             "hosts": {"proxies": [name], "testbed": [name] if testbed else []},
             "fingerprint": "f",
-            "control_node": {"locust": "2.47.0", "git_commit": f"commit-{number}"},
+            "control_node": {**CONTROL_NODE, "git_commit": f"commit-{number}"},
         }
-        run.record.write_text(json.dumps(content))
+        save(run.record, RunRecord.parse(content))
         return str(run.path)
 
     def join(self, path: str, other: str) -> str:
         """Make one run of two, which are of different hosts, and return its path."""
         run, joined = RunFolder(Path(path)), RunFolder(Path(other))
-        content = run.read_run()
-        hosts = joined.read_run()["hosts"]
-        for name in hosts["proxies"]:
+        record, hosts = run.read_run(), joined.read_run().hosts
+        for name in hosts.proxies:
             joined.host(name).path.rename(run.host(name).path)
-        content["hosts"] = {group: [*names, *hosts[group]] for group, names in content["hosts"].items()}
-        run.record.write_text(json.dumps(content))
+        together = Hosts(proxies=record.hosts.proxies + hosts.proxies, testbed=record.hosts.testbed + hosts.testbed)
+        save(run.record, record.model_copy(update={"hosts": together}))
         return path
 
     def add_arms(self, field: str, values: dict[Any, list[float]], metric: str = "request_median_s") -> list[str]:
