@@ -1,0 +1,238 @@
+"""Faults put into real runs: each run says what happened to it, and blames nobody else for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from floodmark.runs.folders import RunFolder
+from floodmark.verdict.judge import judge_run
+from tests.conftest import environment
+from tests.testbed.conftest import ROOT, SHORT, evidence, folder_of, play, shown_verdicts
+
+pytestmark = pytest.mark.usefixtures("testbed")
+
+Fault = Callable[[subprocess.Popen[str]], object]
+# The flood has reached nginx when more than five clients are active. It ends by itself when there is no flood.
+IN_THE_FLOOD = (
+    "timeout 60 sh -c 'until tail -qn1 /var/lib/floodmark/runs/*/stub_status.csv 2>/dev/null "
+    '| awk -F, "{ exit !(\\$3 > 5) }"; do sleep 0.02; done\' && '
+)
+
+
+def play_with(fault: Fault, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a case, and put a fault into it meanwhile."""
+    command = ("ansible-playbook", "run-case.yml", *SHORT, *arguments)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        failed: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+        def put() -> None:
+            try:
+                fault(process)
+            except BaseException as error:  # noqa: BLE001 - the test that waits for the run has to hear of it
+                failed.put(error)
+
+        thread = threading.Thread(target=put)
+        thread.start()
+        said, errors = process.communicate(timeout=200)
+        thread.join(timeout=60)
+        if not failed.empty():
+            raise failed.get()
+    return subprocess.CompletedProcess(command, process.returncode, said, errors)
+
+
+def judged(done: subprocess.CompletedProcess[str]) -> tuple[dict[str, Any], set[tuple[str, str]]]:
+    """Return the verdict of a run, and id and severity of the checks that it does not keep."""
+    (verdict,) = shown_verdicts(folder_of(done))
+    return verdict, {(one["id"], one["severity"]) for one in verdict["checks"] if not one["ok"]}
+
+
+CASE_3 = ("-e", "case=3", "-e", "proxy_read_timeout_s=4")
+
+
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        ("systemctl stop floodmark-agent.service", {"source_read", "source_gap", "phase_length", "unit_active"}),
+        (
+            "systemctl kill -s KILL floodmark-agent.service",
+            {"source_read", "source_gap", "unit_active", "rows_counted"},
+        ),
+        (
+            "systemctl kill -s STOP floodmark-agent.service; sleep 1; systemctl kill -s CONT floodmark-agent.service",
+            {"source_read", "source_gap"},
+        ),
+    ],
+    ids=["stopped", "killed", "frozen for a second"],
+)
+def test_an_agent_that_does_not_look_all_the_time(
+    testbed: Callable[[str], str], snapshot: Callable[[], str], act: str, expected: set[str]
+) -> None:
+    before = snapshot()
+    done = play_with(lambda _: testbed(f"{IN_THE_FLOOD} sleep 1; {act}"), *CASE_3)
+    verdict, broken = judged(done)
+    assert not verdict["valid"], evidence(done)
+    assert {(one, "invalid") for one in expected} <= broken, verdict["reasons"]
+    assert done.returncode != 0
+    assert verdict["metrics"]["accept_queue_max"] is None
+    assert any("in the flood" in one for one in verdict["reasons"])
+    assert snapshot() == before, "the host was not left as it was found"
+
+
+def test_an_upstream_that_is_killed_and_comes_back(testbed: Callable[[str], str]) -> None:
+    act = "systemctl kill -s KILL floodmark-upstream@3.service; systemctl start floodmark-upstream@3.service"
+    verdict, broken = judged(play_with(lambda _: testbed(f"{IN_THE_FLOOD} {act}"), *CASE_3))
+    assert not verdict["valid"]
+    assert ("unit_active", "invalid") in broken
+    assert any(one.startswith("floodmark-upstream@3.service was not active all the time") for one in verdict["reasons"])
+
+
+def test_a_worker_of_nginx_that_is_killed(testbed: Callable[[str], str]) -> None:
+    act = "kill -KILL $(pgrep -P $(systemctl show -P MainPID floodmark-nginx.service) | head -n 1)"
+    verdict, broken = judged(play_with(lambda _: testbed(f"{IN_THE_FLOOD} {act}"), *CASE_3))
+    assert not verdict["valid"]
+    assert ("workers_alive", "invalid") in broken, verdict["reasons"]
+
+
+def test_a_load_generator_that_stands_still_for_two_seconds(testbed: Callable[[str], str]) -> None:
+    def stop(playing: subprocess.Popen[str]) -> None:
+        testbed(f"{IN_THE_FLOOD} true")
+        generators = [one for one in psutil.Process(playing.pid).children(recursive=True) if is_flood(one)]
+        assert generators
+        for one in generators:
+            one.send_signal(signal.SIGSTOP)
+        time.sleep(2)
+        for one in generators:
+            one.send_signal(signal.SIGCONT)
+
+    verdict, broken = judged(play_with(stop, *CASE_3))
+    assert not verdict["valid"]
+    assert ("generator_stalled", "invalid") in broken, verdict["reasons"]
+
+
+def is_flood(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(part.endswith("locustfiles/flood.py") for part in process.cmdline())
+    return False
+
+
+def test_a_host_whose_processors_are_taken_by_others_says_so(testbed: Callable[[str], str]) -> None:
+    """As many busy loops as 60 % of the machine, for as long as a run takes; they end by themselves."""
+    cores = psutil.cpu_count() or 1
+    loops = max(1, round(0.6 * cores + 0.5))
+    hogs = "; ".join("timeout 25 sh -c 'while :; do :; done' >/dev/null 2>&1 &" for _ in range(loops)).replace(
+        ";;", ";"
+    )
+    done = play_with(lambda _: testbed(hogs.replace("& ;", "&")), *CASE_3)
+    verdict, broken = judged(done)
+    assert ("cpu_taken", "note") in broken, (verdict["valid"], verdict["doubts"])
+    (check,) = (one for one in verdict["checks"] if one["id"] == "cpu_taken" and one["subject"] == "the host")
+    assert check["value"] >= 0.4
+    assert all(one["holds"] for one in verdict["expectations"]) or not verdict["valid"], "a busy host is no finding"
+
+
+# --- a network that takes its time ------------------------------------------------------------------
+
+DELAY_S = 0.02
+RELAY = "127.0.0.9"
+
+
+@contextlib.contextmanager
+def relay_to(address: str, port: int) -> Iterator[None]:
+    """Pass connections on, each byte DELAY_S late either way."""
+    with socket.create_server((RELAY, port), backlog=1024) as server:
+        stopped = threading.Event()
+
+        def accept() -> None:
+            while not stopped.is_set():
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=pass_on, args=(client,), daemon=True).start()
+
+        def pass_on(client: socket.socket) -> None:
+            time.sleep(DELAY_S)
+            upstream = socket.create_connection((address, port))
+            back = threading.Thread(target=copy, args=(upstream, client), daemon=True)
+            back.start()
+            copy(client, upstream)
+            back.join()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            server.shutdown(socket.SHUT_RDWR)
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    """Copy until the source has ended, and tell the target so."""
+    pending: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+    def write() -> None:
+        data = b"begin"
+        while data:
+            due, data = pending.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            with contextlib.suppress(OSError):
+                target.sendall(data) if data else target.shutdown(socket.SHUT_WR)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    data = b"begin"
+    while data:
+        try:
+            data = source.recv(65536)
+        except OSError:
+            data = b""
+        pending.put((time.monotonic() + DELAY_S, data))
+    writer.join()
+
+
+def test_twenty_milliseconds_each_way_shift_no_clock(testbed: Callable[[str], str], tmp_path: Path) -> None:
+    """Judged as if the two were machines of their own: their one clock is then the truth that is to be found."""
+    testbed("true")
+    address = (ROOT / ".testbed/hosts/proxy1/address").read_text(encoding="ascii").strip()
+    with relay_to(address, 8080):
+        # With -e it has the last word over what the inventory says.
+        inventory = tmp_path / "far.yml"
+        shutil.copy(ROOT / "inventory/testbed.yml", inventory)
+        text = inventory.read_text(encoding="utf-8").replace("proxy1:", f"proxy1:\n          proxy_address: {RELAY}", 1)
+        inventory.write_text(text, encoding="utf-8")
+        (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+        done = play(
+            "-e", "case=1", "-e", "load_shape=sustained", "-e", "users=8", "-e", "duration_s=2", "-i", str(inventory)
+        )
+    verdict, broken = judged(done)
+    assert verdict["valid"], (verdict["reasons"], evidence(done))
+    # A request and its answer each cross twice: the handshake with nginx is the relay's.
+    assert verdict["metrics"]["request_median_s"] >= 2 * DELAY_S
+    run = RunFolder(shutil.copytree(folder_of(done), tmp_path / folder_of(done).name))
+    load = run.load("proxy1") / "load.0.json"
+    load.write_text(json.dumps({**json.loads(load.read_text()), "kernel_boot_id": "another"}))
+    judge_run(run)
+    (again,) = shown_verdicts_of(run)
+    offset_ms, error_ms = again["metrics"]["clock_offset_ms"], again["metrics"]["clock_error_ms"]
+    assert abs(offset_ms) <= error_ms <= 1000 * 2 * DELAY_S + 3, (offset_ms, error_ms)
+    assert not [one for one in again["checks"] if one["id"] == "clocks_agree" and not one["ok"]]
+
+
+def shown_verdicts_of(run: RunFolder) -> list[dict[str, Any]]:
+    return [json.loads((run.host("proxy1").verdict).read_text(encoding="utf-8"))]
