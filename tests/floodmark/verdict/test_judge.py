@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ class NoAccept(FakeRun):
     def judge(self, **parameters: Any) -> dict[str, Any]:
         self.write()
         return self.judge_again(**parameters)
+
+    def remove_written(self) -> None:
+        """Take back what was written, so that it can be written in another way."""
+        shutil.rmtree(self.run.path / "proxy1")
+        shutil.rmtree(self.run.path / "load")
 
     def judge_again(self, **parameters: Any) -> dict[str, Any]:
         """Judge what has been written."""
