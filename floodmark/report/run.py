@@ -31,7 +31,7 @@ from floodmark.runs.verdicts import read_verdict
 from floodmark.show import run as show
 from floodmark.text import many, one_line
 from floodmark.verdict.metrics import MESSAGE_CLASS
-from floodmark.verdict.rules import RULES
+from floodmark.verdict.rules import RULES, Rule
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
 # The script gets times as whole numbers of this length, each as its distance from the one before.
@@ -246,7 +246,7 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
         "key_figures": list(show.key_figure_rows(verdict)) if verdict else [],
         "path_lengths": list(_path_lengths(verdict.metrics)) if verdict and host.virtual else [],
         "logged": host.logged,
-        "checks": [_check(one) for one in verdict.checks] if verdict else [],
+        "checks": list(_rules(verdict.checks)) if verdict else [],
         "description": {name: _fact(value) for name, value in host.description.items()},
         "figures": [
             {
@@ -263,16 +263,39 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
     }  # fmt: skip
 
 
-def _check(check: Check) -> tuple[str, str, str, str, str]:
-    """Return a check as a row: a mark, the rule, its limit, what was seen, and what follows when it is broken."""
-    rule = RULES.get(check.id)
-    if rule is None:
-        return "✗" if not check.ok else "✓", check.sentence, "", "", check.severity
-    limit = (
-        f"{rule.bound} {rule.shown(check.limit)}" if isinstance(check.limit, (int, float)) else str(check.limit or "")
-    )
-    subject = f": {check.subject.replace('_', ' ')}" if check.subject else ""
-    return "✓" if check.ok else "✗", f"{rule.asks}{subject}", limit, rule.shown(check.value), check.severity
+def _rules(checks: Sequence[Check]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield a row for each rule: whether it was kept, what it asks, its limit, what was seen, and what else follows.
+
+    Of a rule that was applied to several things the row has how many kept it, and those that did not.
+    """
+    by_rule: dict[str, list[Check]] = {}
+    for one in checks:
+        by_rule.setdefault(one.id, []).append(one)
+    for rule_id, applied in by_rule.items():
+        rule = RULES.get(rule_id)
+        if rule is None:
+            yield from (("✗", one.sentence, "", "", one.severity) for one in applied)
+            continue
+        broken = [one for one in applied if not one.ok]
+        limits = {_limit(rule, one) for one in applied}
+        seen = [
+            f"{one.subject.replace('_', ' ')}: {rule.shown(one.value)}" if one.subject else rule.shown(one.value)
+            for one in broken or applied
+        ]
+        if len(applied) > 1:
+            kept = f"{len(applied) - len(broken)} of {len(applied)}"
+            seen = [kept, *seen] if broken else [kept]
+        yield (
+            "✗" if broken else "✓", rule.asks, limits.pop() if len(limits) == 1 else "", "; ".join(seen),
+            next((one.severity for one in broken), rule.severity),
+        )  # fmt: skip
+
+
+def _limit(rule: Rule, check: Check) -> str:
+    if check.limit is None:
+        return ""
+    shown = rule.shown(check.limit)
+    return f"{rule.bound} {shown}" if isinstance(check.limit, (int, float)) else one_line(shown)
 
 
 def _picture(figure: Figure, host: HostReport, across: Scale | None, highest: Mapping[str, float]) -> Markup | None:

@@ -123,7 +123,9 @@ class Rule:
 
     def shown(self, value: Measured) -> str:
         """Return a value or a limit as people read it, with its unit."""
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, (int, float)):
             if self.unit == "share":
                 return percent(float(value))
             return f"{number(value)} {self.unit}".rstrip()
@@ -497,7 +499,7 @@ FRONT_FULL = Rule(
     NOTE,
     "nginx's own accept queue was never full",
     "nginx's own accept queue was full: {value} waited there, and its limit is {limit}",
-    "conns",
+    "connections",
 )
 
 # --- the agent ------------------------------------------------------------------------------------

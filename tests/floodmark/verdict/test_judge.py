@@ -332,7 +332,7 @@ def test_a_full_queue_of_nginx_is_a_note_because_it_has_refused_nobody(fake: NoA
     verdict = fake.judge()
     assert verdict["valid"]
     assert broken(verdict) == [("front_full", "", "note")]
-    assert "4097 conns waited there, and its limit is 4096 conns" in verdict["doubts"][0]
+    assert "4097 connections waited there, and its limit is 4096 connections" in verdict["doubts"][0]
 
 
 def test_requests_that_never_ended_make_a_run_invalid(fake: NoAccept) -> None:
