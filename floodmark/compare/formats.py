@@ -85,7 +85,7 @@ def _need(effect: Effect) -> str:
 
 
 def contrast_text(contrast: Contrast, behaviour: Behaviour) -> str:
-    """Say what a comparison of one behaviour says: `different: 502 23 → 22, 504 9 → 10 (p=0.016)`."""
+    """Say what a comparison of one behaviour says: `different: 502 from 23 to 22 (p=0.016)`."""
     said = []
     if contrast.sameness in (Sameness.DIFFERENT, Sameness.ONE_RUN_EACH) and contrast.differs:
         said.append(shifts_text(contrast.differs, counted=behaviour.counted))
@@ -101,8 +101,8 @@ def shifts_text(shifts: Sequence[ClassShift], *, counted: bool) -> str:
 
     def one(shift: ClassShift) -> str:
         if counted:
-            return f"{shift.name} {_number(shift.baseline)} → {_number(shift.arm)}"
-        return f"{shift.name} in {_percent_of(shift.baseline)} → {_percent_of(shift.arm)} of the runs"
+            return f"{shift.name} from {_number(shift.baseline)} to {_number(shift.arm)}"
+        return f"{shift.name} from {_percent_of(shift.baseline)} to {_percent_of(shift.arm)} of the runs"
 
     more = f", and {len(shifts) - MOST_CLASSES} more" if len(shifts) > MOST_CLASSES else ""
     return ", ".join(map(one, shifts[:MOST_CLASSES])) + more
@@ -176,10 +176,13 @@ def legend(comparison: Comparison) -> str:
     """Say what the columns of the metrics are."""
     interval, power, margin = (_percent_of(share) for share in (CONFIDENCE, POWER, comparison.margin))
     tail_margin = _percent_of(TAIL_MARGINS * comparison.margin)
+    corrected = f"after Holm's correction for {_plural(comparison.tests, 'test')}"
+    if not comparison.tests:
+        corrected = "but with so few boots, or so little that varies, no test could be significant"
     return (
         f"n counts boots. Median with quartiles. Shift: Hodges-Lehmann, with its {interval} interval, in % of the "
         f"baseline's median. p: Mann-Whitney (exact, but for ties among more than {stats.COUNTED_UP_TO} boots), for "
-        f"behaviour a permutation test over boots, after Holm's correction for {_plural(comparison.tests, 'test')}. "
+        f"behaviour a permutation test over boots, {corrected}. "
         f"Equivalent: the interval is within ±{margin}, and the worst tenth of boots begins within ±{tail_margin}. "
         f"'need k more' is for {power} power to tell a shift of ±{margin} from none."
     )
@@ -209,7 +212,7 @@ def seen_text(behaviour: Behaviour, value: str) -> str:
 
 
 def behaviour_words(behaviour: Behaviour, value: str) -> dict[str, str]:
-    """Return the words of the verdict on one arm, each with what is said: `different` -> `different: 502 23 → 22`."""
+    """Return the words of the verdict on one arm, each with its text: `different` -> `different: 502 from 23 to 22`."""
     words = {}
     if behaviour.passed is not None:
         word = "pass" if behaviour.passed[value] else "fail"

@@ -388,8 +388,12 @@ def test_one_run_each_shows_both_values_and_claims_nothing(made: MadeUpRuns) -> 
     ]
     out = command(*runs, "--by", "kernel", "--format", "markdown").output
     assert "23 × 502, 9 × 504 (n = 1)" in out
-    assert "22 × 502, 10 × 504 (n = 1) | one run each: 502 23 → 22, 504 9 → 10; need 3 more of each to tell |" in out
+    assert (
+        "22 × 502, 10 × 504 (n = 1) | one run each: 502 from 23 to 22, 504 from 9 to 10; need 3 more of each to tell |"
+        in out
+    )
     assert "different" not in out
+    assert "with so few boots, or so little that varies, no test could be significant" in out
 
 
 def test_a_difference_says_what_differs(made: MadeUpRuns) -> None:
@@ -397,7 +401,7 @@ def test_a_difference_says_what_differs(made: MadeUpRuns) -> None:
         for _ in range(5):
             made.add({"kernel.release": kernel}, metrics={"status": status})
     out = command(*map(str, made.results.iterdir()), "--by", "kernel", "--format", "markdown").output
-    assert "different: 502 23 → 22, 504 9 → 10 (p=0.008)" in out
+    assert "different: 502 from 23 to 22, 504 from 9 to 10 (p=0.008)" in out
 
 
 def test_runs_of_one_boot_are_one_witness_of_a_behaviour(made: MadeUpRuns) -> None:
@@ -451,7 +455,7 @@ def test_an_expectation_that_does_not_hold_is_a_fail(made: MadeUpRuns) -> None:
     assert expectations.compared[NEW].sameness is Sameness.DIFFERENT
     assert "fails: queue fills" in command(*runs, "--by", "kernel").output
     assert (
-        "queue fills in 0 % → 100 % of the runs (p=0.029)"
+        "queue fills from 0 % to 100 % of the runs (p=0.029)"
         in command(*runs, "--by", "kernel", "--format", "markdown").output
     )
 

@@ -58,6 +58,19 @@ def test_it_has_behaviour_differences_every_boot_and_the_course_of_each_arm(runs
     assert len(dots) == 12
 
 
+def test_a_difference_in_behaviour_says_what_differs_and_one_run_does_not_make_one(tmp_path: Path) -> None:
+    for name, boots in (("many", 5), ("one", 1)):
+        made = MadeUpRuns(tmp_path / name)
+        for kernel, status in (("6.1.0", {"502": 23, "504": 9}), ("6.12.0", {"502": 22, "504": 10})):
+            for _ in range(boots):
+                made.add({"kernel.release": kernel}, metrics={"status": status})
+    many, one = (page_of([str(path) for path in (tmp_path / name).iterdir()]) for name in ("many", "one"))
+    assert "different : behaviour: status split (502 from 23 to 22, 504 from 9 to 10 (p=0.008))" in many.text
+    assert "one run each : behaviour: status split (502 from 23 to 22, 504 from 9 to 10;" in one.text
+    assert one.count("span", **{"class": "one-run-each"}) == 1
+    assert one.count("span", **{"class": "different"}) == 0
+
+
 def test_the_arms_have_the_same_axes(runs: list[str]) -> None:
     drawings = re.findall(
         r'<svg class="plot".*?</svg>\s*</svg>|<svg class="plot".*?</svg></svg>', page_of(runs).source, re.DOTALL
