@@ -179,7 +179,7 @@ def _check_plan(extra: Mapping[str, str], inventory: str, results: Path, *, web:
     if not extra.get("case"):
         raise IncompleteError("no case is named")
     made = plan.make_plan(extra, inventory_of(inventory), os.getpid(), web=web)
-    assert Path(made["folder"]).is_relative_to(results), "an example must not write into the results of this checkout"
+    assert made.folder.path.is_relative_to(results), "an example must not write into the results of this checkout"
 
 
 @cache

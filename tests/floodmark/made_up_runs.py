@@ -13,7 +13,7 @@ from typing import Any
 
 from floodmark.inputs.cases import load_cases
 from floodmark.inputs.inventory import Hosts
-from floodmark.model.run import RunRecord
+from floodmark.model.run import ControlNode, Plan, RecordedCase, RunRecord
 from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
 from floodmark.runs.folders import RunFolder
@@ -60,6 +60,33 @@ def set_in(tree: dict[str, Any], name: str, value: Any) -> None:
 CASES = load_cases()
 
 
+def plan_of(run: RunFolder, *hosts: str, case: int = 1, **parts: Any) -> Plan:
+    """Return what plan.json says of a run.
+
+    Args:
+        run: which.
+        hosts: that it measures; proxy1 unless given.
+        case: its number.
+        parts: other parts of it; of `parameters` those that differ from the case's.
+    """
+    definition = CASES[case]
+    of_case = RecordedCase.model_validate(definition.model_dump(mode="json", by_alias=True, exclude={"parameters"}))
+    given = {
+        "run_id": run.run_id, "case": of_case, "hosts": Hosts(proxies=list(hosts) or ["proxy1"]),
+        "control_node": ControlNode(**CONTROL_NODE), **parts,
+        "parameters": {**definition.parameters.model_dump(), **parts.get("parameters", {})},
+    }  # fmt: skip
+    return Plan(**given)
+
+
+def record_of(
+    run: RunFolder, *hosts: str, case: int = 1, valid: bool = True, passed: bool = True, **parts: Any
+) -> RunRecord:
+    """Return what run.json says of a run; see `plan_of`."""
+    plan = plan_of(run, *hosts, case=case, **parts)
+    return RunRecord(**dict(plan), valid=valid, passed=passed)
+
+
 class MadeUpRuns:
     """A results folder to which a test adds runs."""
 
@@ -96,8 +123,11 @@ class MadeUpRuns:
         described = copy.deepcopy(HOST)
         for key, value in {"boot_id": f"boot-{number}", **(host or {})}.items():
             set_in(described, key, value)
-        definition = CASES[case]
-        parameters = {**definition.parameters.model_dump(), **(params or {})}
+        testbed_hosts = [name] if testbed else []
+        record = record_of(
+            run, name, case=case, parameters=params or {}, hosts=Hosts(proxies=[name], testbed=testbed_hosts),
+            fingerprint="f", control_node=ControlNode(**CONTROL_NODE, git_commit=f"commit-{number}"),
+        )  # fmt: skip
         run.host(name).archive.parent.mkdir(parents=True)
         if config:
             described["kernel"]["config_sha256"] = sha256(config.encode()).hexdigest()
@@ -108,22 +138,14 @@ class MadeUpRuns:
         run.host(name).description.write_text(json.dumps(described))
         said = {
             "schema_version": Verdict.newest, "run_id": run.run_id, "host": name,
-            "kernel": described["kernel"]["release"], "params": parameters,
+            "kernel": described["kernel"]["release"], "params": record.parameters,
             "expectations": [{"name": "queue_fills", "holds": True}], "reasons": [],
             "metrics": {**METRICS, **(metrics or {})}, **(verdict or {}),
         }  # fmt: skip
         said["checks"] = [RESULTS_READABLE.check(False, ok=False, why=reason) for reason in said["reasons"]]
         said["expectations"] = [{"value": None, "condition": "true", **one} for one in said["expectations"]]
         save(run.host(name).verdict, Verdict.parse(said))
-        content = {
-            "run_id": run.run_id,
-            "case": definition.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
-            "parameters": parameters,
-            "hosts": {"proxies": [name], "testbed": [name] if testbed else []},
-            "fingerprint": "f",
-            "control_node": {**CONTROL_NODE, "git_commit": f"commit-{number}"},
-        }
-        save(run.record, RunRecord.parse(content))
+        save(run.record, record)
         return str(run.path)
 
     def join(self, path: str, other: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.inputs.cases import load_cases
-from floodmark.inputs.inventory import Caps, check_caps, check_ownership
+from floodmark.inputs.inventory import Caps, Hosts, check_caps, check_ownership
 from floodmark.inputs.parameters import Parameters, resolve_parameters
 
 BASE = load_cases()[2].parameters.model_dump()
@@ -57,9 +57,9 @@ def test_what_is_allowed_is_within_what_a_parameter_can_be() -> None:
 
 @pytest.mark.parametrize("said", [None, False, "true", "yes", 1])
 def test_a_host_is_only_flooded_when_somebody_owns_it(said: Any) -> None:
-    hosts = {"proxies": ["theirs"], "load_generators": ["localhost"], "testbed": []}
+    hosts = Hosts(proxies=["theirs"], load_generators=["localhost"])
     variables = {"theirs": {} if said is None else {"floodmark_i_own_these_hosts": said}}
     with pytest.raises(FloodmarkError, match="host theirs is not of the testbed"):
         check_ownership(hosts, variables)
     check_ownership(hosts, {"theirs": {"floodmark_i_own_these_hosts": True}})
-    check_ownership({**hosts, "testbed": ["theirs"]}, variables)
+    check_ownership(hosts.model_copy(update={"testbed": ["theirs"]}), variables)

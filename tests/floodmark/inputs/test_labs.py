@@ -112,9 +112,9 @@ def test_what_is_said_of_all_points_is_asked_of_their_table(tmp_path: Path) -> N
     lab = make(tmp_path)
     database = create_points(lab, [{"point": "a", "refused": 2}, {"point": "b", "refused": 3}, {"point": "c"}])
     (outcome,) = judge_expectations(database, lab.file.overall.expect, "unix")
-    assert (outcome["value"], outcome["holds"]) == (5, True)
+    assert (outcome.value, outcome.holds) == (5, True)
     nothing = judge_expectations(create_points(lab, []), lab.file.overall.expect, "unix")
-    assert not nothing[0]["holds"], "what could not be seen has not held"
+    assert not nothing[0].holds, "what could not be seen has not held"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,24 @@ from rich.console import Console
 
 from floodmark.errors import FloodmarkError, LabError, RunError
 from floodmark.inputs.labs import find_lab
+from floodmark.model.metrics import Metrics
+from floodmark.model.stored import save
+from floodmark.model.verdict import Prediction, Verdict
 from floodmark.runner import lab as lab_runner
 from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
 from floodmark.runs.folders import LabFolder, RunFolder, is_lab_folder
+from floodmark.runs.verdicts import read_verdict
 from floodmark.show.lab import print_lab
+from floodmark.verdict.rules import RESULTS_READABLE
 from tests.conftest import ROOT
+from tests.floodmark.made_up_runs import record_of
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
 NAME = "active-over-somaxconn"
+
+
+def expectation(*, holds: bool) -> Prediction:
+    return Prediction(name="x", value=1, holds=holds, condition="value = 1")
 
 
 class FakePlay:
@@ -51,13 +60,19 @@ class FakePlay:
         active = 32 if tcp or keepalive else 9
         figures |= {"active_while_hanging_conns": active, "refused_at_once": 0 if tcp else 23}  # type: ignore[dict-item]
         params = {"users": 32, "somaxconn": 8, "transport": extra["transport"], "keepalive": keepalive}
-        verdict = {
-            "run_id": run.run_id, "host": "proxy1", "kernel": "6.1.0", "valid": True, "params": params,
-            "expectations": [{"name": "x", "holds": True}], "metrics": {"queue_limit": 8}, "figures": figures,
-        }  # fmt: skip
-        run.host("proxy1").verdict.write_text(json.dumps(verdict))
-        content = {"hosts": {"proxies": ["proxy1"]}, "case": {"number": 2}, "parameters": params}
-        run.record.write_text(json.dumps({**content, "valid": True, "passed": True}))
+        record = record_of(run, case=2, parameters=params)
+        verdict = Verdict(
+            run_id=run.run_id,
+            host="proxy1",
+            kernel="6.1.0",
+            checks=[],
+            params=record.parameters,
+            expectations=[expectation(holds=True)],
+            metrics=Metrics(queue_limit=8),
+            figures=figures,
+        )
+        save(run.host("proxy1").verdict, verdict)
+        save(run.record, record)
         return run
 
 
@@ -76,6 +91,12 @@ def begin(results: Path, name: str = NAME, **extra: Any) -> LabFolder:
     return begin_lab(name, ROOT / "inventory/testbed.yml", extra, results)
 
 
+def change_verdict(folder: LabFolder, point: int, **parts: Any) -> None:
+    """Let the run of a point have another verdict."""
+    host = folder.run(str(folder.read().points[point].run_id)).host("proxy1")
+    save(host.verdict, read_verdict(host).model_copy(update=parts))
+
+
 def quiet() -> Console:
     return Console(file=io.StringIO())
 
@@ -83,16 +104,16 @@ def quiet() -> Console:
 def test_a_lab_makes_its_points_and_judges_them_together(results: Path) -> None:
     folder = begin(results, guard_margin_s="90")
     run_points(quiet(), folder)
-    content = judge_lab(folder)
+    record = judge_lab(folder)
     assert FakePlay.made == [
         {"guard_margin_s": "90", "transport": "unix", "lab": NAME},
         {"guard_margin_s": "90", "transport": "tcp", "lab": NAME},
         {"guard_margin_s": "90", "transport": "unix", "keepalive": True, "start_spread_ms": 0, "lab": NAME},
     ]
-    assert (content["valid"], content["passed"]) == (True, True)
-    (host,) = content["overall"]
-    assert [one["verdict"] for one in host["claims"]] == ["confirmed", "refuted"]
-    assert [row["point"] for row in content["table"]][:2] == ["transport=unix", "transport=tcp"]
+    assert (record.valid, record.passed) == (True, True)
+    (host,) = record.overall or []
+    assert [one.verdict for one in host.claims] == ["confirmed", "refuted"]
+    assert [row.point for row in record.table or []][:2] == ["transport=unix", "transport=tcp"]
     screen = io.StringIO()
     print_lab(Console(file=screen, width=150), folder)
     assert "3 of 3 points are valid" in screen.getvalue()
@@ -110,7 +131,7 @@ def test_a_lab_goes_on_where_it_was_ended(results: Path, monkeypatch: pytest.Mon
         judge_lab(folder)
     run_points(quiet(), folder)
     assert [one["transport"] for one in FakePlay.made] == ["unix", "tcp", "tcp", "unix"]
-    assert judge_lab(folder)["passed"]
+    assert judge_lab(folder).passed
     run_points(quiet(), folder)
     assert len(FakePlay.made) == 4, "nothing is left to do"
 
@@ -118,11 +139,10 @@ def test_a_lab_goes_on_where_it_was_ended(results: Path, monkeypatch: pytest.Mon
 def test_a_point_that_failed_has_no_figures_and_the_others_are_shown(results: Path) -> None:
     folder = begin(results)
     run_points(quiet(), folder)
-    path = RunFolder(results / folder.read()["points"][1]["run_id"]).host("proxy1").verdict
-    failed = {"valid": False, "expectations": [], "metrics": {}, "figures": {}, "kernel": None}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **failed}))
-    content = judge_lab(folder)
-    assert (content["valid"], content["passed"]) == (False, False)
+    broken = RESULTS_READABLE.check(False, ok=False, why="nothing was fetched")
+    change_verdict(folder, 1, checks=[broken], expectations=[], metrics=None, figures={}, kernel=None)
+    record = judge_lab(folder)
+    assert (record.valid, record.passed) == (False, False)
     screen = io.StringIO()
     print_lab(Console(file=screen, width=150), folder)
     assert "invalid" in screen.getvalue()
@@ -132,14 +152,13 @@ def test_a_point_that_failed_has_no_figures_and_the_others_are_shown(results: Pa
 def test_a_point_that_the_model_does_not_explain_says_nothing_of_the_study(results: Path) -> None:
     folder = begin(results)
     run_points(quiet(), folder)
-    path = RunFolder(results / folder.read()["points"][1]["run_id"]).host("proxy1").verdict
-    path.write_text(json.dumps({**json.loads(path.read_text()), "expectations": [{"name": "x", "holds": False}]}))
-    content = judge_lab(folder)
-    assert (content["valid"], content["passed"]) == (True, False)
-    (host,) = content["overall"]
+    change_verdict(folder, 1, expectations=[expectation(holds=False)])
+    record = judge_lab(folder)
+    assert (record.valid, record.passed) == (True, False)
+    (host,) = record.overall or []
     over_tcp = "active_exceeds_somaxconn_over_tcp"
-    assert [one["verdict"] for one in host["claims"] if one["name"] == over_tcp] == ["not observed"]
-    assert [one["value"] for one in host["expectations"] if one["name"] == "over_tcp_everybody_is_active"] == [0]
+    assert [one.verdict for one in host.claims if one.name == over_tcp] == ["not observed"]
+    assert [one.value for one in host.expectations if one.name == "over_tcp_everybody_is_active"] == [0]
 
 
 def test_points_stand_below_each_other_where_the_terminal_is_narrow(results: Path) -> None:
@@ -167,7 +186,8 @@ def test_the_runs_to_come_may_have_other_options_but_no_other_parameters(results
 def test_what_is_not_stated_without_a_point_is_not_asked(results: Path) -> None:
     folder = begin(results, transport="unix", keepalive="false")
     run_points(quiet(), folder)
-    names = [one["name"] for one in judge_lab(folder)["overall"][0]["expectations"]]
+    (host,) = judge_lab(folder).overall or []
+    names = [one.name for one in host.expectations]
     assert "over_tcp_everybody_is_active" not in names
     assert "on_a_unix_socket_the_queue_alone_is_active" in names
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from floodmark.errors import FloodmarkError
+from floodmark.model.run import Plan, PlannedListener
 from floodmark.runner import plan
 from floodmark.runs.folders import RunFolder
 from tests.conftest import ROOT
@@ -29,28 +30,28 @@ def new_run(folder: Path, number: int, transport: str) -> RunFolder:
     return RunFolder(folder / f"{number}-{transport}")
 
 
-def make(**extra: Any) -> dict[str, Any]:
-    return plan.make_plan(extra, {"groups": GROUPS, **extra}, os.getpid())
+def make(**extra: Any) -> Plan:
+    return plan.make_plan(extra, {"groups": GROUPS, **extra}, os.getpid()).plan
 
 
 def test_a_plan_holds_the_case_as_resolved(results: Path) -> None:
     made = make(case="2", transport="tcp", users="64")
-    assert (made["case"]["number"], made["parameters"]["transport"], made["parameters"]["users"]) == (2, "tcp", 64)
-    assert RunFolder(results / "2-tcp").read_plan()["run_id"] == made["run_id"]
+    assert (made.case.number, made.parameters["transport"], made.parameters["users"]) == (2, "tcp", 64)
+    assert RunFolder(results / "2-tcp").read_plan() == made
 
 
 def test_the_guard_waits_longer_than_the_run_can_take() -> None:
     made = make(case="3", load_shape="sustained", duration_s="100")
-    assert made["guard_timeout_s"] > made["longest_s"] > 100
+    assert made.guard_timeout_s > made.longest_s > 100
 
 
 def test_a_plan_says_where_each_server_listens() -> None:
-    assert [one["address"] for one in make(case="2")["servers"]] == ["unix:/run/floodmark-upstream/upstream.sock"]
-    one, other = make(case="11", transport="tcp", upstream_port="9100")["servers"]
-    assert (one["address"], other["address"]) == ("127.0.0.1:9100", "127.0.0.1:9101")
-    assert one["listener"] == {"name": "upstream", "transport": "tcp", "path": "", "port": 9100}
-    assert other["listener"]["name"] == "upstream_2"
-    assert (one["behaviour"]["accept"], other["behaviour"]["accept"]) == (False, True)
+    assert [one.address for one in make(case="2").servers] == ["unix:/run/floodmark-upstream/upstream.sock"]
+    one, other = make(case="11", transport="tcp", upstream_port="9100").servers
+    assert (one.address, other.address) == ("127.0.0.1:9100", "127.0.0.1:9101")
+    assert one.listener == PlannedListener(name="upstream", transport="tcp", path="", port=9100)
+    assert other.listener.name == "upstream_2"
+    assert (one.behaviour.accept, other.behaviour.accept) == (False, True)
 
 
 def test_the_sockets_are_in_the_folder_that_systemd_makes() -> None:
@@ -61,8 +62,8 @@ def test_the_sockets_are_in_the_folder_that_systemd_makes() -> None:
 def test_a_longer_run_needs_more_space() -> None:
     short, long = make(case="3"), make(case="3", transport="tcp", load_shape="sustained", duration_s="3600")
     # About 1,000 readings a second, each some 300 bytes in table and archive.
-    assert 200 < short["free_mb"] < 220
-    assert 1200 < long["free_mb"] < 1500
+    assert 200 < short.free_mb < 220
+    assert 1200 < long.free_mb < 1500
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_an_inventory_without_a_group_is_refused(missing: str) -> None:
 
 
 def test_where_on_a_host_and_ansibles_own_variables_may_be_given() -> None:
-    assert make(case="2", nginx_listen_port="8181", ansible_user="me", provision="always")["case"]["number"] == 2
+    assert make(case="2", nginx_listen_port="8181", ansible_user="me", provision="always").case.number == 2
 
 
 def test_the_owner_of_a_run_is_gone_when_its_process_has_ended() -> None:
@@ -118,8 +119,8 @@ def test_the_fingerprint_of_provisioning_does_not_change_by_itself() -> None:
 
 def test_an_inventory_may_set_parameters_and_the_command_line_has_the_last_word() -> None:
     slow = {"groups": GROUPS, "floodmark_parameters": {"accept_queue_hz": 100, "users": 8}}
-    made = plan.make_plan({"case": "2", "users": "4"}, slow, os.getpid())
-    assert (made["parameters"]["accept_queue_hz"], made["parameters"]["users"]) == (100, 4)
+    made = plan.make_plan({"case": "2", "users": "4"}, slow, os.getpid()).plan
+    assert (made.parameters["accept_queue_hz"], made.parameters["users"]) == (100, 4)
 
 
 def test_of_a_lab_an_inventory_sets_what_it_leaves_open_and_what_is_for_just_this_lab() -> None:
@@ -127,12 +128,12 @@ def test_of_a_lab_an_inventory_sets_what_it_leaves_open_and_what_is_for_just_thi
         "floodmark_parameters": {"accept_queue_hz": 100, "start_spread_ms": 500, "drain_s": 9},
         "floodmark_lab_parameters": {"memory-stability": {"start_spread_ms": 30000}},
     }
-    made = plan.make_plan({"lab": "memory-stability", "users": "4"}, {"groups": GROUPS, **slow}, os.getpid())
+    made = plan.make_plan({"lab": "memory-stability", "users": "4"}, {"groups": GROUPS, **slow}, os.getpid()).plan
     names = ("accept_queue_hz", "start_spread_ms", "drain_s", "users")
-    assert [made["parameters"][name] for name in names] == [100, 30000, 4, 4]
-    assert made["inventory_parameters"] == {"accept_queue_hz": 100, "start_spread_ms": 30000}
-    other = plan.make_plan({"lab": "worker-connections"}, {"groups": GROUPS, **slow}, os.getpid())
-    assert other["inventory_parameters"] == {"accept_queue_hz": 100}
+    assert [made.parameters[name] for name in names] == [100, 30000, 4, 4]
+    assert made.inventory_parameters == {"accept_queue_hz": 100, "start_spread_ms": 30000}
+    other = plan.make_plan({"lab": "worker-connections"}, {"groups": GROUPS, **slow}, os.getpid()).plan
+    assert other.inventory_parameters == {"accept_queue_hz": 100}
 
 
 @pytest.mark.parametrize(
@@ -162,25 +163,25 @@ def test_wrong_parameters_of_an_inventory_are_refused(given: Any, sentence: str)
 QEMU = {"testbed_driver": "qemu", "testbed_clock": "virtual"}
 
 
-def make_virtual(extra: dict[str, Any], *variables: dict[str, Any], testbed: bool = True) -> dict[str, Any]:
+def make_virtual(extra: dict[str, Any], *variables: dict[str, Any], testbed: bool = True) -> Plan:
     names = [f"linux{number}" for number, _ in enumerate(variables)]
     groups = {"proxies": names, "load_generators": ["localhost"], "testbed": names if testbed else []}
     inventory = {"groups": groups, "hostvars": dict(zip(names, variables, strict=True))}
-    return plan.make_plan(extra, inventory, os.getpid())
+    return plan.make_plan(extra, inventory, os.getpid()).plan
 
 
 def test_a_run_in_virtual_time_says_so_and_names_its_disk() -> None:
     made = make_virtual({"case": "1"}, QEMU, QEMU)
-    assert (made["clock"], made["run_id"]) == ("virtual", "1-unix-virtual")
-    assert made["start_state"]
-    assert make(case="1")["clock"] == "host"
+    assert (made.clock, made.run_id) == ("virtual", "1-unix-virtual")
+    assert made.start_state
+    assert make(case="1").clock == "host"
 
 
 def test_the_disk_depends_on_what_is_on_it_alone(results: Path) -> None:
     def disk(**extra: str) -> str:
         for folder in results.iterdir():
             shutil.rmtree(folder)
-        return str(make_virtual({"case": "1", **extra}, QEMU)["start_state"])
+        return make_virtual({"case": "1", **extra}, QEMU).start_state
 
     assert disk() == disk(virtual_seed="7", virtual_window_ms="50")
     assert disk() != disk(somaxconn="16")

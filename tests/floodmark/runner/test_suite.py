@@ -17,8 +17,11 @@ import psutil
 import pytest
 from rich.console import Console
 
+from floodmark.model.stored import save
 from floodmark.runner.suite import load_suite
+from floodmark.runs.folders import RunFolder
 from floodmark.show.suite import Bar, estimate_s, in_words
+from tests.floodmark.made_up_runs import record_of
 
 # `floodmark`, but in another project. A program that a shell starts in the background ignores SIGINT, and so do its
 # children: the tests must not depend on how they are started.
@@ -61,8 +64,7 @@ PLAYBOOK = """
         cmd: |
           test ! -e broken || { echo the pump is broken >&2; exit 1; }
           test "$(ls -d results/run* | wc -l)" -le "$(cat finish)" || sleep 300
-          printf '%s' '{"hosts": {"proxies": ["proxy1"]}, "case": {"number": 1}, "parameters": {"transport": "unix"},' \
-            '"valid": true, "passed": true}' > {{ floodmark.plan.folder }}/run.json
+          cp record.json {{ floodmark.plan.folder }}/run.json
         chdir: "{{ playbook_dir }}"
 """
 INVENTORY = """
@@ -83,6 +85,7 @@ class Project:
         (folder / "plugins/floodmark_plan.py").write_text(PLAN)
         (folder / "run-case.yml").write_text(PLAYBOOK)
         (folder / "inventory.yml").write_text(INVENTORY)
+        save(folder / "record.json", record_of(RunFolder(folder)))
         (folder / "ansible.cfg").write_text("[defaults]\naction_plugins = plugins\n")
         self.suite.write_text(SUITE.format(inventory=folder / "inventory.yml"))
         self.finish(99)

@@ -12,8 +12,11 @@ import pytest
 from rich.console import Console
 
 from floodmark.errors import RunError
+from floodmark.model.stored import save
 from floodmark.runner.plan import owner
 from floodmark.runner.watch import BARS, Feed, View, draw, find, running, sparkline
+from floodmark.runs.folders import RunFolder
+from tests.floodmark.made_up_runs import plan_of
 
 FULL: dict[str, Any] = {
     "accept_queue": {"upstream": {"depth_conns": 7, "most_conns": 9, "limit_conns": 8}},
@@ -108,7 +111,8 @@ def test_a_line_may_come_in_pieces() -> None:
 def made(results: Path, name: str, **plan: Any) -> Path:
     folder = results / name
     folder.mkdir()
-    (folder / "plan.json").write_text(json.dumps({"owner": owner(os.getpid()), "inventory": ["i"], **plan}))
+    run = RunFolder(folder)
+    save(run.plan, plan_of(run, **{"owner": owner(os.getpid()), "inventory": ["i"], **plan}))
     return folder
 
 

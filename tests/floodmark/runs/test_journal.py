@@ -7,9 +7,10 @@ import pytest
 
 from floodmark.errors import SuiteError
 from floodmark.inputs.suites import Suite, SuiteRun, resolve_suite
-from floodmark.model.stored import write_json
+from floodmark.model.stored import save
 from floodmark.runs.folders import RunFolder, new_run
 from floodmark.runs.journal import Journal, open_journal, read_journal
+from tests.floodmark.made_up_runs import record_of
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
 
@@ -33,8 +34,7 @@ def suite_with(folder: Path, seed: int) -> Suite:
 
 
 def complete(folder: RunFolder, *, valid: bool = True, passed: bool = True) -> RunFolder:
-    made_of = {"hosts": {"proxies": ["old"]}, "case": {"number": 1}, "parameters": {"transport": "unix"}}
-    write_json(folder.run, {**made_of, "valid": valid, "passed": passed})
+    save(folder.record, record_of(folder, valid=valid, passed=passed))
     return folder
 
 
@@ -67,7 +67,7 @@ def test_a_run_that_was_complete_when_the_process_was_killed_is_not_lost(suite: 
 def test_a_run_whose_folder_was_removed_is_not_finished(suite: Suite, tmp_path: Path) -> None:
     run = next(suite.runs())
     with open_journal(suite, tmp_path) as journal:
-        made(journal, run, tmp_path).run.unlink()
+        made(journal, run, tmp_path).record.unlink()
     assert read_journal(suite, tmp_path).finished == {}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from floodmark.errors import FloodmarkError
+from floodmark.inputs.inventory import hosts_of_a_run
 from floodmark.web.options import WebOptions, check_hosts, check_port
 
 HERE = {"localhost": {"ansible_connection": "local"}}
@@ -42,11 +43,11 @@ def test_hosts_that_cannot_be_flooded_from_a_page_are_refused(
     groups: dict[str, list[str]], variables: dict[str, Any], clock: str, sentence: str
 ) -> None:
     with pytest.raises(FloodmarkError, match=sentence):
-        check_hosts({**GROUPS, **groups}, variables, clock)
+        check_hosts(hosts_of_a_run({**GROUPS, **groups}), variables, clock)
 
 
 def test_the_hosts_of_the_testbed_can() -> None:
-    check_hosts(GROUPS, HERE, "host")
+    check_hosts(hosts_of_a_run(GROUPS), HERE, "host")
 
 
 def test_a_port_that_somebody_has_is_refused() -> None:
