@@ -189,13 +189,13 @@ def _said_by(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
             yield from _said_by_lab(path, labs)
         elif (path / "run.json").exists():
             yield from _said_by_run(RunFolder(path), labs)
-    except (RunError, KeyError, TypeError):
-        return  # damaged, or of a version that recorded less
+    except RunError:
+        return  # damaged
 
 
 def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
     record = run.read_run()
-    if record.clock != "host" or (record.lab and record.lab not in labs):
+    if record.clock != "host" or (record.lab and record.lab not in labs) or not _knows_all(record.parameters):
         return
     lab = labs[record.lab] if record.lab else None
     case_number, transport = record.case.number, str(record.parameters["transport"])
@@ -238,6 +238,8 @@ def _said_by_lab(path: Path, labs: Mapping[str, Lab]) -> Iterator[_Said]:
     record = LabFolder(path).read()
     lab = labs.get(record.lab)
     if lab is None or record.overall is None or record.table is None:
+        return
+    if not all(_knows_all(row.model_dump()) for row in record.table):
         return
     place, inventory = f"lab {lab.name}", _inventory([record.inventory])
     places = _places(inventory, record.inventory_parameters)
@@ -313,14 +315,19 @@ def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]
     return places
 
 
-def _digest(parameters: Mapping[str, Any]) -> str:
-    """Return the hash of the parameters that decide what is seen of a claim.
+# The parameters that decide what is seen of a claim. How often the agent looks is for the host to say, and what key
+# figures leave out no claim is asked of.
+DECIDING = tuple(name for name in Parameters.model_fields if not name.endswith("_hz") and name != "warmup_s")
 
-    How often the agent looks is for the host to say, and what key figures leave out no claim is asked of.
-    """
-    deciding = {
-        name: parameters[name] for name in Parameters.model_fields if not name.endswith("_hz") and name != "warmup_s"
-    }
+
+def _knows_all(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a run recorded all parameters that decide; one of an older version may not have."""
+    return all(name in parameters for name in DECIDING)
+
+
+def _digest(parameters: Mapping[str, Any]) -> str:
+    """Return the hash of the parameters that decide what is seen of a claim."""
+    deciding = {name: parameters[name] for name in DECIDING}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 

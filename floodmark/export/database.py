@@ -4,6 +4,7 @@
     parameters     run, name, value of all parameters, as text
     metrics        run, host, name, value of all key figures that are a number
     expectations   run, host, name, value, holds
+    checks         run, host, id, subject, severity, ok, value, allowed, unit, sentence
     claims         run, host, study, verdict, value
 
 and the tables of the data dictionary, with `run` and `host` in front.
@@ -120,7 +121,7 @@ STATED = {
     "checks": Statement(
         {
             "id": "VARCHAR", "subject": "VARCHAR", "severity": "VARCHAR", "ok": "BOOLEAN", "value": "VARCHAR",
-            "limit": "VARCHAR", "unit": "VARCHAR", "sentence": "VARCHAR",
+            "allowed": "VARCHAR", "unit": "VARCHAR", "sentence": "VARCHAR",  # limit is a word of SQL
         },
         _checks,
     ),
