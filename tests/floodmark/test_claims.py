@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from floodmark import claims
 from floodmark.claims import Evidence, Stated, claims_page, collect, merge, read_evidence, stated_claims
-from floodmark.inputs.cases import load_cases
+from floodmark.model.metrics import Metrics
+from floodmark.model.run import ControlNode
+from floodmark.model.stored import save
+from floodmark.model.verdict import ClaimVerdict, Prediction, Verdict
 from floodmark.runs.folders import RunFolder
+from floodmark.verdict.rules import FLOOD_FINISHED
+from tests.floodmark.made_up_runs import record_of
 
 STATED = stated_claims()
 CLAIM = STATED["case 2/several_lines"].claim
@@ -42,24 +48,30 @@ def test_the_page_has_every_sentence_with_its_reason_and_its_runs() -> None:
 # --- evidence from runs that are made up ----------------------------------------------------------
 
 
-def add_run(results: Path, number: int, verdict: str = "confirmed", value: Any = 10, **changes: Any) -> None:
+def add_run(
+    results: Path, number: int, verdict: Literal["confirmed", "refuted"] = "confirmed", value: Any = 10, **changes: Any
+) -> None:
     run = RunFolder(results / f"20260101T00000{number}Z-case2-unix")
     run.host("proxy1").path.mkdir(parents=True)
-    content = {
-        "run_id": run.run_id, "clock": "host", "lab": None, "case": {"number": 2},
-        "parameters": {**load_cases()[2].parameters.model_dump(), **changes.get("parameters", {})},
-        "hosts": {"proxies": ["proxy1"]},
-        "inventory": [changes.get("inventory", "/home/me/floodmark/inventory/testbed.yml")],
-        "inventory_parameters": changes.get("inventory_parameters", {}),
-        "control_node": {"git_commit": f"{number}" * 40, "git_dirty": changes.get("dirty", False)},
-    }  # fmt: skip
-    claim = {"name": CLAIM.name, "verdict": verdict, "value": value, "digest": changes.get("digest", CLAIM.digest)}
-    judged = {
-        "host": "proxy1", "kernel": "6.1.0", "valid": changes.get("valid", True), "claims": [claim],
-        "expectations": [{"name": "x", "holds": changes.get("holds", True)}],
-    }  # fmt: skip
-    run.host("proxy1").verdict.write_text(json.dumps(judged))
-    run.record.write_text(json.dumps(content))
+    of_record = {name: changes[name] for name in ("parameters", "inventory_parameters") if name in changes}
+    record = record_of(
+        run, case=2, inventory=[changes.get("inventory", "/home/me/floodmark/inventory/testbed.yml")],
+        control_node=ControlNode(git_commit=f"{number}" * 40, git_dirty=changes.get("dirty", False)), **of_record,
+    )  # fmt: skip
+    claim = ClaimVerdict(
+        name=CLAIM.name, study=CLAIM.study, verdict=verdict, value=value, digest=changes.get("digest", CLAIM.digest)
+    )
+    judged = Verdict(
+        run_id=run.run_id,
+        host="proxy1",
+        kernel="6.1.0",
+        checks=[] if changes.get("valid", True) else [FLOOD_FINISHED.check(1)],
+        expectations=[Prediction(name="x", value=1, holds=changes.get("holds", True))],
+        claims=[claim],
+        metrics=Metrics(),
+    )
+    save(run.host("proxy1").verdict, judged)
+    save(run.record, record)
 
 
 def test_runs_of_one_kind_are_counted_and_the_newest_gives_the_value(tmp_path: Path) -> None:
@@ -102,6 +114,26 @@ def test_what_an_inventory_sets_for_its_hosts_is_part_of_the_command(tmp_path: P
 def test_a_run_that_cannot_be_repeated_or_tells_nothing_does_not_count(tmp_path: Path, changes: Any) -> None:
     add_run(tmp_path, 1, **changes)
     assert collect(tmp_path) == []
+
+
+def test_a_run_that_recorded_fewer_parameters_does_not_count(tmp_path: Path) -> None:
+    add_run(tmp_path, 1)
+    path = tmp_path / "20260101T000001Z-case2-unix/run.json"
+    content = json.loads(path.read_text())
+    del content["parameters"]["upstream_pause_s"]
+    path.write_text(json.dumps(content))
+    assert collect(tmp_path) == []
+
+
+def test_a_defect_is_not_taken_for_a_damaged_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_run(tmp_path, 1)
+
+    def defect(*_: object) -> str:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(claims, "_command", defect)
+    with pytest.raises(KeyError, match="a defect"):
+        collect(tmp_path)
 
 
 def test_a_changed_checkout_counts_only_where_there_is_no_commit(tmp_path: Path) -> None:

@@ -18,9 +18,14 @@ from floodmark.cli import main
 from floodmark.errors import FloodmarkError, RunError
 from floodmark.export.database import STATED, ask
 from floodmark.export.junit import junit
+from floodmark.model.check import Check
+from floodmark.model.stored import save
+from floodmark.model.verdict import Prediction
 from floodmark.runs import folders as runs
 from floodmark.runs.folders import RunFolder, runs_in
+from floodmark.runs.verdicts import read_verdict
 from floodmark.verdict.judge import judge_run
+from floodmark.verdict.rules import AGENT_CHEAP, FLOOD_FINISHED, RESULTS_READABLE
 from tests.floodmark.verdict.test_judge import NoAccept
 
 
@@ -57,6 +62,10 @@ def test_what_was_said_can_be_asked_for(fake: NoAccept) -> None:
     assert answer(fake, "FROM metrics WHERE name = 'accept_queue_max'") == [(*place, "accept_queue_max", 9.0)]
     assert answer(fake, "SELECT bool_and(holds), count(*) > 5 FROM expectations") == [(True, True)]
     assert ("refuted",) in answer(fake, "SELECT verdict FROM claims")
+    assert answer(fake, "FROM checks WHERE id = 'flood_finished'") == [
+        (*place, "flood_finished", "", "invalid", True, "0", "0", "requests",
+         "Every request that was sent has ended: 0 requests, at most 0 requests"),
+    ]  # fmt: skip
 
 
 def test_what_was_sampled_has_its_run_and_its_host(fake: NoAccept) -> None:
@@ -97,13 +106,13 @@ def test_a_damaged_verdict_is_named_and_does_not_hide_the_others(
     damaged = another_run(fake, 1)
     damaged.host("proxy1").verdict.write_text(content)
     assert answer(fake, f"SELECT count(*) FROM {table} WHERE run = '{fake.run.run_id}'") == expected
-    if content != '{"host": "proxy1", "valid": true, "params": 3, "claims": 3}' or table == "claims":
-        assert f"left out: {damaged.host('proxy1').verdict} is " in capsys.readouterr().err
+    assert f"left out: {damaged.host('proxy1').verdict} is damaged: " in capsys.readouterr().err
 
 
 def test_a_verdict_that_says_less_has_no_rows_of_what_it_lacks(fake: NoAccept) -> None:
     older = another_run(fake, 1)
-    older.host("proxy1").verdict.write_text(json.dumps({"run_id": older.run_id, "host": "proxy1", "valid": True}))
+    said = {"run_id": older.run_id, "host": "proxy1", "valid": True, "metrics": {"sent": 12}}
+    older.host("proxy1").verdict.write_text(json.dumps(said))
     assert answer(fake, "SELECT run, count(*) > 0 FROM claims GROUP BY ALL") == [(fake.run.run_id, True)]
     assert answer(fake, f"SELECT valid, kernel FROM runs WHERE run = '{older.run_id}'") == [(True, None)]
 
@@ -196,33 +205,48 @@ def test_a_table_that_a_run_does_not_have_is_a_sentence(fake: NoAccept) -> None:
 # --- JUnit ----------------------------------------------------------------------------------------
 
 
+def change_checks(fake: NoAccept, *checks: Check) -> None:
+    """Let the verdict on a run have these checks alone."""
+    verdict = read_verdict(fake.run.host("proxy1"))
+    save(fake.run.host("proxy1").verdict, verdict.model_copy(update={"checks": list(checks)}))
+
+
 def test_expectations_are_tests(fake: NoAccept) -> None:
     (suite,) = ElementTree.fromstring(junit([fake.run]))
     assert suite.get("name") == f"{fake.run.run_id}.proxy1"
     tests = {one.get("name"): one for one in suite.findall("testcase")}
-    assert {"the run is valid", "queue_fills_to_limit_plus_one", "those_refused_get_502"} <= tests.keys()
+    assert {"fault_observed", "queue_fills_to_limit_plus_one", "those_refused_get_502"} <= tests.keys()
     assert (suite.get("failures"), suite.get("errors"), suite.get("tests")) == ("0", "0", str(len(tests)))
 
 
 def test_what_does_not_hold_is_a_failure_and_what_is_not_valid_an_error(fake: NoAccept) -> None:
-    path = fake.run.host("proxy1").verdict
-    verdict = json.loads(path.read_text())
-    verdict["expectations"][0] |= {"holds": False, "value": "<7>", "condition": "value = 12"}
-    path.write_text(json.dumps(verdict))
+    verdict = read_verdict(fake.run.host("proxy1"))
+    failed = Prediction(name="sent", value="<7>", holds=False, condition="value = users", predicted="12")
+    verdict = verdict.model_copy(update={"expectations": [failed]})
+    save(fake.run.host("proxy1").verdict, verdict)
     (suite,) = ElementTree.fromstring(junit([fake.run]))
     (failure,) = suite.findall("*/failure")
-    assert failure.get("message") == "value is <7>, predicted was value = 12"
-    path.write_text(json.dumps({**verdict, "valid": False, "reasons": ["nobody sent & nobody answered"]}))
+    assert failure.get("message") == "value is <7>, predicted was 12 (users)"
+    change_checks(fake, FLOOD_FINISHED.check(2), RESULTS_READABLE.check(False, ok=False, why="nobody sent & <x>"))
     (suite,) = ElementTree.fromstring(junit([fake.run]))
-    (error,) = suite.findall("*/error")
-    assert error.text == "nobody sent & nobody answered"
+    errors = {one.get("name"): one.findtext("error") for one in suite.findall("testcase") if one.findall("error")}
+    assert errors == {
+        "flood_finished": "2 requests were sent and never ended: the flood was cut off",
+        "results_readable": "nobody sent & <x>",
+    }
     assert not suite.findall("*/failure"), "a run that is not valid says nothing about the case"
 
 
+def test_a_note_is_output_of_its_test_and_no_error(fake: NoAccept) -> None:
+    change_checks(fake, AGENT_CHEAP.check(0.2))
+    (suite,) = ElementTree.fromstring(junit([fake.run]))
+    (note,) = suite.findall("*/system-out")
+    assert (note.text or "").startswith("the agent used 20.0% of a core")
+    assert (suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("0", "0", "0")
+
+
 def test_what_xml_cannot_hold_is_replaced(fake: NoAccept) -> None:
-    path = fake.run.host("proxy1").verdict
-    verdict = {**json.loads(path.read_text()), "valid": False, "reasons": ["said \x01\x08 & <x>"]}
-    path.write_text(json.dumps(verdict))
+    change_checks(fake, RESULTS_READABLE.check(False, ok=False, why="said \x01\x08 & <x>"))
     (suite,) = ElementTree.fromstring(junit([fake.run]))
     error = suite.find("testcase/error")
     assert error is not None
@@ -244,8 +268,8 @@ def test_runs_are_printed_by_name(fake: NoAccept) -> None:
 
 def test_a_run_can_be_loaded_as_data_frames(fake: NoAccept) -> None:
     run = floodmark.load(fake.run.path)
-    assert run.content["case"]["number"] == 2
-    assert run.verdicts["proxy1"]["valid"]
+    assert run.record.case.number == 2
+    assert run.verdicts["proxy1"].valid
     requests = run.frame("requests")
     assert (requests["status"] == 504).sum() == 9
     assert list(requests.columns[:2]) == ["run", "host"]

@@ -13,16 +13,19 @@ import pytest
 from rich.console import Console
 
 from collectors.fields import VIRTUAL_WINDOWS
-from floodmark.inputs.cases import Workload, load_cases
-from floodmark.model.stored import write_json
+from floodmark.inputs.cases import Workload
+from floodmark.inputs.inventory import Hosts
+from floodmark.model.check import Severity
+from floodmark.model.metrics import VirtualMetrics
+from floodmark.model.stored import save, write_json
+from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT
-from floodmark.runner.plan import control_node
 from floodmark.runs.folders import RunFolder
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.run import print_run
 from floodmark.verdict.judge import judge_run
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
-from tests.floodmark.made_up_runs import HOST
+from tests.floodmark.made_up_runs import HOST, plan_of
 
 WINDOWS = 12
 
@@ -55,7 +58,7 @@ class FakeGuest:
             rows += [f"{name},{number},100,{cost * 100},{self.idle_ns}" for number, cost in enumerate(self.costs)]
         return rows
 
-    def judge(self) -> dict[str, Any]:
+    def judge(self) -> Verdict:
         host = self.run.host("linux61")
         files = {
             "workloads.json": json.dumps(self.found),
@@ -69,16 +72,20 @@ class FakeGuest:
                 archive.addfile(member, io.BytesIO(text.encode()))
         fixed = {"cpus": 1, "memory_mb": 512, "start_state": "ab" * 32, "qemu": "7.2.22", "icount": "shift=0"}
         write_json(host.archive.with_name("virtual.json"), fixed)
-        case = load_cases()[2]
-        plan = {
-            "run_id": self.run.run_id, "clock": "virtual", "parameters": case.parameters.model_dump(),
-            "case": case.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
-            "hosts": {"proxies": ["linux61"], "load_generators": ["localhost"], "testbed": ["linux61"]},
-            "control_node": control_node().model_dump(),
-        }  # fmt: skip
-        write_json(self.run.plan, plan)
+        hosts = Hosts(proxies=["linux61"], load_generators=["localhost"], testbed=["linux61"])
+        save(self.run.plan, plan_of(self.run, case=2, clock="virtual", hosts=hosts))
         judge_run(self.run)
         return read_verdicts(self.run)[0]
+
+
+def figures(verdict: Verdict) -> VirtualMetrics:
+    assert isinstance(verdict.metrics, VirtualMetrics)
+    return verdict.metrics
+
+
+def broken(verdict: Verdict) -> list[tuple[str, str]]:
+    """Return id and subject of the checks that make a run invalid."""
+    return [(one.id, one.subject) for one in verdict.failed(Severity.INVALID)]
 
 
 @pytest.fixture
@@ -88,16 +95,18 @@ def guest(tmp_path: Path) -> FakeGuest:
 
 def test_a_figure_is_the_median_of_the_steady_windows(guest: FakeGuest) -> None:
     verdict = guest.judge()
-    assert verdict["valid"], verdict["reasons"]
-    assert verdict["metrics"]["instructions_per_connection_refused"] == 1000
-    assert verdict["metrics"]["workloads"]["connection_refused"]["warm_up"] == 1
-    assert verdict["metrics"]["workloads"]["connection_refused"]["steady"] == WINDOWS - 1
-    assert verdict["metrics"]["request_timeout_s"] == pytest.approx(5.0001)
+    assert verdict.valid, verdict.reasons
+    metrics = figures(verdict)
+    assert metrics.instructions_per_connection_refused == 1000
+    assert metrics.workloads["connection_refused"].warm_up == 1
+    assert metrics.workloads["connection_refused"].steady == WINDOWS - 1
+    assert metrics.request_timeout_s == pytest.approx(5.0001)
 
 
 def test_the_table_has_the_columns_of_the_registry(guest: FakeGuest) -> None:
     guest.judge()
     table = duckdb.sql(f"FROM '{guest.run.host('linux61').table(VIRTUAL_WINDOWS.name)}'")
+    assert table
     assert tuple(table.columns) == VIRTUAL_WINDOWS.columns
     states = table.filter("workload = 'status_read'").aggregate("state, count(*)").fetchall()
     assert dict(states) == {"warm-up": 1, "steady": WINDOWS - 1}
@@ -113,54 +122,59 @@ def test_what_virtual_time_cannot_say_stands_beside_the_figures(guest: FakeGuest
 
 def test_a_figure_has_the_drift_that_could_not_be_seen(guest: FakeGuest) -> None:
     guest.costs = [1500] + [1000 + place // 2 for place in range(WINDOWS - 1)]
-    figure = guest.judge()["metrics"]["workloads"]["status_read"]
-    assert 0.004 < figure["undetected_drift"] < 0.008
+    drift = figures(guest.judge()).workloads["status_read"].undetected_drift
+    assert drift is not None
+    assert 0.004 < drift < 0.008
     out = io.StringIO()
     print_run(Console(file=out, width=120), guest.run)
-    assert f"drift ≤ {figure['undetected_drift']:.2%}" in out.getvalue()
+    assert f"drift ≤ {drift:.2%}" in out.getvalue()
 
 
 def test_a_run_in_which_something_else_was_seen_is_invalid(guest: FakeGuest) -> None:
     guest.found["seen"]["request_refused"] = {"200": 1300}
     verdict = guest.judge()
-    assert not verdict["valid"]
-    assert "the fault was not observed: every_request_refused_gave_502 is 0" in verdict["reasons"][0]
+    assert not verdict.valid
+    assert broken(verdict) == [
+        ("fault_observed", "every_request_refused_gave_502"), ("fault_observed", "nginx_says_that_it_sent_the_same"),
+    ]  # fmt: skip
 
 
 def test_nginx_must_have_sent_what_the_client_got(guest: FakeGuest) -> None:
     guest.found["nginx_sent"] = {"504": 1, "502": 1299}
-    assert "the fault was not observed: nginx_says_that_it_sent_the_same" in guest.judge()["reasons"][0]
+    assert broken(guest.judge()) == [("fault_observed", "nginx_says_that_it_sent_the_same")]
 
 
 def test_a_workload_that_ended_early_is_named(guest: FakeGuest) -> None:
     guest.found["failure"] = "status_read: the status page gave b'', not 200 and its counters"
-    assert "a workload ended early: status_read: the status page" in guest.judge()["reasons"][0]
+    assert "a workload ended early: status_read: the status page" in guest.judge().reasons[0]
 
 
 def test_idle_time_is_no_instructions(guest: FakeGuest) -> None:
     guest.idle_ns = 10_000_000
     verdict = guest.judge()
-    assert verdict["metrics"]["instructions_per_status_read"] is None
-    assert "status_read: the processor was idle for 120 ms, so its time is no instructions" in verdict["doubts"]
+    assert figures(verdict).instructions_per_status_read is None
+    assert "status_read: the processor was idle for 120 ms, so its time is no instructions" in verdict.doubts
 
 
 def test_what_does_not_become_steady_has_no_figure(guest: FakeGuest) -> None:
     guest.costs = [1000 + 20 * number for number in range(WINDOWS)]
     verdict = guest.judge()
-    assert verdict["metrics"]["instructions_per_status_read"] is None
-    assert any(one.startswith("status_read did not become steady") for one in verdict["doubts"])
+    assert figures(verdict).instructions_per_status_read is None
+    steady = {one.subject: one.ok for one in verdict.checks if one.id == "workload_steady"}
+    assert steady["status_read"] is False
+    assert any(one.startswith("status_read: it did not become steady") for one in verdict.doubts)
 
 
 def test_a_clock_that_counts_something_else_is_found(guest: FakeGuest) -> None:
     guest.found["clock"]["passed_ns"] = 500_000
-    assert "the clock does not count instructions" in guest.judge()["reasons"][0]
+    assert "the clock does not count instructions" in guest.judge().reasons[0]
 
 
 def test_a_queue_that_holds_another_number_fails_the_expectation(guest: FakeGuest) -> None:
     guest.found["queue_held"] = 8
     verdict = guest.judge()
-    assert verdict["valid"]
-    assert [one["holds"] for one in verdict["expectations"]] == [False]
+    assert verdict.valid
+    assert [one.holds for one in verdict.expectations] == [False]
 
 
 def test_every_workload_has_a_method_and_is_known_to_the_case_files() -> None:
