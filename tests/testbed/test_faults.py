@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import math
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -27,10 +28,15 @@ pytestmark = pytest.mark.usefixtures("testbed")
 
 Fault = Callable[[subprocess.Popen[str]], object]
 # The flood has reached nginx when more than five clients are active. It ends by itself when there is no flood.
-IN_THE_FLOOD = (
+AWAIT_FLOOD = (
     "timeout 60 sh -c 'until tail -qn1 /var/lib/floodmark/runs/*/stub_status.csv 2>/dev/null "
-    '| awk -F, "{ exit !(\\$3 > 5) }"; do sleep 0.02; done\' && '
+    '| awk -F, "\\$3 > 5 { seen = 1 } END { exit !seen }"; do sleep 0.02; done\''
 )
+
+
+def in_the_flood(act: str) -> str:
+    """Return a shell line that acts when the flood is there, and fails where none comes."""
+    return f"{AWAIT_FLOOD} && {{ {act}; }}"
 
 
 def play_with(fault: Fault, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +90,7 @@ def test_an_agent_that_does_not_look_all_the_time(
     testbed: Callable[[str], str], snapshot: Callable[[], str], act: str, expected: set[str]
 ) -> None:
     before = snapshot()
-    done = play_with(lambda _: testbed(f"{IN_THE_FLOOD} sleep 1; {act}"), *CASE_3)
+    done = play_with(lambda _: testbed(in_the_flood(f"sleep 1; {act}")), *CASE_3)
     verdict, broken = judged(done)
     assert not verdict["valid"], evidence(done)
     assert {(one, "invalid") for one in expected} <= broken, verdict["reasons"]
@@ -96,7 +102,7 @@ def test_an_agent_that_does_not_look_all_the_time(
 
 def test_an_upstream_that_is_killed_and_comes_back(testbed: Callable[[str], str]) -> None:
     act = "systemctl kill -s KILL floodmark-upstream@3.service; systemctl start floodmark-upstream@3.service"
-    verdict, broken = judged(play_with(lambda _: testbed(f"{IN_THE_FLOOD} {act}"), *CASE_3))
+    verdict, broken = judged(play_with(lambda _: testbed(in_the_flood(act)), *CASE_3))
     assert not verdict["valid"]
     assert ("unit_active", "invalid") in broken
     assert any(one.startswith("floodmark-upstream@3.service was not active all the time") for one in verdict["reasons"])
@@ -104,14 +110,14 @@ def test_an_upstream_that_is_killed_and_comes_back(testbed: Callable[[str], str]
 
 def test_a_worker_of_nginx_that_is_killed(testbed: Callable[[str], str]) -> None:
     act = "kill -KILL $(pgrep -P $(systemctl show -P MainPID floodmark-nginx.service) | head -n 1)"
-    verdict, broken = judged(play_with(lambda _: testbed(f"{IN_THE_FLOOD} {act}"), *CASE_3))
+    verdict, broken = judged(play_with(lambda _: testbed(in_the_flood(act)), *CASE_3))
     assert not verdict["valid"]
     assert ("workers_alive", "invalid") in broken, verdict["reasons"]
 
 
 def test_a_load_generator_that_stands_still_for_two_seconds(testbed: Callable[[str], str]) -> None:
     def stop(playing: subprocess.Popen[str]) -> None:
-        testbed(f"{IN_THE_FLOOD} true")
+        testbed(in_the_flood("true"))
         generators = [one for one in psutil.Process(playing.pid).children(recursive=True) if is_flood(one)]
         assert generators
         for one in generators:
@@ -132,13 +138,10 @@ def is_flood(process: psutil.Process) -> bool:
 
 
 def test_a_host_whose_processors_are_taken_by_others_says_so(testbed: Callable[[str], str]) -> None:
-    """As many busy loops as 60 % of the machine, for as long as a run takes; they end by themselves."""
-    cores = psutil.cpu_count() or 1
-    loops = max(1, round(0.6 * cores + 0.5))
-    hogs = "; ".join("timeout 25 sh -c 'while :; do :; done' >/dev/null 2>&1 &" for _ in range(loops)).replace(
-        ";;", ";"
-    )
-    done = play_with(lambda _: testbed(hogs.replace("& ;", "&")), *CASE_3)
+    """As many busy loops as take 60 % of the machine at least; they end by themselves."""
+    loops = math.ceil(0.6 * (psutil.cpu_count() or 1))
+    hog = "timeout 20 sh -c 'while :; do :; done' >/dev/null 2>&1 & "
+    done = play_with(lambda _: testbed(hog * loops), *CASE_3)
     verdict, broken = judged(done)
     assert ("cpu_taken", "note") in broken, (verdict["valid"], verdict["doubts"])
     (check,) = (one for one in verdict["checks"] if one["id"] == "cpu_taken" and one["subject"] == "the host")
@@ -155,55 +158,56 @@ RELAY = "127.0.0.9"
 @contextlib.contextmanager
 def relay_to(address: str, port: int) -> Iterator[None]:
     """Pass connections on, each byte DELAY_S late either way."""
-    with socket.create_server((RELAY, port), backlog=1024) as server:
-        stopped = threading.Event()
 
-        def accept() -> None:
-            while not stopped.is_set():
-                try:
-                    client, _ = server.accept()
-                except OSError:
-                    return
-                threading.Thread(target=pass_on, args=(client,), daemon=True).start()
+    async def serve() -> None:
+        async with await asyncio.start_server(pass_on, RELAY, port, backlog=1024):
+            ready.set()
+            await asyncio.to_thread(stop.wait)
 
-        def pass_on(client: socket.socket) -> None:
-            time.sleep(DELAY_S)
-            upstream = socket.create_connection((address, port))
-            back = threading.Thread(target=copy, args=(upstream, client), daemon=True)
-            back.start()
-            copy(client, upstream)
-            back.join()
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        away_reader, away_writer = await asyncio.open_connection(address, port)
+        await asyncio.gather(carry(reader, away_writer), carry(away_reader, writer))
+        for one in (writer, away_writer):
+            one.close()
+            with contextlib.suppress(OSError):
+                await one.wait_closed()
 
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            server.shutdown(socket.SHUT_RDWR)
+    ready, stop = threading.Event(), threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
-def copy(source: socket.socket, target: socket.socket) -> None:
-    """Copy until the source has ended, and tell the target so."""
-    pending: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until there is no more, each part DELAY_S after it came."""
+    pending: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
-    def write() -> None:
+    async def write() -> None:
         data = b"begin"
         while data:
-            due, data = pending.get()
-            time.sleep(max(0.0, due - time.monotonic()))
+            due, data = await pending.get()
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
             with contextlib.suppress(OSError):
-                target.sendall(data) if data else target.shutdown(socket.SHUT_WR)
+                if data:
+                    writer.write(data)
+                    await writer.drain()
+                else:
+                    writer.write_eof()
 
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
+    writing = asyncio.create_task(write())
     data = b"begin"
     while data:
         try:
-            data = source.recv(65536)
+            data = await reader.read(65536)
         except OSError:
             data = b""
-        pending.put((time.monotonic() + DELAY_S, data))
-    writer.join()
+        await pending.put((time.monotonic() + DELAY_S, data))
+    await writing
 
 
 def test_twenty_milliseconds_each_way_shift_no_clock(testbed: Callable[[str], str], tmp_path: Path) -> None:
@@ -220,7 +224,7 @@ def test_twenty_milliseconds_each_way_shift_no_clock(testbed: Callable[[str], st
         done = play(
             "-e", "case=1", "-e", "load_shape=sustained", "-e", "users=8", "-e", "duration_s=2", "-i", str(inventory)
         )
-    verdict, broken = judged(done)
+    verdict, _ = judged(done)
     assert verdict["valid"], (verdict["reasons"], evidence(done))
     # A request and its answer each cross twice: the handshake with nginx is the relay's.
     assert verdict["metrics"]["request_median_s"] >= 2 * DELAY_S
