@@ -35,6 +35,7 @@ from floodmark.inputs.cases import load_cases
 from floodmark.inputs.parameters import resolve_parameters
 from floodmark.model.stored import write_json
 from floodmark.runs.folders import REPORT, RunFolder
+from floodmark.values import ParameterValues
 
 S = 1_000_000_000
 WALL_NS = 1_795_000_000 * S
@@ -73,7 +74,7 @@ SIZES = (
 def make_run(results: Path, size: Size) -> RunFolder:
     """Write a run of case 1 up to the point where it would be judged, and return it."""
     case = load_cases()[1]
-    given = {"load_shape": "sustained", "users": 100, "duration_s": min(size.length_s, 3600)}
+    given: ParameterValues = {"load_shape": "sustained", "users": 100, "duration_s": min(size.length_s, 3600)}
     parameters = resolve_parameters(case.parameters.model_dump(), given, origin="bench")
     run = RunFolder(results / f"20260101T{size.length_s:06}Z-case1-unix")
     host, load = run.host("proxy1"), run.load("proxy1")

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from floodmark.errors import CaseError, FloodmarkError, did_you_mean
 from floodmark.inputs.parameters import Parameters, Transport, resolve_parameters
 from floodmark.paths import ROOT, relative
+from floodmark.values import Content, ParameterValue
 
 CASES = ROOT / "cases"
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -33,6 +35,16 @@ Workload = Literal[
     "status_read",
 ]
 Windows = Annotated[int, Field(ge=1, le=10000)]
+
+
+def _one_value(value: object) -> object:
+    if not isinstance(value, ParameterValue):
+        raise PydanticCustomError("parameter_value", "A parameter is one number, one text, true or false")
+    return value
+
+
+# A parameter's value in a file; its range is checked with those of all other parameters.
+WrittenValue = Annotated[ParameterValue, BeforeValidator(_one_value)]
 
 
 class Model(BaseModel):
@@ -133,7 +145,7 @@ class CaseFile(Shared):
     virtual: dict[Workload, Windows] = Field(
         default={}, description="What is measured in virtual time, in this order, and in how many windows each."
     )
-    parameters: dict[str, Any] = Field(default={}, description="Values that differ from those in base.yml.")
+    parameters: dict[str, WrittenValue] = Field(default={}, description="Values that differ from those in base.yml.")
 
 
 class Case(Model):
@@ -153,7 +165,7 @@ class Case(Model):
     figures: list[Figure] = []
 
 
-def case_schema() -> dict[str, Any]:
+def case_schema() -> Content:
     """Return the JSON Schema of a case file; `cases/schema.json` is this, written down."""
     schema = CaseFile.model_json_schema(by_alias=True)
     schema["$schema"] = SCHEMA_DIALECT
@@ -161,7 +173,7 @@ def case_schema() -> dict[str, Any]:
     return schema
 
 
-def allow_parameters(schema: dict[str, Any], *, several: bool = False) -> None:
+def allow_parameters(schema: Content, *, several: bool = False) -> None:
     """Let a part of a schema be a mapping of parameters, each optional.
 
     Args:

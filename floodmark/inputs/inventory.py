@@ -6,13 +6,15 @@ A flood is a weapon; its safety catch is here too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
 from floodmark.inputs.labs import Lab, refuse_unknown_lab
-from floodmark.inputs.parameters import Parameters
+from floodmark.inputs.parameters import Parameters, parameter_values
+from floodmark.values import ParameterValues, Variables
 
 # Variables of an inventory: what its hosts need other than the cases have, and other than a lab has; the most that may
 # be asked of them; and that somebody answers for them.
@@ -21,6 +23,40 @@ LAB_PARAMETERS = "floodmark_lab_parameters"
 CAPS = "floodmark_caps"
 OWNED = "floodmark_i_own_these_hosts"
 CLOCKS = ("host", "virtual")
+
+# Host -> its variables.
+HostVariables = Mapping[str, Variables]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What Ansible knows of an inventory when a run is planned.
+
+    Attributes:
+        groups: group -> its hosts.
+        variables: of the control node, which plans the run.
+        host_variables: of all hosts.
+        sources: the files that it was read from.
+    """
+
+    groups: Mapping[str, Sequence[str]]
+    variables: Variables
+    host_variables: HostVariables
+    sources: Sequence[str]
+
+    @classmethod
+    def read(cls, variables: Variables) -> Inventory:
+        """Return it from the variables that a task on the control node has.
+
+        Source: special variables of Ansible, `groups`, `hostvars` and `ansible_inventory_sources`; Ansible makes them
+        itself, so they are what it says they are.
+        """
+        return cls(
+            groups=cast("Mapping[str, Sequence[str]]", variables["groups"]),
+            variables=variables,
+            host_variables=cast("HostVariables", variables.get("hostvars", {})),
+            sources=cast("Sequence[str]", variables.get("ansible_inventory_sources", [])),
+        )
 
 
 class Hosts(BaseModel):
@@ -49,7 +85,7 @@ def hosts_of_a_run(groups: Mapping[str, Sequence[str]]) -> Hosts:
     return hosts
 
 
-def clock_of_a_run(hosts: Hosts, variables: Mapping[str, Any]) -> str:
+def clock_of_a_run(hosts: Hosts, variables: HostVariables) -> str:
     """Return the clock of all measured hosts: host or virtual.
 
     Args:
@@ -78,7 +114,7 @@ def clock_of_a_run(hosts: Hosts, variables: Mapping[str, Any]) -> str:
     return next(iter(clocks.values()))
 
 
-def _check_virtual_host(host: str, variables: Mapping[str, Any], *, of_testbed: bool) -> None:
+def _check_virtual_host(host: str, variables: Variables, *, of_testbed: bool) -> None:
     driver, accelerator = variables.get("testbed_driver", "nspawn"), variables.get("testbed_accelerator", "auto")
     if not of_testbed or driver != "qemu":
         what = f"testbed_driver={driver}" if of_testbed else "not in the group testbed"
@@ -98,7 +134,7 @@ def _check_virtual_host(host: str, variables: Mapping[str, Any], *, of_testbed: 
         )
 
 
-def inventory_parameters(inventory: Mapping[str, Any], lab: Lab | None = None) -> dict[str, Any]:
+def inventory_parameters(inventory: Variables, lab: Lab | None = None) -> ParameterValues:
     """Return the parameters that an inventory's variables set for its hosts.
 
     Args:
@@ -106,9 +142,10 @@ def inventory_parameters(inventory: Mapping[str, Any], lab: Lab | None = None) -
         lab: of the runs, if they are of one. What it sets itself stays, unless the inventory sets it for just this lab.
 
     Raises:
-        ParameterError: what is there maps nothing, or names a lab that does not exist.
+        ParameterError: what is there maps nothing, sets a parameter to something that is not one value, or names a lab
+            that does not exist.
     """
-    for_all, for_labs = (_mapping(inventory, name) for name in (PARAMETERS, LAB_PARAMETERS))
+    for_all, for_labs = _parameters(inventory, PARAMETERS), _mapping(inventory, LAB_PARAMETERS)
     for name in for_labs:
         try:
             refuse_unknown_lab(str(name))
@@ -117,10 +154,14 @@ def inventory_parameters(inventory: Mapping[str, Any], lab: Lab | None = None) -
     if not lab:
         return for_all
     left_open = {name: value for name, value in for_all.items() if name not in lab.file.parameters}
-    return {**left_open, **_mapping(for_labs, lab.name)}
+    return {**left_open, **_parameters(for_labs, lab.name)}
 
 
-def _mapping(variables: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _parameters(variables: Variables, name: str) -> ParameterValues:
+    return parameter_values(_mapping(variables, name), "parameters of the inventory")
+
+
+def _mapping(variables: Variables, name: str) -> Variables:
     given = variables.get(name, {})
     if not isinstance(given, Mapping):
         raise ParameterError(f"{name} of the inventory is {given!r}: it must map names to values.")
@@ -142,7 +183,7 @@ class Caps(BaseModel):
     memory_mb: int = Field(4096, ge=1, description="MB of bodies that all clients together send at once")
 
 
-def check_caps(parameters: Parameters, inventory: Mapping[str, Any]) -> None:
+def check_caps(parameters: Parameters, inventory: Variables) -> None:
     """Refuse a flood that is more than the inventory allows.
 
     Args:
@@ -184,7 +225,7 @@ def _read_caps(given: object) -> Caps:
         raise ParameterError(f"{name} of the inventory is {first['input']!r}: {first['msg']}.") from None
 
 
-def check_ownership(hosts: Hosts, variables: Mapping[str, Any]) -> None:
+def check_ownership(hosts: Hosts, variables: HostVariables) -> None:
     """Refuse to flood a host that is not of the testbed, unless somebody says that it is theirs.
 
     Args:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import duckdb
 from pydantic import Field
@@ -31,14 +31,16 @@ from floodmark.inputs.cases import (
     Figure,
     Model,
     Shared,
+    WrittenValue,
     allow_parameters,
     find_case,
     load_cases,
     read_model,
 )
-from floodmark.inputs.parameters import Parameters, as_yaml, resolve_parameters, unknown_parameter
+from floodmark.inputs.parameters import Parameters, as_yaml, given_parameters, resolve_parameters, unknown_parameter
 from floodmark.inputs.sql import try_sql
 from floodmark.paths import ROOT, relative
+from floodmark.values import Content, ParameterValues, Variables
 
 LABS = ROOT / "labs"
 # Of the figures that every run has.
@@ -69,11 +71,11 @@ class LabFile(Shared):
 
     question: str = Field(min_length=1, description="The question that the lab answers, in one line.")
     case: int = Field(description="Number of the case whose upstream it has, with that case's expectations.")
-    parameters: dict[str, Any] = Field(default={}, description="Parameters that are the same in all its runs.")
-    vary: dict[str, list[Any]] = Field(
+    parameters: dict[str, WrittenValue] = Field(default={}, description="Parameters that are the same in all its runs.")
+    vary: dict[str, list[WrittenValue]] = Field(
         default={}, description="Parameters of which every value is combined with every other: a point each."
     )
-    also: list[dict[str, Any]] = Field(default=[], description="Further points, with what each differs in.")
+    also: list[dict[str, WrittenValue]] = Field(default=[], description="Further points, with what each differs in.")
     figures: list[Figure] = Field(default=[], description="Numbers of each run that the table of points has besides.")
     draw: list[Picture] = Field(default=[], description="Figures that its page has of all points side by side.")
     overall: Overall = Overall()
@@ -87,7 +89,7 @@ class LabFile(Shared):
 class Point:
     """One run of a lab, with what it differs in from the others."""
 
-    varied: dict[str, Any]
+    varied: ParameterValues
 
     @property
     def name(self) -> str:
@@ -118,18 +120,22 @@ class Lab:
             }
         )
 
-    def points(self, given: Mapping[str, Any]) -> list[Point]:
+    def points(self, given: Variables) -> list[Point]:
         """Return its points; what is given with `-e` is the same in all of them.
 
         Args:
             given: parameters and other variables.
+
+        Raises:
+            ParameterError: the value of a parameter is not one number, one text, true or false.
         """
+        fixed = given_parameters(given)
         matrix = [dict(zip(self.file.vary, values, strict=True)) for values in product(*self.file.vary.values())]
-        points = [{**one, **{name: given[name] for name in one if name in given}} for one in [*matrix, *self.file.also]]
+        points = [{**one, **{name: fixed[name] for name in one if name in fixed}} for one in [*matrix, *self.file.also]]
         return [Point(one) for number, one in enumerate(points) if one not in points[:number]]
 
 
-def lab_schema() -> dict[str, Any]:
+def lab_schema() -> Content:
     """Return the JSON Schema of a lab file; `labs/schema.json` is this, written down."""
     schema = LabFile.model_json_schema(by_alias=True)
     schema["$schema"] = SCHEMA_DIALECT
@@ -184,7 +190,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yml"))
 
 
-def refuse_other_case(given: Mapping[str, Any], lab: Lab) -> None:
+def refuse_other_case(given: Variables, lab: Lab) -> None:
     """Refuse a case that is not the lab's.
 
     Raises:
@@ -222,7 +228,7 @@ def _read_lab(path: Path) -> Lab:
 # --- the table of points --------------------------------------------------------------------------
 
 
-def create_points(lab: Lab, rows: Sequence[Mapping[str, Any]]) -> duckdb.DuckDBPyConnection:
+def create_points(lab: Lab, rows: Sequence[Mapping[str, object]]) -> duckdb.DuckDBPyConnection:
     """Make the table `points`.
 
     Args:

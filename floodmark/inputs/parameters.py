@@ -8,6 +8,7 @@ describe how a host is prepared.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from floodmark.errors import ParameterError, did_you_mean
 from floodmark.loadgen.arrivals import Step, parse_steps
+from floodmark.values import ParameterValue, ParameterValues, Variables
 
 Transport = Literal["unix", "tcp"]
 LoadShape = Literal["burst", "sustained", "open"]
@@ -180,7 +182,7 @@ class Parameters(BaseModel):
         return parse_steps(self.rate, self.duration_s)
 
     @property
-    def flood(self) -> dict[str, Any]:
+    def flood(self) -> ParameterValues:
         """Option -> value, for the load generator."""
         return {name: getattr(self, name) for name in OF_THE_FLOOD}
 
@@ -217,7 +219,7 @@ def range_of(name: str) -> str:
     return f"{schema['minimum']} to {schema['maximum']} {schema['unit']}".rstrip()
 
 
-def resolve_parameters(*layers: dict[str, Any], origin: str) -> Parameters:
+def resolve_parameters(*layers: Mapping[str, ParameterValue], origin: str) -> Parameters:
     """Merge layers of parameters, the last one winning, and check the result.
 
     Args:
@@ -240,13 +242,43 @@ def resolve_parameters(*layers: dict[str, Any], origin: str) -> Parameters:
             raise ParameterError(unknown_parameter(name, origin)) from None
         if first["type"] == "missing":
             raise ParameterError(f"{origin}: parameter '{name}' has no value: set it in cases/base.yml.") from None
-        raise ParameterError(
-            f"{origin}: {name}={first['input']!s} is not allowed: it must be {range_of(name)}. "
-            f"{Parameters.model_fields[name].description}"
-        ) from None
+        raise ParameterError(_not_allowed(name, first["input"], origin)) from None
 
 
-def whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
+def parameter_values(given: Variables, origin: str) -> ParameterValues:
+    """Return parameters whose values come from outside, where a value may be anything: a list, or nothing.
+
+    Args:
+        given: name -> value.
+        origin: where they come from, for the message.
+
+    Raises:
+        ParameterError: a value is not one number, one text, true or false.
+    """
+    values: ParameterValues = {}
+    for name, value in given.items():
+        if not isinstance(value, ParameterValue):
+            known = name in Parameters.model_fields
+            raise ParameterError(_not_allowed(name, value, origin) if known else unknown_parameter(name, origin))
+        values[name] = value
+    return values
+
+
+def given_parameters(extra: Variables) -> ParameterValues:
+    """Return the parameters among the variables that were given with `-e`.
+
+    Raises:
+        ParameterError: a value is not one number, one text, true or false.
+    """
+    return parameter_values({name: extra[name] for name in extra if name in Parameters.model_fields}, "-e")
+
+
+def _not_allowed(name: str, value: object, origin: str) -> str:
+    meaning = Parameters.model_fields[name].description
+    return f"{origin}: {name}={value!s} is not allowed: it must be {range_of(name)}. {meaning}"
+
+
+def whole_number(name: str, value: object, minimum: int, maximum: int) -> int:
     """Return the number that was given with `-e` for something that is no parameter of what is measured.
 
     Raises:
@@ -261,7 +293,7 @@ def whole_number(name: str, value: Any, minimum: int, maximum: int) -> int:
     return number
 
 
-def as_yaml(value: Any) -> str:
+def as_yaml(value: object) -> str:
     """Return the value of a parameter as people write it: `true`, and not `True`."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -13,15 +13,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from floodmark.errors import FloodmarkError, SuiteError, did_you_mean
-from floodmark.inputs.cases import SCHEMA_DIALECT, Case, Model, allow_parameters, find_case, load_cases, read_model
+from floodmark.inputs.cases import (
+    SCHEMA_DIALECT,
+    Case,
+    Model,
+    WrittenValue,
+    allow_parameters,
+    find_case,
+    load_cases,
+    read_model,
+)
 from floodmark.inputs.inventory import hosts_of_a_run, inventory_parameters
 from floodmark.inputs.parameters import SEEDS, Parameters, as_yaml, resolve_parameters, unknown_parameter
 from floodmark.paths import ROOT, relative
+from floodmark.values import Content, ParameterValue, ParameterValues, Variables
 
 SUITES = ROOT / "suites"
 # Halves of the repetitions, alike in everything: what differs between them is what chance does (A/A).
@@ -50,10 +60,10 @@ class SuiteFile(Model):
         "run, or nothing (once).",
     )
     cases: list[int] = Field(min_length=1, description="Numbers of the cases.")
-    vary: dict[str, list[Any]] = Field(
+    vary: dict[str, list[WrittenValue]] = Field(
         default={}, description="Parameters of which every value is combined with every other."
     )
-    parameters: dict[str, Any] = Field(default={}, description="Parameters that are the same in all runs.")
+    parameters: dict[str, WrittenValue] = Field(default={}, description="Parameters that are the same in all runs.")
     repetitions: int = Field(ge=1, le=1000, description="How many blocks; each has every combination once.")
     seed: int = Field(default=1, ge=0, description="What the order of the runs is drawn with.")
 
@@ -63,7 +73,7 @@ class Combination:
     """One point of the matrix: a case, the varied parameters, and all parameters that follow."""
 
     case: Case
-    varied: dict[str, Any]
+    varied: ParameterValues
     parameters: Parameters
 
     @property
@@ -76,7 +86,7 @@ class Combination:
         """The same without a seed: combinations that differ in nothing else are repetitions of each other."""
         return self._named({name: value for name, value in self.varied.items() if name not in SEEDS})
 
-    def _named(self, varied: Mapping[str, Any]) -> str:
+    def _named(self, varied: Mapping[str, ParameterValue]) -> str:
         return "-".join([f"case{self.case.number}", *(f"{name}={as_yaml(value)}" for name, value in varied.items())])
 
 
@@ -110,12 +120,12 @@ class Suite:
         return ROOT / self.file.inventory
 
     @property
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Content:
         """All that makes its runs what they are. More repetitions are more runs, and none is another one."""
         return {
             "suite": self.name,
             "inventory": self.file.inventory,
-            "hosts": self.hosts,
+            "hosts": list(self.hosts),
             "boot": self.file.boot,
             "seed": self.file.seed,
             "combinations": {
@@ -155,7 +165,7 @@ class Suite:
         return random.Random("/".join(map(str, (self.file.seed, *purpose))))
 
 
-def suite_schema() -> dict[str, Any]:
+def suite_schema() -> Content:
     """Return the JSON Schema of a suite file; `suites/schema.json` is this, written down."""
     schema = SuiteFile.model_json_schema()
     schema["$schema"] = SCHEMA_DIALECT
@@ -190,7 +200,7 @@ def read_suite(path: Path) -> SuiteFile:
     return file
 
 
-def resolve_suite(path: Path, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any]) -> Suite:
+def resolve_suite(path: Path, groups: Mapping[str, Sequence[str]], variables: Variables) -> Suite:
     """Resolve a suite against its inventory.
 
     Args:
@@ -210,7 +220,7 @@ def resolve_suite(path: Path, groups: Mapping[str, Sequence[str]], variables: Ma
     )
 
 
-def _combinations(name: str, file: SuiteFile, of_hosts: dict[str, Any]) -> Iterator[Combination]:
+def _combinations(name: str, file: SuiteFile, of_hosts: ParameterValues) -> Iterator[Combination]:
     cases = load_cases()
     seen: dict[str, Combination] = {}
     for number in file.cases:
@@ -250,7 +260,7 @@ def _measured_hosts(name: str, file: SuiteFile, groups: Mapping[str, Sequence[st
     return hosts
 
 
-def _refuse_twice(name: str, key: str, values: Sequence[Any]) -> None:
+def _refuse_twice(name: str, key: str, values: Sequence[object]) -> None:
     texts = [as_yaml(value) for value in values]
     twice = [text for text in dict.fromkeys(texts) if texts.count(text) > 1]
     if twice:
@@ -262,5 +272,5 @@ def _nearest_suite(path: Path) -> str:
     return f"{did_you_mean(str(path), known)}There are {', '.join(known)}; docs/suites.md says how to write one."
 
 
-def _listed(values: Sequence[Any]) -> str:
+def _listed(values: Sequence[object]) -> str:
     return ", ".join(map(as_yaml, values))

@@ -44,7 +44,7 @@ class MadeUpSuite:
         self._numbers = itertools.count()
 
     def finish(self, run: SuiteRun, *, valid: bool = True) -> None:
-        somaxconn = run.combination.varied["somaxconn"]
+        somaxconn = run.combination.parameters.somaxconn
         paths = []
         for host, kernel in KERNELS.items():
             slower = 1.2 if (host, somaxconn) == ("new", 16) else 1.0

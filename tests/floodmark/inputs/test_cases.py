@@ -82,6 +82,7 @@ def test_the_schema_on_disk_is_valid_json_schema_of_the_case_files() -> None:
         ("accept: false", "accepts: false", "unknown key 'upstream.accepts': did you mean 'accept'?"),
         ("    holds: value = 0", "    hold: value = 0", "did you mean 'holds'?"),
         ("title:", "parameters: {users: 0}\ntitle:", "users=0 is not allowed"),
+        ("title:", "parameters: {users: [8]}\ntitle:", "parameters.users = [8] is not allowed: A parameter is"),
         ("title:", "parameters: {user: 9}\ntitle:", "there is no parameter 'user': did you mean 'users'?"),
         ("number: 2", "number: [", "this is not YAML"),
     ],

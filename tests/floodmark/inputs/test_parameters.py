@@ -6,7 +6,7 @@ import pytest
 
 from floodmark.errors import ParameterError
 from floodmark.inputs.cases import load_cases
-from floodmark.inputs.parameters import Parameters, range_of, resolve_parameters
+from floodmark.inputs.parameters import Parameters, given_parameters, parameter_values, range_of, resolve_parameters
 
 BASE = load_cases()[1].parameters.model_dump()
 
@@ -33,6 +33,19 @@ def test_a_wrong_parameter_says_what_is_allowed(given: dict[str, Any], sentence:
     with pytest.raises(ParameterError) as error:
         resolve_parameters(BASE, given, origin="-e")
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("value", [None, [4, 8], {"most": 8}])
+def test_a_parameter_is_one_value(value: object) -> None:
+    with pytest.raises(ParameterError) as error:
+        given_parameters({"case": value, "users": value})
+    assert f"-e: users={value} is not allowed: it must be 1 to 10000 users" in str(error.value)
+    with pytest.raises(ParameterError, match="there is no parameter 'usrs': did you mean 'users'"):
+        parameter_values({"usrs": value}, "the inventory")
+
+
+def test_parameters_are_told_from_the_other_variables_that_are_given() -> None:
+    assert given_parameters({"case": [3], "users": "8", "ansible_host": None}) == {"users": "8"}
 
 
 @pytest.mark.parametrize("name", sorted(Parameters.model_fields))

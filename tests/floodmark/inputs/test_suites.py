@@ -144,6 +144,7 @@ def test_a_suite_that_goes_on_within_a_block_boots_anew(make: Any) -> None:
         ({"vary": {"somaxconn": [8, 8]}}, "vary.somaxconn has 8 twice"),
         ({"vary": {"trace": [True, "true"]}}, "vary.trace has true twice"),
         ({"vary": {"somaxconn": [8, 8.0]}}, "{'somaxconn': 8.0} is the same as {'somaxconn': 8}: name each value once"),
+        ({"vary": {"somaxconn": [8, None]}}, "vary.somaxconn.1 = None is not allowed: A parameter is one number"),
         ({"vary": {"somaxconn": [8, -1]}}, "somaxconn=-1 is not allowed: it must be 0 to 65535 conns"),
         ({"parameters": {"user": 16}}, "there is no parameter 'user': did you mean 'users'?"),
         (
