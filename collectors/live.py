@@ -20,13 +20,71 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Union, cast
 
 from collectors.fields import ACCEPT_QUEUE, PROCESS, STUB_STATUS, UNIX_STATES, UPSTREAM_CONNS, Table
 
 LOOK_S = 0.25
 # Who looks on after a long time wants what is now.
 MOST_BYTES = 2_000_000
+
+# A row of one of the agent's tables: column -> value, without the columns that have none.
+Row = dict[str, Union[int, float, str]]
+
+
+# --- one line, for those who read it: of each row the columns that they use -----------------------
+
+
+class Queue(TypedDict, total=False):
+    """The newest row of accept_queue of one listener; most_conns is its deepest since the line before."""
+
+    t_ns: int
+    listener: str
+    depth_conns: int
+    limit_conns: int
+    most_conns: int
+
+
+class UnixStates(TypedDict, total=False):
+    """The newest row of unix_states."""
+
+    unconnected_socks: int
+    connecting_socks: int
+    connected_socks: int
+
+
+class UpstreamConns(TypedDict, total=False):
+    """The newest row of upstream_conns."""
+
+    accepted_conns: int
+
+
+class StubStatus(TypedDict, total=False):
+    """The newest row of stub_status."""
+
+    active_conns: int
+
+
+class Process(TypedDict, total=False):
+    """The newest row of process of one process."""
+
+    pid: int
+    role: str
+    rss_bytes: int
+
+
+class Seen(TypedDict, total=False):
+    """One line: listener -> its queue, newest rows, and HTTP status -> how many answers nginx has logged."""
+
+    accept_queue: dict[str, Queue]
+    unix_states: UnixStates
+    upstream_conns: UpstreamConns
+    stub_status: StubStatus
+    process: list[Process]
+    statuses: dict[str, int]
+
+
+# --- reading --------------------------------------------------------------------------------------
 
 
 class Follower:
@@ -68,18 +126,19 @@ class Rows:
         self._follower = Follower(folder / f"{table.name}.csv")
         self._numbers = [field.name for field in table.fields if field.type != "text"]
 
-    def new(self) -> list[dict[str, Any]]:
+    def new(self) -> list[Row]:
         """Return them as column -> value; readings that failed, and values that are missing, are left out."""
         rows = []
         for row in csv.DictReader(self._follower.lines(), fieldnames=self._table.columns):
             if row["reason"] or row[self._table.columns[0]] == self._table.columns[0]:
                 continue  # it failed; or it is the header
-            known: dict[str, Any] = {name: value for name, value in row.items() if value}
-            for name in self._numbers:
-                if name in known:
-                    known[name] = float(known[name]) if "." in known[name] else int(known[name])
-            rows.append(known)
+            rows.append({name: self._value(name, text) for name, text in row.items() if text})
         return rows
+
+    def _value(self, column: str, text: str) -> int | float | str:
+        if column not in self._numbers:
+            return text
+        return float(text) if "." in text else int(text)
 
 
 class Looker:
@@ -97,20 +156,20 @@ class Looker:
         self._access_log = Follower(folder / "nginx-access.log")
         self._statuses: Counter[str] = Counter()
 
-    def look(self) -> dict[str, Any]:
+    def look(self) -> Seen:
         """Return what has been added."""
-        seen: dict[str, Any] = {}
-        queues: dict[str, Any] = {}
-        for row in self._queues.new():
-            before = queues.get(row["listener"], {}).get("most_conns", 0)
-            queues[row["listener"]] = {**row, "most_conns": max(before, row.get("depth_conns", 0))}
+        seen: Seen = {}
+        queues: dict[str, Queue] = {}
+        # Each table has the columns of collectors/fields.py, so its rows are of its type.
+        for row in cast("list[Queue]", self._queues.new()):
+            most_conns = queues.get(row["listener"], {}).get("most_conns", 0)
+            row["most_conns"] = max(most_conns, row.get("depth_conns", 0))
+            queues[row["listener"]] = row
         if queues:
             seen["accept_queue"] = queues
-        for name, rows in self._single.items():
-            added = rows.new()
-            if added:
-                seen[name] = added[-1]
-        processes = {row["pid"]: row for row in self._processes.new()}
+        added = {name: rows.new() for name, rows in self._single.items()}
+        seen.update(cast(Seen, {name: rows[-1] for name, rows in added.items() if rows}))
+        processes = {row["pid"]: row for row in cast("list[Process]", self._processes.new())}
         if processes:
             seen["process"] = list(processes.values())
         self._count_answers()

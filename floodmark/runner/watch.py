@@ -27,6 +27,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from collectors.live import Process, Seen, StubStatus, UnixStates, UpstreamConns
 from floodmark.errors import FloodmarkError, RunError
 from floodmark.model.run import Plan
 from floodmark.paths import ROOT
@@ -104,7 +105,9 @@ class View:
     Attributes:
         depths: deepest queue between two looks, the newest last.
         limit: of the queue.
-        newest: table -> its newest row.
+        states: the newest row of unix_states.
+        accepted: of upstream_conns.
+        status: of stub_status.
         processes: process -> its newest row.
         statuses: HTTP status -> number of answers.
         before: the same, some looks ago, for the rate.
@@ -113,20 +116,24 @@ class View:
     depths: deque[int] = field(default_factory=lambda: deque(maxlen=HISTORY))
     limit: int | None = None
     depth: int | None = None
-    newest: dict[str, dict[str, Any]] = field(default_factory=dict)
-    processes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    states: UnixStates = field(default_factory=UnixStates)
+    accepted: UpstreamConns = field(default_factory=UpstreamConns)
+    status: StubStatus = field(default_factory=StubStatus)
+    processes: dict[int, Process] = field(default_factory=dict)
     statuses: Counter[str] = field(default_factory=Counter)
     looks: int = 0
     _counts: deque[Counter[str]] = field(default_factory=lambda: deque(maxlen=5))
 
-    def take(self, seen: Mapping[str, Any]) -> None:
+    def take(self, seen: Seen) -> None:
         """Take one line of `collectors.live`."""
         self.looks += 1
         queue = seen.get("accept_queue", {}).get("upstream")
         if queue:
             self.depths.append(queue["most_conns"])
             self.depth, self.limit = queue.get("depth_conns"), queue.get("limit_conns")
-        self.newest.update({name: row for name, row in seen.items() if isinstance(row, dict) and name != "statuses"})
+        self.states = seen.get("unix_states", self.states)
+        self.accepted = seen.get("upstream_conns", self.accepted)
+        self.status = seen.get("stub_status", self.status)
         self.processes.update({row["pid"]: row for row in seen.get("process", [])})
         self.statuses = Counter(seen.get("statuses", {}))
         self._counts.append(self.statuses)
@@ -164,10 +171,9 @@ def draw(name: str, view: View, width: int) -> RenderableType:
 def _lines(view: View) -> Iterator[tuple[str, str | Text]]:
     if view.depths:
         yield "accept queue", f"{view.depth} now, {max(view.depths)} at most; limit {view.limit}"
-    states, accepted, status = (view.newest.get(name, {}) for name in ("unix_states", "upstream_conns", "stub_status"))
-    if states:
-        yield "states", ", ".join(f"{states.get(column, '-')} × {number}" for number, column in STATES.items())
-    active, held = status.get("active_conns"), accepted.get("accepted_conns")
+    if view.states:
+        yield "states", ", ".join(f"{view.states.get(column, '-')} × {number}" for number, column in STATES.items())
+    active, held = view.status.get("active_conns"), view.accepted.get("accepted_conns")
     if active is not None:
         identity = "" if held is None or view.depth is None else f"; Q + A + 1 = {view.depth} + {held} + 1"
         yield "Active", f"{active}{identity}"

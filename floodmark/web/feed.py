@@ -10,7 +10,9 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from collectors.live import Seen, StubStatus, UnixStates, UpstreamConns
 
 # The host undoes everything so long after it last heard of us.
 HEARTBEAT_PATIENCE_S = 30
@@ -75,7 +77,9 @@ class Reader:
     """Makes samples of the lines of `collectors.live`; sources that are read seldom keep their newest row."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._states: UnixStates = {}
+        self._accepted: UpstreamConns = {}
+        self._status: StubStatus = {}
         self._workers: dict[int, int] = {}
 
     def read(self, line: str, phase: str, now_s: float) -> Sample:
@@ -88,14 +92,14 @@ class Reader:
             phase: what is going on.
             now_s: since the epoch.
         """
-        seen = json.loads(line)
+        seen: Seen = json.loads(line)
         queue = seen.get("accept_queue", {}).get("upstream", {})
-        for name in ("unix_states", "upstream_conns", "stub_status"):
-            self._rows[name] = seen.get(name) or self._rows.get(name, {})
+        self._states = seen.get("unix_states") or self._states
+        self._accepted = seen.get("upstream_conns") or self._accepted
+        self._status = seen.get("stub_status") or self._status
         for row in seen.get("process", []):
             if row["role"] == "nginx-worker" and "rss_bytes" in row:
                 self._workers[row["pid"]] = row["rss_bytes"]
-        states, accepted, status = (self._rows[name] for name in ("unix_states", "upstream_conns", "stub_status"))
         statuses = seen["statuses"]
         return Sample(
             now_s,
@@ -104,11 +108,11 @@ class Reader:
             depth_conns=queue.get("depth_conns"),
             most_conns=queue.get("most_conns"),
             limit_conns=queue.get("limit_conns"),
-            unconnected_socks=states.get("unconnected_socks"),
-            connecting_socks=states.get("connecting_socks"),
-            connected_socks=states.get("connected_socks"),
-            active_conns=status.get("active_conns"),
-            accepted_conns=accepted.get("accepted_conns"),
+            unconnected_socks=self._states.get("unconnected_socks"),
+            connecting_socks=self._states.get("connecting_socks"),
+            connected_socks=self._states.get("connected_socks"),
+            active_conns=self._status.get("active_conns"),
+            accepted_conns=self._accepted.get("accepted_conns"),
             worker_rss_bytes=sum(self._workers.values()) if self._workers else None,
             status_other=sum(count for name, count in statuses.items() if name not in STATUSES),
             **{f"status_{name}": statuses.get(name, 0) for name in STATUSES},

@@ -6,11 +6,12 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
+from collectors.live import Seen
 from floodmark.errors import RunError
 from floodmark.model.stored import save
 from floodmark.runner.plan import owner
@@ -18,7 +19,7 @@ from floodmark.runner.watch import BARS, Feed, View, draw, find, running, sparkl
 from floodmark.runs.folders import RunFolder
 from tests.floodmark.made_up_runs import plan_of
 
-FULL: dict[str, Any] = {
+FULL: Seen = {
     "accept_queue": {"upstream": {"depth_conns": 7, "most_conns": 9, "limit_conns": 8}},
     "unix_states": {"unconnected_socks": 1, "connecting_socks": 7, "connected_socks": 0},
     "upstream_conns": {"accepted_conns": 2},
@@ -51,7 +52,7 @@ def test_all_that_was_seen_is_shown() -> None:
 @pytest.mark.parametrize("missing", [name for name in FULL if name != "statuses"])
 def test_what_was_not_seen_is_not_made_up(missing: str) -> None:
     view = View()
-    view.take({name: value for name, value in FULL.items() if name != missing})
+    view.take(cast(Seen, {name: value for name, value in FULL.items() if name != missing}))
     shown = text_of(view)
     label = {"accept_queue": "7 now", "unix_states": "× 02", "upstream_conns": "Q + A", "stub_status": "Active",
              "process": "memory"}[missing]  # fmt: skip
