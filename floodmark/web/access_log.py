@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from flask import Blueprint, Response, request
@@ -21,6 +21,9 @@ from gevent.socket import AF_UNIX, SHUT_RDWR
 from gevent.socket import socket as gevent_socket
 
 from floodmark.web.goaccess import LOG, command, missing
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 # Stands in GoAccess's page where the address of its WebSocket goes; a browser may know this page by several names.
 ANY_ADDRESS = "floodmark:0"
@@ -124,7 +127,7 @@ class HandedOn(Response):
         super().__init__(status=101)
         self._server = server
 
-    def __call__(self, environ: dict[str, Any], _start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, _start_response: StartResponse) -> Iterable[bytes]:
         """Carry bytes both ways until one of them ends; nothing is left to answer then."""
         browser = environ["wsgi.input"].raw._sock  # noqa: SLF001 - gevent gives it away in no other way
         with self._server as server:

@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from floodmark.errors import FloodmarkError
 from floodmark.paths import ROOT
+from floodmark.values import Content, ParameterValues, Value
 from floodmark.web.options import LOOPBACK
 
 # The environment variable that tells the page's process its settings: the password is nobody else's business.
@@ -24,6 +24,30 @@ SETTINGS = "FLOODMARK_WEB"
 # Locust may take so long to start.
 START_TIMEOUT_S = 60
 LOG = "web-ui.log"
+
+
+class Question(TypedDict, total=False):
+    """What Ansible's side asks: one of these.
+
+    Attributes:
+        hold: keep a case applied until it is to be left; the fields of a session's `Hold`.
+        failure: which case comes next; why the last one could not be applied, empty if it could.
+        end: end the session.
+    """
+
+    hold: Content
+    failure: str
+    end: bool
+
+
+class Answer(TypedDict, total=False):
+    """What the page's process answers; nothing until what was asked for is over.
+
+    Attributes:
+        case: the number of the case that comes next, None for the end.
+    """
+
+    case: int | None
 
 
 @dataclass(frozen=True)
@@ -41,8 +65,8 @@ class Settings:
     room: str
     password: str
     ansible_pid: int
-    layers: list[dict[str, Any]]
-    caps: Mapping[str, Any]
+    layers: list[ParameterValues]
+    caps: Value
 
     @classmethod
     def read(cls) -> Settings:
@@ -110,7 +134,7 @@ def new_password() -> str:
     return secrets.token_urlsafe(9)
 
 
-def ask(control: str, question: Mapping[str, Any]) -> dict[str, Any]:
+def ask(control: str, question: Question) -> Answer:
     """Ask the page's process, and wait for its answer, which may take as long as somebody looks at the page.
 
     Args:
@@ -118,7 +142,7 @@ def ask(control: str, question: Mapping[str, Any]) -> dict[str, Any]:
         question: what is asked.
 
     Returns:
-        What it answers: `case`, the number of the case that is wished for, None for the end.
+        What it answers.
 
     Raises:
         FloodmarkError: it is gone.
@@ -133,4 +157,5 @@ def ask(control: str, question: Mapping[str, Any]) -> dict[str, Any]:
         raise FloodmarkError(f"Locust's web page does not answer: {error.strerror}.") from None
     if not answer:
         raise FloodmarkError("Locust's web page has ended.")
-    return dict(json.loads(answer))
+    said: Answer = json.loads(answer)
+    return said

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from floodmark.errors import FloodmarkError
-from floodmark.inputs.inventory import Hosts
+from floodmark.inputs.inventory import Hosts, HostVariables
 from floodmark.inputs.parameters import whole_number
+from floodmark.values import Variables
 
 LOOPBACK = "127.0.0.1"
 # Locust's own.
@@ -32,7 +31,7 @@ class WebOptions:
     hold_s: int = DEFAULT_HOLD_S
 
     @classmethod
-    def read(cls, extra: Mapping[str, Any]) -> WebOptions:
+    def read(cls, extra: Variables) -> WebOptions:
         """Read them from what was given with `-e`.
 
         Raises:
@@ -45,7 +44,7 @@ class WebOptions:
         )
 
 
-def check_hosts(hosts: Hosts, variables: Mapping[str, Any], clock: str) -> None:
+def check_hosts(hosts: Hosts, variables: HostVariables, clock: str) -> None:
     """Refuse hosts that the page cannot flood.
 
     Args:

@@ -12,7 +12,7 @@ import io
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import gevent
 from flask import Blueprint, Flask, Response, jsonify, redirect, request, send_from_directory, session
@@ -21,6 +21,7 @@ from locust.web import WebUI
 
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.parameters import OF_THE_FLOOD
+from floodmark.values import ParameterValue
 from floodmark.web import access_log
 from floodmark.web.access_log import AccessLog
 from floodmark.web.feed import Sample
@@ -174,7 +175,33 @@ def _pages(web_ui: WebUI, state: Session) -> Blueprint:
     return pages
 
 
-def _told(web_ui: WebUI, state: Session, after_s: float) -> dict[str, Any]:
+class _Hold(TypedDict):
+    """The case that the host has, or had last."""
+
+    run_id: str
+    case: int
+    title: str
+    host: str
+    target: str
+    transport: ParameterValue
+    somaxconn: ParameterValue
+
+
+class _Told(TypedDict):
+    """What the page's script asks for several times a second; accept-queue.js shows it."""
+
+    state: str
+    failure: str
+    phase: str
+    flood: str
+    hold: _Hold | None
+    cases: dict[int, str]
+    marks: list[tuple[float, str]]
+    columns: tuple[str, ...]
+    samples: list[Sample]
+
+
+def _told(web_ui: WebUI, state: Session, after_s: float) -> _Told:
     """Return what a browser does not know yet."""
     hold = state.hold
     return {
@@ -182,7 +209,7 @@ def _told(web_ui: WebUI, state: Session, after_s: float) -> dict[str, Any]:
         "failure": state.failure,
         "phase": state.phase,
         "flood": web_ui.environment.runner.state if web_ui.environment.runner else "missing",
-        "hold": hold and {
+        "hold": None if hold is None else {
             "run_id": hold.run_id,
             "case": hold.case,
             "title": hold.title,

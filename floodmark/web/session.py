@@ -8,8 +8,7 @@ import shutil
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -17,20 +16,21 @@ from gevent.event import AsyncResult, Event
 from gevent.server import StreamServer
 from gevent.socket import socket as gevent_socket
 from gevent.socket import wait_read
+from pydantic import BaseModel, ConfigDict
 
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.cases import Case, find_case, load_cases
 from floodmark.inputs.inventory import CAPS, check_caps
 from floodmark.inputs.parameters import Parameters, resolve_parameters
-from floodmark.web.control import Settings
+from floodmark.values import ParameterValue, ParameterValues
+from floodmark.web.control import Question, Settings
 from floodmark.web.feed import MOST_SAMPLES, Feed, Sample
 
 APPLYING, HELD, RESTORING, FAILED = "applying", "held", "restoring", "failed"
 NO_FLOOD = "no flood"
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(BaseModel):
     """A case that a host has.
 
     Attributes:
@@ -47,11 +47,13 @@ class Hold:
         at_most_s: for so long.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     host: str
     run_id: str
     case: int
     title: str
-    parameters: Mapping[str, Any]
+    parameters: ParameterValues
     answer_timeout_s: float
     target: str
     way: list[str]
@@ -99,7 +101,7 @@ class Session:
         """Return all cases, by number."""
         return load_cases()
 
-    def resolve(self, case: object, **given: Any) -> tuple[Case, Parameters]:
+    def resolve(self, case: object, **given: ParameterValue) -> tuple[Case, Parameters]:
         """Return a case and its parameters in this session, checked.
 
         Args:
@@ -153,9 +155,9 @@ class Session:
 
     def _answer(self, connection: Any, _address: Any) -> None:
         with connection, connection.makefile("rw") as lines:
-            question = json.loads(lines.readline())
+            question: Question = json.loads(lines.readline())
             if "hold" in question:
-                self._hold_up(Hold(**question["hold"]))
+                self._hold_up(Hold.model_validate(question["hold"]))
                 lines.write("{}\n")
             elif "failure" in question:
                 case = self._next(question["failure"])

@@ -24,6 +24,7 @@ import websocket
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.cases import load_cases
 from floodmark.runner.fleet import _free_port
+from floodmark.values import Content
 from floodmark.web import control
 
 PASSWORD = "only for this test"
@@ -51,7 +52,7 @@ class Page:
     folder: Path
     target: str
     ended: bool = False
-    answers: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[control.Answer] = field(default_factory=list)
     http: requests.Session = field(default_factory=requests.Session)
 
     def log_in(self, password: str = PASSWORD) -> requests.Response:
@@ -62,7 +63,7 @@ class Page:
     def hold(self, case: int) -> threading.Thread:
         """Hold up a case, as Ansible does in a task of its own, on a host that is a folder."""
         parameters = load_cases()[case].parameters.model_dump() | {"users": 4, "start_spread_ms": 20}
-        hold = {
+        hold: Content = {
             "host": "proxy1", "run_id": f"run{case}", "case": case, "title": "", "parameters": parameters,
             "answer_timeout_s": 5, "target": self.target, "way": ["sh", "-c"], "folder": str(self.host),
             "load": str(self.folder / f"load{case}"), "at_most_s": 60,
@@ -79,7 +80,7 @@ class Page:
         self.ask({"end": True})
         assert self.ask({"failure": ""}) == {"case": None}
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, question: control.Question) -> control.Answer:
         return control.ask(self.settings.control, question)
 
     def told(self) -> dict[str, Any]:
