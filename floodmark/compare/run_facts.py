@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from floodmark.model.stored import ParameterValues
 from floodmark.runs.records import Record
+from floodmark.values import ParameterValues
 
 
 def is_valid(record: Record) -> bool:

@@ -14,7 +14,7 @@ from floodmark.loadgen.request_log import RequestLog
 from floodmark.loadgen.timer import Timer
 
 READABLE = 1
-# How often requests that have taken too long are looked for, and how late that was.
+# How often requests are checked for their timeout. By how much that comes late is how long the loop was stalled.
 EXPIRY_NS = 10_000_000
 # What is lost when a generator is killed: lines of at most so long.
 FLUSH_NS = 100_000_000
@@ -23,17 +23,17 @@ MOST_SENT = 32
 
 
 class Usage:
-    """What a generator has used since its load began, and for how long its loop was held up.
+    """Processor time that a generator has used since its load began, and the longest stall of its loop.
 
     Args:
-        began_ns: when the load began, on the monotonic clock; or when the generator heard of it, if that was later.
+        began_ns: when the load began on the monotonic clock, or when the generator was told, if that was later.
 
     Attributes:
         wall_minus_monotonic_ns: the wall clock less the monotonic clock when the load began.
         sending_ns: time from then until the last request was sent or dropped, to 10 ms.
         cpu_sending_ns: processor time of this process meanwhile.
         cpu_ns: its processor time until the last request ended.
-        longest_stall_ns: the longest time by which the loop came late to its timer of 10 ms.
+        longest_stall_ns: the longest time by which the loop was late for its 10 ms timer.
     """
 
     def __init__(self, began_ns: int) -> None:

@@ -17,7 +17,7 @@ from floodmark.loadgen.request_log import RequestLog
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The content of load.N.json. Times that end in `_ns` are on the process's own monotonic clock.
+    """The content of load.N.json. Times are on the monotonic clock of the process.
 
     Attributes:
         generator: number N of this process, from 0.
@@ -26,18 +26,18 @@ class Summary:
         requests_sha256: SHA-256 of that file as it was closed, in hexadecimal.
         unfinished: requests that were sent and had not ended when the flood was cut off.
         dropped: requests that were due and not sent, because as many as allowed were in flight.
-        begin_ns: the epoch of the flood, from which intended starts are counted (ns).
-        begin_error_ns: how far that may be from the epoch of the other processes' leader (ns); 0 for a single process.
+        begin_ns: the epoch of the flood: intended starts count from it (ns).
+        begin_error_ns: how far that may be from the leader's epoch (ns); 0 for a single process.
         first_start_ns: when the first request started (ns), or None if there was none.
         last_end_ns: when the last one ended (ns), or None.
-        sending_s: time from the beginning, or from when the process heard of it if that was later, until the last
-            request was sent or dropped (s, to 10 ms).
-        cpu_sending_s: processor time of the process meanwhile (s).
+        sending_s: time from the epoch, or from when the process was told if that was later, until the last request was
+            sent or dropped (s, to 10 ms).
+        cpu_sending_s: processor time of the process in that time (s).
         cpu_s: its processor time until the last request ended (s).
         cpu_warning: whether Locust found that the process had used more than 90 % of a processor for 10 s.
-        longest_stall_ms: the longest time by which the loop came late to its timer of 10 ms (ms), until the last
-            request ended: the process was stopped, or had no processor, or was busy with something else.
-        wall_minus_monotonic_begin_ns: the wall clock less the monotonic clock at the beginning (ns).
+        longest_stall_ms: the longest time by which the loop was late for its 10 ms timer, until the last request ended
+            (ms): the process was stopped, got no processor time or was busy elsewhere.
+        wall_minus_monotonic_begin_ns: the wall clock less the monotonic clock at the epoch (ns).
         wall_minus_monotonic_ns: the same at the end (ns). If they differ, the wall clock was set meanwhile.
         kernel_boot_id: names the boot of the kernel it ran on; hosts with the same one share its monotonic clock. None
             where it cannot be read.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import ConfigDict
 
 from floodmark.model.stored import Part, Stored
+from floodmark.values import Content
 
 
 class Described(Part):
@@ -62,7 +62,7 @@ class HostDescription(Stored):
     scheduling: dict[str, str | None] = {}
     unread: dict[str, str] = {}
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Content:
         """Return all that was said, nested as it was written, without the version of the file."""
         return self.model_dump(mode="json", exclude={"schema_version"}, exclude_unset=True)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from floodmark.model.run import ControlNode
-from floodmark.model.stored import ParameterValues, Part, Stored, Value
+from floodmark.model.stored import Part, Stored
 from floodmark.model.verdict import ClaimVerdict, Prediction
+from floodmark.values import ParameterValues, Value
 
 
 class LabPoint(Part):

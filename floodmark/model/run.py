@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
 from floodmark.inputs.cases import Upstream
 from floodmark.inputs.inventory import Hosts
-from floodmark.model.stored import Content, ParameterValues, Part, Stored, Value
+from floodmark.model.stored import Part, Stored
 from floodmark.model.verdict import Phase
+from floodmark.values import Content, ParameterValues, Value
 
 
 class PlannedListener(Part):
@@ -60,7 +61,7 @@ class RecordedCase(Part):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-def _with_parameters_of_version_2(content: dict[str, Any]) -> dict[str, Any]:
+def _with_parameters_of_version_2(content: Content) -> Content:
     """Give the parameters that came with version 2 the values that were in force before."""
     added = {"machine_hz": 0, "warmup_s": 0}
     parameters = content.get("parameters")
@@ -83,7 +84,7 @@ class Plan(Stored):
     """
 
     newest: ClassVar[int] = 2
-    migrations: ClassVar[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {1: _with_parameters_of_version_2}
+    migrations: ClassVar[Mapping[int, Callable[[Content], Content]]] = {1: _with_parameters_of_version_2}
 
     schema_version: int = newest
     run_id: str

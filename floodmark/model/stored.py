@@ -6,17 +6,12 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from floodmark.errors import RunError
-
-Content = dict[str, JsonValue]
-# What SQL of a case, a lab or a claim can give.
-Value = JsonValue
-# A parameter as a run recorded it; an older run may lack some that there are now.
-ParameterValues = dict[str, bool | int | float | str]
+from floodmark.values import Content, Value
 
 # How much of a wrong value a message shows.
 SHOWN_CHARS = 60
@@ -43,12 +38,12 @@ class Stored(Part):
     """
 
     newest: ClassVar[int] = 1
-    migrations: ClassVar[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+    migrations: ClassVar[Mapping[int, Callable[[Content], Content]]] = {}
 
     schema_version: int
 
     @classmethod
-    def parse(cls: type[StoredT], content: Mapping[str, Any]) -> StoredT:
+    def parse(cls: type[StoredT], content: Mapping[str, Value]) -> StoredT:
         """Return the model of a file's content, whatever version wrote it.
 
         Raises:
@@ -72,7 +67,7 @@ class Stored(Part):
             raise ValueError(first_fault(error, migrated)) from None
 
 
-def first_fault(error: ValidationError, content: Mapping[str, Any]) -> str:
+def first_fault(error: ValidationError, content: Mapping[str, Value]) -> str:
     """Say what is wrong with a file, by its first fault.
 
     Args:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Discriminator, Tag, computed_field, field_serial
 
 from floodmark.model.check import Check, Severity
 from floodmark.model.metrics import Metrics, VirtualMetrics
-from floodmark.model.stored import ParameterValues, Part, Stored, Value
+from floodmark.model.stored import Part, Stored
+from floodmark.values import Content, ParameterValues, Value
 
 # Parts of verdict.json that follow from others; they are written for programs that read the file, and not read.
 DERIVED = ("valid", "reasons", "doubts")
@@ -75,25 +76,26 @@ class _Version1(BaseModel):
     reasons: list[str] = []
     doubts: list[str] = []
     clock: str = "host"
-    metrics: dict[str, Any] | None = None
+    metrics: Content | None = None
 
 
-def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+def _from_version_1(content: Content) -> Content:
     """Make checks of the sentences that version 1 had, and leave out the key figures that it measured otherwise."""
     said = _Version1.model_validate(content)
     reasons = said.reasons if said.valid or said.reasons else ["version 1 does not say why"]
-    checks = [
+    checks: list[Value] = [
         {"id": "recorded", "severity": severity, "ok": False, "sentence": sentence}
         for severity, sentences in ((Severity.INVALID, reasons), (Severity.NOTE, said.doubts))
         for sentence in sentences
     ]
-    changed = {name: value for name, value in content.items() if name not in DERIVED} | {"checks": checks}
+    changed: Content = {name: value for name, value in content.items() if name not in DERIVED}
+    changed["checks"] = checks
     if said.metrics is None or said.clock != "host":
         return changed
     metrics = said.metrics
     why = f"version 1 measured it in another way, or not at all; 'floodmark judge {said.run_id}' measures it"
     otherwise = [name for name in CHANGED_IN_VERSION_2 if metrics.get(name) is not None]
-    missing = {name: why for name in Metrics.model_fields if name in otherwise or name not in metrics}
+    missing: Content = {name: why for name in Metrics.model_fields if name in otherwise or name not in metrics}
     kept = {name: value for name, value in metrics.items() if name not in otherwise}
     return {"missing": missing, **changed, "metrics": kept}
 
@@ -119,7 +121,7 @@ class Verdict(Stored):
     """
 
     newest: ClassVar[int] = 2
-    migrations: ClassVar[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {1: _from_version_1}
+    migrations: ClassVar[Mapping[int, Callable[[Content], Content]]] = {1: _from_version_1}
 
     schema_version: int = newest
     run_id: str
@@ -142,7 +144,7 @@ class Verdict(Stored):
     missing: dict[str, str] = {}
 
     @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Verdict:
+    def parse(cls, content: Mapping[str, Value]) -> Verdict:
         """Return the model of a file's content; what follows from other parts is not read."""
         if content.get("schema_version", 1) != 1:
             content = {name: value for name, value in content.items() if name not in DERIVED}

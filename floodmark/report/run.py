@@ -19,7 +19,7 @@ from floodmark.model.check import Check
 from floodmark.model.host import HostDescription
 from floodmark.model.metrics import PHASES, Metrics, VirtualMetrics
 from floodmark.model.run import Plan
-from floodmark.model.stored import ParameterValues, Value, load
+from floodmark.model.stored import load
 from floodmark.model.verdict import Verdict
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
@@ -30,6 +30,7 @@ from floodmark.runs.records import flat
 from floodmark.runs.verdicts import read_verdict
 from floodmark.show import run as show
 from floodmark.text import many, one_line
+from floodmark.values import ParameterValues, Value
 from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.rules import RULES, Rule
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS

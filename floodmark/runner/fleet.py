@@ -223,9 +223,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _collect(fleet: Fleet, generator: Generator, process: subprocess.Popen[bytes]) -> None:
-    """Unpack what the workers of one machine have sent, and say what of it is damaged or missing.
+    """Unpack the results of one machine's workers. If they are damaged or missing, name the machine.
 
-    Whoever judges the run then misses these processes.
+    The verdict then reports these processes as lost.
     """
     try:
         packed, _ = process.communicate(timeout=PATIENCE_S)
@@ -251,10 +251,10 @@ def _collect(fleet: Fleet, generator: Generator, process: subprocess.Popen[bytes
 
 
 def check_gzip(packed: bytes) -> None:
-    """Read a gzip stream to its end, where its checksum is; tarfile stops at the end of the archive, which is earlier.
+    """Read a gzip stream to its end and so check its CRC; tarfile stops at the end of the archive, before the CRC.
 
     Raises:
-        OSError: it is no gzip stream, or the checksum is of something else.
+        OSError: it is no gzip stream, or the CRC is wrong.
         EOFError: its end is missing.
         zlib.error: it cannot be unpacked.
     """
@@ -264,7 +264,7 @@ def check_gzip(packed: bytes) -> None:
 
 
 def _complain(fleet: Fleet, problem: str) -> None:
-    """Say what went wrong to whoever sees this process, and to whoever looks at the run later."""
+    """Print a problem, and add it to locust.log: the verdict sends readers there when processes are lost."""
     print(f"floodmark: {problem}", file=sys.stderr)
     with (fleet.results / "locust.log").open("a", encoding="utf-8") as log:
         log.write(f"floodmark: {problem}\n")

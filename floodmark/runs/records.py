@@ -17,11 +17,12 @@ from floodmark.errors import RunError
 from floodmark.inputs.parameters import SEEDS
 from floodmark.model.host import HostDescription
 from floodmark.model.run import RunRecord
-from floodmark.model.stored import Value, load
+from floodmark.model.stored import load
 from floodmark.model.verdict import Verdict
 from floodmark.runs.archive import open_archive
 from floodmark.runs.folders import RESULTS, RunFolder, find_run
 from floodmark.runs.verdicts import read_verdicts
+from floodmark.values import Value
 
 # Fields with a short name of their own. The others are named after their place in host.json.
 SHORT_NAMES = {

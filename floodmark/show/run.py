@@ -17,12 +17,12 @@ from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.inputs.sql import bare_condition
 from floodmark.model.check import Severity
 from floodmark.model.metrics import Metrics, VirtualMetrics, WorkloadFigure
-from floodmark.model.stored import ParameterValues
 from floodmark.model.verdict import ClaimVerdict, Prediction, Verdict
 from floodmark.runs.folders import REPORT, RunFolder
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.tables import BAD, GOOD, UNCLEAR, table_of
 from floodmark.text import number, one_line, percent
+from floodmark.values import ParameterValues
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
 STATE_NAMES = {"01": "SS_UNCONNECTED", "02": "SS_CONNECTING", "03": "SS_CONNECTED"}

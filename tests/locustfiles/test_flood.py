@@ -89,7 +89,7 @@ def test_a_process_writes_down_its_beginning_and_what_it_logged(tmp_path: Path, 
     assert load["begin_ns"] <= load["first_start_ns"] == min(int(row["start_ns"]) for row in rows)
     log = tmp_path / "requests.0.csv"
     assert (load["requests"], load["requests_sha256"]) == (5, hashlib.sha256(log.read_bytes()).hexdigest())
-    # Nobody sets the clock here; that both are this clock is what is asked.
+    # Both are readings of this machine's clock, which no test sets.
     now_ns = time.time_ns() - time.monotonic_ns()
     for key in ("wall_minus_monotonic_begin_ns", "wall_minus_monotonic_ns"):
         assert load[key] == pytest.approx(now_ns, abs=1e9)

@@ -42,7 +42,7 @@ def test_nothing_is_sent_before_the_beginning(tmp_path: Path) -> None:
     assert 20 * MS <= generator.usage.sending_ns <= time.monotonic_ns() - begin_ns
 
 
-def test_who_hears_late_of_the_beginning_sends_late_and_was_not_stopped(tmp_path: Path) -> None:
+def test_a_generator_that_is_told_late_sends_late_and_has_not_stalled(tmp_path: Path) -> None:
     told_ns = time.monotonic_ns()
     begin_ns = told_ns - 3600 * S
     generator, ended = run(tmp_path, begin_ns, 0, 20 * MS)

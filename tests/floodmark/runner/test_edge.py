@@ -35,6 +35,7 @@ from floodmark.runner.edge import (
     what_broke,
 )
 from floodmark.runs.folders import RunFolder
+from floodmark.values import Content
 from floodmark.verdict.rules import GENERATOR_ON_TIME, GENERATOR_STALLED, Rule
 
 METRICS: dict[str, Any] = {
@@ -169,7 +170,7 @@ class Plays:
         run.host("proxy1").path.mkdir(parents=True)
         checks, metrics = self.checks[len(self.made) - 1], Metrics.model_validate(self.metrics)
         save(run.host("proxy1").verdict, Verdict(run_id=run.run_id, host="proxy1", checks=checks, metrics=metrics))
-        plan = {
+        plan: Content = {
             "run_id": run.run_id,
             "case": {"number": 1, "title": "t"},
             "parameters": {},
