@@ -24,6 +24,7 @@ import math
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,16 @@ from floodmark.loadgen.summary import summarize
 
 MS = 1_000_000
 # Messages between the master and its workers, in the order in which they are sent.
-READY = "floodmark_ready"  # a worker could begin
+READY = "floodmark_ready"  # a worker can begin
 CLOCK = "floodmark_clock"  # the master's time; the worker sends it back with its own
 EPOCH = "floodmark_epoch"  # when to begin, on the worker's clock
 ENDED = "floodmark_ended"  # a worker has sent everything, and all requests have ended
-# The clocks are read this long before the baseline is over, in so many rounds, each of which takes at most so long.
+# How long before the end of the baseline clocks are read, and how many readings of each are taken.
 READ_CLOCKS_S = 1.0
-ROUNDS = 8
-ROUND_S = 1.0
-# Locust does not say when a worker is lost.
+READINGS = 8
+# A worker that does not answer keeps the others waiting for at most this; by then Locust has found that it is lost.
+ANSWERS_S = 5.0
+# How often the state of workers is checked: Locust has no event for a lost worker.
 LOOK_S = 0.5
 
 
@@ -223,7 +225,7 @@ class Leader:
         self._baseline_s = baseline_s
         self._shared = SharedEpoch()
         self._ready: set[str] = set()
-        self._asked: set[str] = set()
+        self._readings: Counter[str] = Counter()
         self._told: set[str] = set()
         self._ended: set[str] = set()
         self._heard = Event()
@@ -239,17 +241,20 @@ class Leader:
 
     def _give_epoch(self) -> None:
         """Wait for all workers, read their clocks, and tell each of them when to begin."""
-        # Locust lets nobody begin before all that it expects have come, so none is missed here.
+        # A worker is ready after Locust has spawned the users, and Locust does that when all workers are connected.
         self._wait_until(lambda: bool(self._ready) and self._left() <= self._ready)
         earliest_ns = baseline_end_ns(self._baseline_s)
         gevent.sleep(max(0.0, (earliest_ns - time.monotonic_ns()) / 1e9 - READ_CLOCKS_S))
-        for _ in range(ROUNDS):
-            for worker in self._left():
-                self._ask(worker)
-            self._wait_until(lambda: not self._asked & self._left(), ROUND_S)
+        for worker in self._left():
+            self._ask(worker)
+        self._wait_until(lambda: all(self._readings[worker] >= READINGS for worker in self._left()), ANSWERS_S)
         self._shared.choose(earliest_ns, time.monotonic_ns())
         for worker in self._left():
             self._tell(worker)
+        while True:  # one that was lost may come back
+            gevent.sleep(LOOK_S)
+            for worker in self._left() - self._told:
+                self._ask(worker)
 
     def _wait_until(self, condition: Callable[[], bool], at_most_s: float = math.inf) -> None:
         deadline = time.monotonic() + at_most_s
@@ -258,11 +263,10 @@ class Leader:
             self._heard.wait(min(left_s, LOOK_S))
 
     def _ask(self, worker: str) -> None:
-        self._asked.add(worker)
         self._runner.send_message(CLOCK, {"sent_ns": time.monotonic_ns()}, client_id=worker)
 
     def _tell(self, worker: str) -> None:
-        """Tell a worker the epoch; one whose clock is not known yet is told when it has answered."""
+        """Tell a worker the epoch, once, if that is chosen and the worker's clock is known."""
         epoch = self._shared.of(worker)
         if epoch and worker not in self._told:
             self._told.add(worker)
@@ -271,15 +275,16 @@ class Leader:
     def _note_ready(self, msg: Any, **_more: Any) -> None:
         self._ready.add(msg.node_id)
         self._heard.set()
-        if self._shared.begin_ns is not None:
-            self._ask(msg.node_id)  # it was lost for a while; the others have begun
 
     def _note_clock(self, msg: Any, **_more: Any) -> None:
-        received_ns = time.monotonic_ns()
-        self._shared.note_reply(msg.node_id, **msg.data, received_ns=received_ns)
-        self._asked.discard(msg.node_id)
+        received_ns, worker = time.monotonic_ns(), msg.node_id
+        self._shared.note_reply(worker, **msg.data, received_ns=received_ns)
+        self._readings[worker] += 1
         self._heard.set()
-        self._tell(msg.node_id)
+        if self._readings[worker] < READINGS:
+            self._ask(worker)
+        else:
+            self._tell(worker)
 
     def _note_end(self, msg: Any, **_more: Any) -> None:
         self._ended.add(msg.node_id)

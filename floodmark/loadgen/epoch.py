@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 S = 1_000_000_000
-# How far ahead the epoch is at least, so that all workers hear of it in time; slow round trips are added to it.
+# How far ahead the epoch is at least, so that all hear of it in time; two round trips to the farthest worker are added.
 LEAD_NS = S // 4
 # By how much two clocks may drift apart from the reading to the epoch (RFC 5905, section 7.2: TOLERANCE, 15e-6 s/s).
 DRIFT_PPM = 15
@@ -51,7 +51,6 @@ class SharedEpoch:
     def __init__(self) -> None:
         self.begin_ns: int | None = None
         self._readings: dict[str, ClockReading] = {}
-        self._slowest_ns = 0
 
     def note_reply(self, worker: str, *, sent_ns: int, worker_ns: int, received_ns: int) -> None:
         """Take a worker's answer; the one with the shortest round trip is kept.
@@ -63,7 +62,6 @@ class SharedEpoch:
             received_ns: when the answer came, on the leader's clock.
         """
         round_trip_ns = received_ns - sent_ns
-        self._slowest_ns = max(self._slowest_ns, round_trip_ns)
         reading = ClockReading((round_trip_ns + 1) // 2, worker_ns - (sent_ns + received_ns) // 2, sent_ns)
         known = self._readings.get(worker)
         if known is None or reading.error_ns < known.error_ns:
@@ -76,7 +74,8 @@ class SharedEpoch:
             earliest_ns: not before this time on the leader's clock: the end of the baseline.
             now_ns: the time on the leader's clock.
         """
-        self.begin_ns = max(earliest_ns, now_ns + LEAD_NS + 2 * self._slowest_ns)
+        round_trip_ns = 2 * max((one.error_ns for one in self._readings.values()), default=0)
+        self.begin_ns = max(earliest_ns, now_ns + LEAD_NS + 2 * round_trip_ns)
 
     def of(self, worker: str) -> Epoch | None:
         """Return the epoch on a worker's clock, or None if it is not chosen or that clock was never read."""

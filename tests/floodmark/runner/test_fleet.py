@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from floodmark.runner.fleet import Fleet, Generator, _collect, check_gzip, leader_command, worker_script
-from tests.conftest import ROOT
+from tests.conftest import ROOT, environment
 
 HERE = Generator("localhost", [], "", str(ROOT), str(Path(sys.executable).parent / "locust"))
 THERE = Generator("load1", ["ssh", "-o", "User=root"], "192.0.2.1", "/opt/it", "/opt/it/venv/bin/locust")
@@ -35,10 +35,10 @@ def fleet(folder: Path, target: str = "http://127.0.0.1:1", **changes: Any) -> d
     }  # fmt: skip
 
 
-def start(content: dict[str, Any]) -> subprocess.Popen[str]:
+def start(content: dict[str, Any], **variables: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "floodmark.runner.fleet"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        stderr=subprocess.STDOUT, text=True, env=environment(**variables),
     )  # fmt: skip
     assert process.stdin
     process.stdin.write(json.dumps(content))
@@ -121,6 +121,29 @@ def test_a_process_that_comes_back_does_not_flood_again(tmp_path: Path, silent: 
     stalls_ms = [json.loads(path.read_text())["longest_stall_ms"] for path in tmp_path.glob("load.*.json")]
     # After three seconds without a heartbeat Locust takes a worker for lost.
     assert max(stalls_ms) > 2000
+
+
+def test_a_process_that_was_away_when_the_epoch_was_given_floods_late(tmp_path: Path, silent: str) -> None:
+    options = {"answer_timeout_s": 6, "start_after_s": 12}
+    process = start(fleet(tmp_path, silent, processes=2, options=options), LOCUST_LOGLEVEL="DEBUG")
+    log = tmp_path / "locust.log"
+    wait_until(lambda: log.exists() and log.read_text().count("Received floodmark_ready message") == 2)
+    stopped = [one for one in psutil.Process(process.pid).children(recursive=True) if "--worker" in one.cmdline()][-1]
+    stopped.suspend()
+    wait_until(lambda: "failed to send heartbeat" in log.read_text())
+    wait_until(lambda: _established(silent) == 3)
+    stopped.resume()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert sorted((row["id"], row["error"]) for row in rows(tmp_path)) == [(str(one), "timeout") for one in range(1, 7)]
+    begins_ns, errors_ns, starts_ns = (
+        [json.loads(path.read_text())[key] for path in sorted(tmp_path.glob("load.*.json"))]
+        for key in ("begin_ns", "begin_error_ns", "first_start_ns")
+    )
+    assert max(begins_ns) - min(begins_ns) <= sum(errors_ns)
+    # Its answer to a question that was asked while it was stopped is not the only one.
+    assert max(errors_ns) < 1_000_000_000
+    assert max(starts_ns) > min(starts_ns)
 
 
 def _established(url: str) -> int:
