@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -77,7 +78,17 @@ _ERROR_LINE = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(\w+)\] (\d+)#\d+:
 _ERRNO = re.compile(r"\((\d+): ")
 
 
-def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> list[tuple[Cell, ...]]:
+class ErrorLine(NamedTuple):
+    """A row of the table nginx_errors."""
+
+    end_ns: int
+    level: str
+    worker_pid: int
+    errno: int | None
+    message: str
+
+
+def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> list[ErrorLine]:
     """Return the rows of the table nginx_errors.
 
     Args:
@@ -85,7 +96,7 @@ def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> li
         wall_ns: how far the host's wall clock is ahead of its monotonic clock.
         utc_offset_s: of the host's time zone, in which nginx writes this log.
     """
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[ErrorLine] = []
     for line in lines:
         match = _ERROR_LINE.match(line)
         if match:
@@ -93,15 +104,8 @@ def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> li
             second = _second(time) - utc_offset_s
             errno = _ERRNO.search(text)
             message = text.partition(", client:")[0]
-            rows.append(
-                (
-                    second * 1_000_000_000 - wall_ns,
-                    level,
-                    int(pid),
-                    int(errno.group(1)) if errno else None,
-                    message,
-                )
-            )
+            number = int(errno.group(1)) if errno else None
+            rows.append(ErrorLine(second * 1_000_000_000 - wall_ns, level, int(pid), number, message))
     return rows
 
 

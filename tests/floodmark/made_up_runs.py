@@ -17,7 +17,6 @@ from floodmark.model.run import ControlNode, Plan, RecordedCase, RunRecord
 from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
 from floodmark.runs.folders import RunFolder
-from floodmark.values import Content
 from floodmark.verdict.rules import RESULTS_READABLE
 
 HOST: dict[str, Any] = {
@@ -146,19 +145,7 @@ class MadeUpRuns:
         said["checks"] = [RESULTS_READABLE.check(False, ok=False, why=reason) for reason in said["reasons"]]
         said["expectations"] = [{"value": None, "condition": "true", **one} for one in said["expectations"]]
         save(run.host(name).verdict, Verdict.parse(said))
-<<<<<<< HEAD
         save(run.record, record)
-=======
-        content: Content = {
-            "run_id": run.run_id,
-            "case": definition.model_dump(mode="json", by_alias=True, exclude={"parameters"}),
-            "parameters": parameters,
-            "hosts": {"proxies": [name], "testbed": [name] if testbed else []},
-            "fingerprint": "f",
-            "control_node": {**CONTROL_NODE, "git_commit": f"commit-{number}"},
-        }
-        save(run.record, RunRecord.parse(content))
->>>>>>> d4e704e (model: Say what the content of a stored file is, in types)
         return str(run.path)
 
     def join(self, path: str, other: str) -> str:

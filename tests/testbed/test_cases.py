@@ -134,6 +134,6 @@ def test_two_load_generators_flood_together() -> None:
     verdict = verdict_of(done)
     assert verdict["metrics"]["status"] == {"502": 23, "504": 9}
     requests = ROOT / f"results/{verdict['run_id']}/proxy1/requests.parquet"
-    sent = duckdb.sql(f"SELECT generator, count(*) FROM '{requests}' GROUP BY 1 ORDER BY 1").fetchall()
+    sent = duckdb.execute(f"SELECT generator, count(*) FROM '{requests}' GROUP BY 1 ORDER BY 1").fetchall()
     assert sent == [(0, 8), (1, 8), (2, 8), (3, 8)]
     assert abs(verdict["metrics"]["clock_offset_ms"]) <= verdict["metrics"]["clock_error_ms"]

@@ -97,7 +97,7 @@ def test_a_run_leaves_what_tells_whether_it_was_whole(tmp_path: Path) -> None:
     # Containers are on the kernel of the control node.
     assert described["clocks"]["kernel_boot_id"] == kernel_boot_id() != described["boot_id"]
     times = " + ".join(name for name in MACHINE.columns if re.fullmatch(r"cpu_\w+_s", name))
-    ((processors, failed, moved_ns),) = duckdb.sql(
+    ((processors, failed, moved_ns),) = duckdb.execute(
         f"SELECT (max({times}) - min({times})) / (max(t_ns) - min(t_ns)) * 1e9, count(reason), "
         f"max(wall_minus_monotonic_ns) - min(wall_minus_monotonic_ns) FROM '{host.table(MACHINE.name)}'"
     ).fetchall()

@@ -27,7 +27,7 @@ def play(*arguments: str) -> tuple[dict[str, Any], Path, str]:
 
 def windows(host: Path) -> list[tuple[Any, ...]]:
     table = host / "virtual_windows.parquet"
-    return list(duckdb.sql(f"FROM '{table}' ORDER BY ALL").fetchall())
+    return list(duckdb.execute(f"FROM '{table}' ORDER BY ALL").fetchall())
 
 
 def test_a_boot_measures_case_2_and_its_seed_repeats_it_to_the_instruction() -> None:

@@ -19,14 +19,18 @@ from floodmark.compare.comparison import compare_records
 from floodmark.compare.effects import effect_of
 from floodmark.compare.family import ALPHA, Corrected
 from floodmark.compare.model import DEFAULT_MARGIN, METRICS, Comparison, Question, Sameness, Verdict
+from floodmark.model.metrics import Metrics
+from floodmark.model.verdict import Prediction
+from floodmark.model.verdict import Verdict as RunVerdict
 from floodmark.runs.folders import RunFolder
-from floodmark.runs.records import Record
+from floodmark.runs.records import Fields, Record
+from floodmark.values import ParameterValues
 
 SPREADS: dict[str, list[dict[str, Any]]] = json.loads(Path(__file__).with_name("spreads.json").read_text())
 CASES = tuple(SPREADS)
 BASELINE, OTHER = "a", "b"
 SPEED = (Verdict.FASTER, Verdict.SLOWER, Verdict.LESS, Verdict.MORE)
-PARAMETERS = {
+PARAMETERS: ParameterValues = {
     "transport": "unix", "load_shape": "burst", "proxy_read_timeout_s": 1, "proxy_connect_timeout_s": 1,
 }  # fmt: skip
 # Run to run noise that eight runs do not have: else a resampled run would be the same as another to the microsecond.
@@ -54,12 +58,17 @@ def draw_run(random: np.random.Generator, case: str) -> dict[str, Any]:
 
 def record_of(run: dict[str, Any], case: str, arm: str, number: int) -> Record:
     """Return a record as `read_records` makes it of a run of a boot of its own."""
-    failed = run["failed_expectations"]
-    verdict = {
-        "valid": True, "reasons": [], "params": PARAMETERS, "metrics": run,
-        "expectations": [{"name": name, "holds": False} for name in failed],
-    }  # fmt: skip
-    fields = {"case": int(case), "kernel": arm, "boot_id": f"{arm}{number}", "clock": "host", **PARAMETERS}
+    verdict = RunVerdict(
+        run_id=f"run-{arm}{number}",
+        host="proxy1",
+        checks=[],
+        params=PARAMETERS,
+        metrics=Metrics.model_validate(run),
+        expectations=[
+            Prediction(name=name, value=None, holds=False, condition="") for name in run["failed_expectations"]
+        ],
+    )
+    fields: Fields = {"case": int(case), "kernel": arm, "boot_id": f"{arm}{number}", "clock": "host", **PARAMETERS}
     return Record(RunFolder(Path(f"run-{arm}{number}")), "proxy1", verdict, fields)
 
 

@@ -158,7 +158,7 @@ def test_a_damaged_table_is_named(fake: NoAccept) -> None:
 
 def test_without_run_json_and_plan_it_shows_what_the_hosts_have(fake: NoAccept) -> None:
     run = judged(fake)
-    run.run.unlink()
+    run.record.unlink()
     page = read(run)
     assert "Neither run.json nor plan.json can be read" in page.text
     assert page.count("svg", **{"class": "plot"}) == len(FIGURES)

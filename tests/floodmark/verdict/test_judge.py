@@ -271,7 +271,9 @@ def test_what_strace_has_captured_is_a_table_and_slows_nginx(fake: NoAccept) -> 
     fake.files["strace.7"] = "1700000002.000000 accept4(5, NULL, NULL, SOCK_NONBLOCK) = 7 <0.000014>\n"
     verdict = fake.judge(strace=True)
     assert any("strace stopped nginx at each system call" in one for one in verdict["doubts"])
-    rows = duckdb.sql(f"SELECT t_ns, role, pid, name, result FROM '{fake.run.path}/proxy1/syscalls.parquet'").fetchall()
+    rows = duckdb.execute(
+        f"SELECT t_ns, role, pid, name, result FROM '{fake.run.path}/proxy1/syscalls.parquet'"
+    ).fetchall()
     assert rows == [(2 * 10**9, "nginx-worker", 7, "accept4", 7)]
 
 

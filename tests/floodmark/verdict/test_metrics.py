@@ -27,7 +27,13 @@ def answer(fake: NoAccept, *outcomes: tuple[float, int | str, str]) -> dict[str,
 
 def test_a_fast_error_is_no_fast_answer(fake: NoAccept) -> None:
     """Three good answers of 1 s, nine fast refusals, resets and closed connections."""
-    bad = [(0.001, 502, ""), (0.001, 500, ""), (0.001, "", "reset"), (0.001, "", "closed"), (0.001, 200, "truncated")]
+    bad: list[tuple[float, int | str, str]] = [
+        (0.001, 502, ""),
+        (0.001, 500, ""),
+        (0.001, "", "reset"),
+        (0.001, "", "closed"),
+        (0.001, 200, "truncated"),
+    ]
     metrics = answer(fake, *[(1.0, 200, "")] * 3, *bad)
     assert (metrics["request_n"], metrics["good_n"]) == (8, 3)
     # The median is of the eight: five of them rank above all numbers.
