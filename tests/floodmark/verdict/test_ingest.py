@@ -275,7 +275,7 @@ def test_a_generator_that_was_lost_is_named(fake: FakeRun) -> None:
     fake.request(1, 2, 3)
     fake.load["generators"] = 3
     (loss,) = broken(fake.ingest())
-    assert "2 of 3 processes of the flood were lost, number 1, 2" in loss
+    assert "2 processes of 3 of the flood were lost, number 1, 2" in loss
 
 
 def test_a_flood_that_has_written_nothing_is_said(fake: FakeRun) -> None:
