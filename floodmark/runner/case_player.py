@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ import psutil
 from floodmark.errors import FloodmarkError
 from floodmark.runs.folders import RunFolder
 from floodmark.show.progress import message_of
+from floodmark.values import Variables
 
 PROGRAMS = Path(sys.executable).parent
 # How often a signal is seen (s), and how long Ansible may take to end.
@@ -101,7 +102,7 @@ class Play:
     _log: TextIO | None = field(default=None, repr=False)
 
     def make(
-        self, project: Path, inventory: Path, limit: Sequence[str], extra: Mapping[str, Any], scratch: Path, log: Path
+        self, project: Path, inventory: Path, limit: Sequence[str], extra: Variables, scratch: Path, log: Path
     ) -> RunFolder | None:
         """Run Ansible until it ends.
 

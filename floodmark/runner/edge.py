@@ -12,11 +12,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,6 +30,7 @@ from floodmark.runs.folders import RESULTS, RunFolder
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.progress import step_of
 from floodmark.show.tables import BAD, GOOD, table_of
+from floodmark.values import Variables
 from floodmark.verdict.rules import GENERATOR_AT_ITS_END
 
 FOLDER = RESULTS / "edge"
@@ -287,7 +287,7 @@ class Prober:
     console: Console
     inventory: Path
     host: str
-    extra: Mapping[str, Any]
+    extra: Variables
     p99_ms: float
     stop: Stop
     log: Path = FOLDER / "ansible.txt"

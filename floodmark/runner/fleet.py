@@ -23,14 +23,14 @@ import sys
 import tarfile
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from floodmark.paths import ROOT
 from floodmark.runs.archive import unpack
+from floodmark.values import ParameterValues
 
 # How long Locust may take to end after it was asked to.
 PATIENCE_S = 10
@@ -88,7 +88,7 @@ class Fleet:
 
     generators: Sequence[Generator]
     processes: int
-    options: Mapping[str, Any]
+    options: ParameterValues
     target: str
     results: Path
     at_most_s: float

@@ -10,9 +10,8 @@ that was ended goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,7 +19,7 @@ from floodmark.errors import FloodmarkError, LabError, RunError
 from floodmark.inputs.cases import find_case, load_cases
 from floodmark.inputs.inventory import check_caps, hosts_of_a_run, inventory_parameters
 from floodmark.inputs.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
-from floodmark.inputs.parameters import Parameters, resolve_parameters
+from floodmark.inputs.parameters import Parameters, given_parameters, resolve_parameters
 from floodmark.model.lab import LabPoint, LabRecord, Overall, PointRow
 from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
@@ -32,10 +31,11 @@ from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folde
 from floodmark.runs.journal import read_finished
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.suite import ASSUMED_OVERHEAD_S, Bar
+from floodmark.values import Variables
 from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run
 
 
-def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:
+def go_on_with(name: str, extra: Variables, results: Path = RESULTS) -> LabFolder:
     """Return an execution of a lab that is to go on, with other options for the runs to come.
 
     Args:
@@ -59,7 +59,7 @@ def go_on_with(name: str, extra: Mapping[str, Any], results: Path = RESULTS) -> 
 # --- before any host is touched -------------------------------------------------------------------
 
 
-def begin_lab(name: object, inventory: Path, extra: Mapping[str, Any], results: Path = RESULTS) -> LabFolder:
+def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = RESULTS) -> LabFolder:
     """Check a lab with all its points, and create the folder of an execution.
 
     Args:
@@ -104,12 +104,11 @@ def begin_lab(name: object, inventory: Path, extra: Mapping[str, Any], results: 
     return folder
 
 
-def _parameters(lab: Lab, point: Point, given: Mapping[str, Any], variables: Mapping[str, Any]) -> Parameters:
+def _parameters(lab: Lab, point: Point, given: Variables, variables: Variables) -> Parameters:
     case = find_case(lab.file.case, load_cases())
     of_inventory = inventory_parameters(variables, lab)
     layers = [case.parameters.model_dump(), lab.file.parameters, of_inventory, point.varied]
-    parameters = {name: value for name, value in given.items() if name in Parameters.model_fields}
-    return resolve_parameters(*layers, parameters, origin="-e")
+    return resolve_parameters(*layers, given_parameters(given), origin="-e")
 
 
 # --- the runs -------------------------------------------------------------------------------------

@@ -9,13 +9,12 @@ import math
 import platform
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -23,13 +22,27 @@ from collectors.exporter import parse_address
 from floodmark import __version__
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.inputs.cases import Case, find_case, load_cases
-from floodmark.inputs.inventory import check_caps, check_ownership, clock_of_a_run, hosts_of_a_run, inventory_parameters
+from floodmark.inputs.inventory import (
+    Inventory,
+    check_caps,
+    check_ownership,
+    clock_of_a_run,
+    hosts_of_a_run,
+    inventory_parameters,
+)
 from floodmark.inputs.labs import find_lab, refuse_other_case
-from floodmark.inputs.parameters import Parameters, resolve_parameters, unknown_parameter, whole_number
+from floodmark.inputs.parameters import (
+    Parameters,
+    given_parameters,
+    resolve_parameters,
+    unknown_parameter,
+    whole_number,
+)
 from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase, Server
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runs.folders import RunFolder, new_run
+from floodmark.values import Variables
 from floodmark.verdict.views import check_sql
 from floodmark.web.feed import HEARTBEAT_PATIENCE_S
 from floodmark.web.options import RANGES, WebOptions, check_hosts
@@ -73,7 +86,7 @@ class PlannedRun:
 
 
 def make_plan(
-    extra: Mapping[str, Any], inventory: Mapping[str, Any], ansible_pid: int, *, web: bool = False, case: Any = None
+    extra: Variables, inventory: Variables, ansible_pid: int, *, web: bool = False, case_number: object = None
 ) -> PlannedRun:
     """Resolve and check a run, and write its plan.
 
@@ -83,27 +96,28 @@ def make_plan(
             other than the cases have), `floodmark_lab_parameters` (other than a lab has), `guard_margin_s`.
         ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
         web: the case is held up for Locust's web page instead of being measured.
-        case: its number, when it is not the one that was given with `-e`.
+        case_number: when it is not the one that was given with `-e`.
 
     Raises:
         FloodmarkError: something is not as it must be; nothing was written then.
     """
+    known = Inventory.read(inventory)
     lab = find_lab(extra["lab"]) if extra.get("lab") else None
     if lab:
-        case = lab.file.case if case is None else case
+        case_number = lab.file.case if case_number is None else case_number
         refuse_other_case(extra, lab)
-    case = find_case(extra.get("case") if case is None else case, load_cases())
+    case = find_case(extra.get("case") if case_number is None else case_number, load_cases())
     check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
-    given = {name: value for name, value in extra.items() if name in Parameters.model_fields}
+    given = given_parameters(extra)
     of_inventory = inventory_parameters(inventory, lab)
     layers = [case.parameters.model_dump(), lab.file.parameters if lab else {}, of_inventory]
     resolve_parameters(*layers, origin="parameters of the inventory")
     parameters = resolve_parameters(*layers, given, origin="-e")
     case = lab.extend(case) if lab else case
     check_caps(parameters, inventory)
-    hosts = hosts_of_a_run(inventory["groups"])
-    clock = clock_of_a_run(hosts, inventory.get("hostvars", {}))
-    check_ownership(hosts, inventory.get("hostvars", {}))
+    hosts = hosts_of_a_run(known.groups)
+    clock = clock_of_a_run(hosts, known.host_variables)
+    check_ownership(hosts, known.host_variables)
     if clock == "virtual":
         if lab:
             raise FloodmarkError(
@@ -119,7 +133,7 @@ def make_plan(
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
     guard_timeout_s = longest_s + margin_s
     if web:
-        check_hosts(hosts, inventory.get("hostvars", {}), clock)
+        check_hosts(hosts, known.host_variables, clock)
         longest_s, guard_timeout_s = WebOptions.read(extra).hold_s, HEARTBEAT_PATIENCE_S
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
@@ -141,7 +155,7 @@ def make_plan(
         + math.ceil(parameters.users * parameters.payload_bytes / 1e6),  # nginx keeps bodies in files
         rates_hz=parameters.rates_hz,
         hosts=hosts,
-        inventory=list(inventory.get("ansible_inventory_sources", [])),
+        inventory=list(known.sources),
         inventory_parameters=of_inventory,
         clock=clock,
         web=web,
@@ -158,7 +172,7 @@ def make_plan(
     return PlannedRun(run, plan)
 
 
-def check_names(extra: Mapping[str, Any], options: frozenset[str]) -> None:
+def check_names(extra: Variables, options: frozenset[str]) -> None:
     """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
     allowed = role_variables("testbed") - FROM_THE_PLAN | options
     for name in extra:
@@ -225,7 +239,7 @@ def servers_of_a_run(case: Case, parameters: Parameters, first_port: object) -> 
     return servers
 
 
-def start_state(case: Case, servers: Sequence[Server], parameters: Parameters, inventory: Mapping[str, Any]) -> str:
+def start_state(case: Case, servers: Sequence[Server], parameters: Parameters, inventory: Variables) -> str:
     """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
     on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
     # Its packages are for the role testbed to know, and its other variables leave the disk as it is.

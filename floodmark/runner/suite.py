@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Console
 from rich.markup import escape
 
 from floodmark.errors import FloodmarkError, SuiteError
+from floodmark.inputs.inventory import HostVariables
 from floodmark.inputs.suites import Suite, SuiteRun, read_suite, resolve_suite
 from floodmark.paths import ROOT, relative
 from floodmark.runner.case_player import PROGRAMS, Interrupted, Play, Stop, need_setpriv
 from floodmark.runs.folders import RESULTS
 from floodmark.runs.journal import Finished, Journal, open_journal
 from floodmark.show.suite import Bar, estimate_s, print_summary
+from floodmark.values import ParameterValues, Variables
 
 # A run that ended without a verdict is tried again once: a host that did not boot in time must not end a night's work.
 ATTEMPTS = 2
@@ -41,16 +44,16 @@ def load_suite(path: Path) -> Suite:
     return resolve_suite(path, *list_inventory(inventory))
 
 
-def list_inventory(inventory: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
+def list_inventory(inventory: Path) -> tuple[dict[str, list[str]], Variables]:
     """Return the groups of a run with their hosts, and the variables that a run takes from an inventory.
 
     Raises:
         FloodmarkError: it cannot be read.
     """
-    listing = _list_inventory(inventory)
-    groups = {name: _hosts_in(name, listing) for name in ("proxies", "load_generators", "testbed")}
+    listed, host_variables = _list_inventory(inventory)
+    groups = {name: _hosts_in(name, listed) for name in ("proxies", "load_generators", "testbed")}
     # A run takes its variables from the host that plans it, the control node.
-    return groups, dict(listing["_meta"]["hostvars"].get("localhost", {}))
+    return groups, host_variables.get("localhost", {})
 
 
 def proxies_of(inventory: Path) -> list[str]:
@@ -61,13 +64,25 @@ def proxies_of(inventory: Path) -> list[str]:
     """
     if not inventory.exists():
         raise FloodmarkError(f"-i: inventory {inventory} does not exist: inventory/ has those of the testbed.")
-    hosts = _hosts_in("proxies", _list_inventory(inventory))
+    listed, _ = _list_inventory(inventory)
+    hosts = _hosts_in("proxies", listed)
     if not hosts:
         raise FloodmarkError(f"-i: inventory {inventory} has no host in the group 'proxies'.")
     return hosts
 
 
-def _list_inventory(inventory: Path) -> dict[str, Any]:
+class _Group(TypedDict, total=False):
+    """A group of an inventory: its own hosts, and groups within it."""
+
+    hosts: list[str]
+    children: list[str]
+
+
+def _list_inventory(inventory: Path) -> tuple[dict[str, _Group], HostVariables]:
+    """Return all groups by name, and the variables of all hosts.
+
+    {"proxies": {"hosts": ["proxy1"]}, "all": {"children": […]}, "_meta": {"hostvars": {"proxy1": {…}}}}
+    """
     done = subprocess.run(
         [PROGRAMS / "ansible-inventory", "--list", "-i", inventory],
         # Within a task of Ansible its standard input does not block, which Ansible itself refuses.
@@ -75,12 +90,14 @@ def _list_inventory(inventory: Path) -> dict[str, Any]:
     )  # fmt: skip
     if done.returncode:
         raise SuiteError(f"inventory {relative(inventory)} cannot be read: {' '.join(done.stderr.split())}")
-    return dict(json.loads(done.stdout))
+    listing = json.loads(done.stdout)
+    host_variables: HostVariables = listing.pop("_meta")["hostvars"]
+    return listing, host_variables
 
 
-def _hosts_in(group: str, listing: dict[str, Any]) -> list[str]:
-    entry = listing.get(group, {})
-    nested = [host for child in entry.get("children", []) for host in _hosts_in(child, listing)]
+def _hosts_in(group: str, listed: Mapping[str, _Group]) -> list[str]:
+    entry = listed.get(group, {})
+    nested = [host for child in entry.get("children", []) for host in _hosts_in(child, listed)]
     return list(dict.fromkeys([*entry.get("hosts", []), *nested]))
 
 
@@ -155,7 +172,7 @@ def _make_run(suite: Suite, run: SuiteRun, boot: bool, journal: Journal, bar: Ba
     )
 
 
-def extra_vars(suite: Suite, run: SuiteRun, boot: bool) -> dict[str, Any]:
+def extra_vars(suite: Suite, run: SuiteRun, boot: bool) -> ParameterValues:
     """Return what `-e` would give for one run, whose hosts are booted for it or not."""
     return {
         "case": run.combination.case.number,

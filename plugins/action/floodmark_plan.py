@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
             if web and case is None:
                 check_port(WebOptions.read(extra).port)
             planned = make_plan(
-                extra, self._within_limit(task_vars or {}), ansible_pid=os.getppid(), web=web, case=case
+                extra, self._within_limit(task_vars or {}), ansible_pid=os.getppid(), web=web, case_number=case
             )
             result["plan"] = {**planned.plan.model_dump(mode="json"), "folder": str(planned.folder.path)}
         except FloodmarkError as error:
