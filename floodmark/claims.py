@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -36,6 +35,7 @@ from floodmark.runner.suite import list_inventory
 from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, labs_in, runs_in
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.text import number
+from floodmark.values import Value, Variables
 
 DOCS = ROOT / "docs"
 EVIDENCE = DOCS / "claims-evidence.json"
@@ -102,7 +102,7 @@ class Evidence:
     transport: str
     kernel: str
     verdicts: dict[str, int]
-    value: Any
+    value: Value
     run_id: str
     inventory: str
     settings: str
@@ -277,7 +277,7 @@ def _inventory(paths: Sequence[str]) -> str:
     return " -i ".join("/".join(one[one.index("inventory") :]) if "inventory" in one else one[-1] for one in each)
 
 
-def _places(inventory: str, recorded: Mapping[str, Any]) -> Mapping[tuple[str, str], str]:
+def _places(inventory: str, recorded: Mapping[str, Value]) -> Mapping[tuple[str, str], str]:
     """Return what the cases and the labs are made with now.
 
     Args:
@@ -295,7 +295,7 @@ def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]
     cases, labs = load_cases(), load_labs()
     if recorded:
         own = json.loads(recorded)
-        variables = {PARAMETERS: own, LAB_PARAMETERS: dict.fromkeys(labs, own)}
+        variables: Variables = {PARAMETERS: own, LAB_PARAMETERS: dict.fromkeys(labs, own)}
     else:
         _, variables = list_inventory(ROOT / inventory)
     places = {}
@@ -320,12 +320,12 @@ def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]
 DECIDING = tuple(name for name in Parameters.model_fields if not name.endswith("_hz") and name != "warmup_s")
 
 
-def _knows_all(parameters: Mapping[str, Any]) -> bool:
+def _knows_all(parameters: Mapping[str, Value]) -> bool:
     """Tell whether a run recorded all parameters that decide; one of an older version may not have."""
     return all(name in parameters for name in DECIDING)
 
 
-def _digest(parameters: Mapping[str, Any]) -> str:
+def _digest(parameters: Mapping[str, Value]) -> str:
     """Return the hash of the parameters that decide what is seen of a claim."""
     deciding = {name: parameters[name] for name in DECIDING}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
