@@ -506,9 +506,9 @@ def test_a_damaged_run_json_is_a_sentence(made: MadeUpRuns, text: str) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"metrics": {}}, {"metrics": 3}, {"params": None}, {"expectations": None}, {"reasons": None},
+        {"metrics": {}}, {"metrics": 3}, {"params": None}, {"expectations": None}, {"checks": None},
         {"metrics": {**MADE_UP, "request_median_s": "x"}}, {"metrics": {**MADE_UP, "request_median_s": math.nan}},
-        {"metrics": {name: value for name, value in MADE_UP.items() if name != "states"}},
+        {"metrics": {**MADE_UP, "states": None}},
     ],
     ids=str,
 )  # fmt: skip
@@ -536,7 +536,7 @@ def test_a_folder_that_holds_no_run_is_a_sentence(made: MadeUpRuns, tmp_path: Pa
 def test_a_damaged_file_of_a_host_is_a_sentence(made: MadeUpRuns, name: str) -> None:
     runs = two_kernels(made, [1], [1])
     (Path(runs[0]) / "proxy1" / name).write_text("{")
-    assert f"{name} is missing or damaged" in sentence(*runs, "--by", "kernel")
+    assert f"{name} is damaged" in sentence(*runs, "--by", "kernel")
 
 
 OPTIONS = [f"CONFIG_{name}" for name in "ABCDEFG"]
