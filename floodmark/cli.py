@@ -472,15 +472,18 @@ def watch(run: str | None) -> None:
 @click.option(
     "--precision", default=5.0, show_default=True, type=click.FloatRange(0.5, 100), help="Width of the bracket (%)."
 )
+@click.option(
+    "--confirm", default=20, show_default=True, type=click.IntRange(1, 100), help="Probes in a row that have to hold."
+)
 def edge(
     number: str, inventory: Path, host: str | None, extra: tuple[str, ...], p99_ms: float, start: float, most: float,
-    precision: float,
+    precision: float, confirm: int,
 ) -> None:  # fmt: skip
     """Find the highest rate at which a case holds.
 
     A rate breaks when a request gets anything but a complete answer with status 200, when one request of a hundred
     takes longer than --p99-ms, when the accept queue is more than half full, or when more than `users` requests would
-    be in flight. A rate holds after 20 probes in a row that did.
+    be in flight. A rate holds after --confirm probes in a row that did.
 
     \b
     Example:  floodmark edge --case 1
@@ -500,7 +503,7 @@ def edge(
         raise FloodmarkError(f"-e: {', '.join(fixed)} is for the search to choose: leave it out.")
     prober = Prober(console, inventory, host or hosts[0], {"case": number, "users": "1000", **given}, p99_ms, Stop())
     try:
-        run_edge(console, Search(start, most, precision / 100), prober)
+        run_edge(console, Search(start, most, precision / 100, confirm), prober)
     except Interrupted as sentence:
         click.echo(f"floodmark: {sentence}", err=True)
         sys.exit(130)

@@ -56,11 +56,13 @@ class Search:
         start: rate of the first probe, per second.
         most: rate that is not exceeded.
         precision: how close the ends of the bracket come to each other, as a share.
+        confirm: so many probes in a row have to hold.
     """
 
     start: float
     most: float
     precision: float
+    confirm: int = PROBES_TO_HOLD
     _held: Counter[float] = field(default_factory=Counter)
     _broke: Counter[float] = field(default_factory=Counter)
     _in_a_row: Counter[float] = field(default_factory=Counter)
@@ -119,7 +121,7 @@ class Search:
     @property
     def is_certain(self) -> bool:
         """Whether the rate that is said to hold has held often enough."""
-        return self.holds is not None and self._in_a_row[self.holds] >= PROBES_TO_HOLD
+        return self.holds is not None and self._in_a_row[self.holds] >= self.confirm
 
     def next(self) -> float | None:
         """Return the rate of the next probe, or None when the edge is found or there is none to find."""
@@ -209,6 +211,7 @@ class Edge:
         broke: in how many of these it broke.
         why: what ended the search when it was not the edge.
         certain: whether the first was probed often enough to be said to hold.
+        confirm: how often in a row that is.
         probes: all of them, in their order.
     """
 
@@ -219,6 +222,7 @@ class Edge:
     broke: int
     why: str
     certain: bool
+    confirm: int
     probes: list[Probe]
 
     def sentence(self) -> str:
@@ -230,7 +234,7 @@ class Edge:
         if not self.certain:
             return (
                 f"No rate is certain to hold: {self.holds:g} requests a second seem to (n = {self.n_holds}), and "
-                f"{PROBES_TO_HOLD} probes in a row have to. The search was ended: {self.why}."
+                f"{self.confirm} probes in a row have to. The search was ended: {self.why}."
             )
         if self.breaks is None:
             return f"{self.holds:g} requests a second hold (n = {self.n_holds}), and no edge was found: {self.why}."
@@ -268,7 +272,17 @@ def find_edge(search: Search, probe: Callable[[float, int], Probe | str], note: 
     if not why and search.breaks is None:
         why = f"{search.most:g} a second is the most that may be tried"
     holds, breaks = search.holds, search.breaks
-    return Edge(holds, breaks, search.n(holds), search.n(breaks), search.broke(breaks), why, search.is_certain, probes)
+    return Edge(
+        holds,
+        breaks,
+        search.n(holds),
+        search.n(breaks),
+        search.broke(breaks),
+        why,
+        search.is_certain,
+        search.confirm,
+        probes,
+    )
 
 
 @dataclass
