@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from floodmark.model.run import ControlNode
 from floodmark.model.stored import Part, Stored
@@ -68,6 +68,12 @@ class LabRecord(Stored):
     overall: list[Overall] | None = None
     valid: bool | None = None
     passed: bool | None = None
+
+    @model_validator(mode="after")
+    def _needs_its_table(self) -> LabRecord:
+        if self.overall is not None and self.table is None:
+            raise ValueError("it has no table of the points that were judged together")
+        return self
 
     def rows_of(self, host: str) -> list[PointRow]:
         """Return the rows of the table of points that are of one host."""

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict
 
+from floodmark.inputs.cases import Workload
 from floodmark.model.stored import Part
 
 BASELINE, FLOOD, DRAIN = "baseline", "flood", "drain"
@@ -289,7 +290,7 @@ class WorkloadFigure(Part):
 class VirtualMetrics(Part):
     """Key figures of a run in virtual time. A figure of a workload has the name that `WORKLOADS` gives it."""
 
-    workloads: dict[str, WorkloadFigure]
+    workloads: dict[Workload, WorkloadFigure]
     instructions_per_request: float | None = None
     instructions_per_request_refused: float | None = None
     request_timeout_s: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, field_validator
 
 from floodmark.inputs.cases import Upstream
 from floodmark.inputs.inventory import Hosts
@@ -109,6 +109,13 @@ class Plan(Stored):
     owner: str = ""
     fingerprint: str | None = None
     control_node: ControlNode = ControlNode()
+
+    @field_validator("parameters")
+    @classmethod
+    def _names_a_transport(cls, parameters: ParameterValues) -> ParameterValues:
+        if parameters.get("transport") not in ("unix", "tcp"):
+            raise ValueError("need a transport, which is unix or tcp")
+        return parameters
 
 
 class RunRecord(Plan):

@@ -84,8 +84,8 @@ def first_fault(error: ValidationError, content: Mapping[str, Value]) -> str:
     where = _known(first["loc"], content)
     if first["type"] == "extra_forbidden":
         return f"this version does not know its {_place(where)}"
-    if not where:
-        return first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{_place(where)} {first['msg'].removeprefix('Value error, ')}".lstrip()
     # A part that may be one of several kinds has a fault for each.
     kinds = dict.fromkeys(one["msg"] for one in faults if _known(one["loc"], content) == where)
     allowed = " or ".join(kinds).replace("Input should be", "it should be", 1).replace("Input should be ", "")
