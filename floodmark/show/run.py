@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from floodmark.text import number, one_line, percent
 from floodmark.values import ParameterValues
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
-STATE_NAMES = {"01": "SS_UNCONNECTED", "02": "SS_CONNECTING", "03": "SS_CONNECTED"}
+# Of /proc/net/unix: include/uapi/linux/net.h of the kernel, socket_state.
+STATE_NAMES = {
+    "00": "SS_FREE", "01": "SS_UNCONNECTED", "02": "SS_CONNECTING", "03": "SS_CONNECTED", "04": "SS_DISCONNECTING",
+}  # fmt: skip
 
 
 # --- cases ----------------------------------------------------------------------------------------
@@ -85,18 +89,24 @@ def draw_run(run: RunFolder) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
 
 
+# The parameters that a reader wants to know first.
+_SETTINGS = (
+    "{transport}", "somaxconn {somaxconn}", "backlog {upstream_backlog}", "{flood}",
+    "nginx with {nginx_workers} × {worker_connections} worker_connections",
+)  # fmt: skip
+_FLOODS = {
+    "burst": "a burst of {users} users",
+    "sustained": "{users} users for {duration_s} s",
+    "open": "{rate} requests a second, at most {users} at once",
+}
+
+
 def settings_line(params: ParameterValues) -> str:
-    """Return the parameters that a reader wants to know first, in one line."""
-    flood = {
-        "burst": f"a burst of {params['users']} users",
-        "sustained": f"{params['users']} users for {params['duration_s']} s",
-        "open": f"{params.get('rate')} requests a second, at most {params['users']} at once",
-    }[str(params["load_shape"])]
-    return (
-        f"{params['transport']}, somaxconn {params['somaxconn']}, backlog {params['upstream_backlog']}, "
-        f"{flood}, "
-        f"nginx with {params['nginx_workers']} × {params['worker_connections']} worker_connections"
-    )
+    """Return the parameters that a reader wants to know first, in one line; `-` where a run has not recorded one."""
+    known = defaultdict(lambda: "-", {name: str(value) for name, value in params.items()})
+    shape = known["load_shape"]
+    known["flood"] = _FLOODS[shape].format_map(known) if shape in _FLOODS else shape
+    return ", ".join(_SETTINGS).format_map(known) if params else ""
 
 
 def _print_hosts(console: Console, verdicts: Sequence[Verdict]) -> None:
@@ -301,8 +311,8 @@ def _nginx_rows(verdict: Verdict, seen: Metrics) -> Iterator[tuple[str, str, str
         f"all three, n = {number(seen.identity_n)} and {number(seen.identity_drain_n)}",
     )
     if verdict.params.get("transport") == "unix":
-        states = ", ".join(f"{count} × {state} {STATE_NAMES[state]}" for state, count in seen.states.items() if count)
-        yield ("rows on the path", states or "-", "/proc/net/unix, median")
+        rows = (f"{count} × {state} {STATE_NAMES.get(state, '')}" for state, count in seen.states.items() if count)
+        yield ("rows on the path", ", ".join(map(str.rstrip, rows)) or "-", "/proc/net/unix, median")
     else:
         yield (
             "ListenOverflows, ListenDrops",
