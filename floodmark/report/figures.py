@@ -11,9 +11,11 @@ import duckdb
 import numpy as np
 
 from floodmark.inputs.labs import Picture
-from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, readings
+from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, rates_of, readings
 from floodmark.text import many
+from floodmark.values import ParameterValues
 from floodmark.verdict.metrics import MESSAGE_CLASS
+from floodmark.verdict.tables import FAULTY_SQL
 from floodmark.verdict.views import same_moment
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
@@ -105,7 +107,7 @@ def colour_of(outcome: str) -> str:
 def draw_host(
     database: duckdb.DuckDBPyConnection,
     span: Span,
-    parameters: Mapping[str, Any],
+    parameters: ParameterValues,
     share: int,
     only: Collection[Picture] = (),
 ) -> Iterator[Figure]:
@@ -119,10 +121,11 @@ def draw_host(
         only: these alone, if it names any.
     """
     line = reader(database, span, parameters, share)
+    rates_hz = rates_of(parameters)
     figures: dict[Picture, Callable[[], Figure]] = {
         "accept-queue": lambda: accept_queue(line),
         "states": lambda: _states(line),
-        "active": lambda: _active(line, parameters),
+        "active": lambda: _active(line, rates_hz),
         "answers": lambda: _answers(database, span),
         "errors": lambda: _errors(database, span),
         "memory": lambda: _memory(database, line),
@@ -137,6 +140,8 @@ def draw_host(
         if not only or name in only:
             try:
                 yield make()
+            except FAULTY_SQL:
+                raise
             except duckdb.Error as error:  # a table may be damaged where nobody has looked yet
                 why = str(error).splitlines()[0]
                 yield Figure(name, name.replace("-", " ").capitalize(), "", [], [f"It cannot be drawn: {why}"])
@@ -147,7 +152,7 @@ def columns_for(share: int) -> int:
     return max(COLUMNS // share, LEAST_COLUMNS)
 
 
-def reader(database: duckdb.DuckDBPyConnection, span: Span, parameters: Mapping[str, Any], share: int) -> ReadLine:
+def reader(database: duckdb.DuckDBPyConnection, span: Span, parameters: ParameterValues, share: int) -> ReadLine:
     """Return a function that makes a line of a column: given a table, an expression, the source's name, and how.
 
     Args:
@@ -157,10 +162,10 @@ def reader(database: duckdb.DuckDBPyConnection, span: Span, parameters: Mapping[
         share: among how many the columns of a page are shared.
     """
     columns = columns_for(share)
+    rates_hz = rates_of(parameters)
 
     def line(table: str, column: str, source: str, **how: Any) -> Line:
-        rate_hz = parameters.get(f"{source}_hz")
-        period_s = 1 / rate_hz if rate_hz else None
+        period_s = 1 / rates_hz[source] if source in rates_hz else None
         return readings(database, table, column, span, columns=columns, period_s=period_s, **how)
 
     return line
@@ -210,10 +215,10 @@ def _states(line: ReadLine) -> Figure:
     return _figure("states", title, "sockets", seen, "Rows of /proc/net/unix")
 
 
-def _active(line: ReadLine, parameters: Mapping[str, Any]) -> Figure:
+def _active(line: ReadLine, rates_hz: Mapping[str, float]) -> Figure:
     moments = (
         "(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason "
-        f"FROM ({same_moment(parameters)}) "
+        f"FROM ({same_moment(rates_hz)}) "
         "UNION ALL SELECT t_ns, NULL, reason FROM upstream_conns WHERE reason IS NOT NULL)"
     )
     return _figure(

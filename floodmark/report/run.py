@@ -16,10 +16,8 @@ from floodmark.errors import RunError
 from floodmark.inputs.labs import Picture
 from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.model.check import Check
-from floodmark.model.host import HostDescription
 from floodmark.model.metrics import PHASES, Metrics, VirtualMetrics
 from floodmark.model.run import Plan
-from floodmark.model.stored import load
 from floodmark.model.verdict import Verdict
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
@@ -27,16 +25,19 @@ from floodmark.report.series import Numbers, Span, find_span, open_tables
 from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
 from floodmark.runs.folders import REPORT, HostFolder, RunFolder
 from floodmark.runs.records import flat
-from floodmark.runs.verdicts import read_verdict
+from floodmark.runs.verdicts import read_description, read_verdict
 from floodmark.show import run as show
 from floodmark.text import many, one_line
 from floodmark.values import ParameterValues, Value
 from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.rules import RULES, Rule
+from floodmark.verdict.tables import FAULTY_SQL
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
 # The script gets times as whole numbers of this length, each as its distance from the one before.
 TICK_S = 1e-5
+# Things that a rule was applied to, up to which each is named in the row of the rule.
+MOST_SUBJECTS = 4
 # Kinds of lines of nginx's error log that are listed.
 MOST_LOGGED = 20
 
@@ -108,7 +109,7 @@ def report_of(run: RunFolder) -> str:
         title=f"Case {record.case.number}: {record.case.title}" if record else run.run_id,
         run_id=run.run_id,
         created=record.created if record else None,
-        settings=show.settings_line(parameters) if _knows_the_flood(parameters) else "",
+        settings=show.settings_line(parameters),
         reading=record.case.reading if record else [],
         problems=problems,
         hosts=[_section(one, across, highest) for one in hosts],
@@ -158,7 +159,7 @@ def read_host(folder: HostFolder, record: Plan | None, share: int, only: Collect
     except RunError as error:
         report.problems.append(str(error).rstrip("."))
     try:
-        report.description = dict(flat(load(HostDescription, folder.description).facts()))
+        report.description = dict(flat(read_description(folder).facts()))
     except RunError as error:
         report.problems.append(str(error).rstrip("."))
     if report.virtual:
@@ -166,6 +167,8 @@ def read_host(folder: HostFolder, record: Plan | None, share: int, only: Collect
     parameters = report.verdict.params if report.verdict else {}
     try:
         _draw(report, folder, parameters or (record.parameters if record else {}), share, only)
+    except FAULTY_SQL:
+        raise
     except duckdb.Error as error:
         report.problems.append(f"the figures cannot be drawn: {str(error).splitlines()[0]}")
     return report
@@ -194,6 +197,8 @@ def _draw(
         report.figures = list(draw_host(database, span, parameters, share, only))
         try:
             report.logged = list(_logged(database))
+        except FAULTY_SQL:
+            raise
         except duckdb.Error as error:
             report.problems.append(f"what nginx logged cannot be read: {str(error).splitlines()[0]}")
 
@@ -241,7 +246,6 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
         "reasons": verdict.reasons if verdict else [],
         "notes": verdict.doubts if verdict else [],
         "problems": host.problems,
-        "faults": verdict.faults if verdict else [],
         "expectations": verdict.expectations if verdict else [],
         "claims": verdict.claims if verdict else [],
         "key_figures": list(show.key_figure_rows(verdict)) if verdict else [],
@@ -267,7 +271,7 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
 def _rules(checks: Sequence[Check]) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield a row for each rule: whether it was kept, what it asks, its limit, what was seen, and what else follows.
 
-    Of a rule that was applied to several things the row has how many kept it, and those that did not.
+    Of a rule that was applied to many things the row has how many kept it, and those that did not.
     """
     by_rule: dict[str, list[Check]] = {}
     for one in checks:
@@ -283,7 +287,7 @@ def _rules(checks: Sequence[Check]) -> Iterator[tuple[str, str, str, str, str]]:
             f"{one.subject.replace('_', ' ')}: {rule.shown(one.value)}" if one.subject else rule.shown(one.value)
             for one in broken or applied
         ]
-        if len(applied) > 1:
+        if len(applied) > MOST_SUBJECTS:
             kept = f"{len(applied) - len(broken)} of {len(applied)}"
             seen = [kept, *seen] if broken else [kept]
         yield (
@@ -305,10 +309,6 @@ def _picture(figure: Figure, host: HostReport, across: Scale | None, highest: Ma
     if figure.kind == "latency":
         return draw(figure, scale_of_latency(figure), 100)
     return draw(figure, across, highest[figure.name], host.phases)
-
-
-def _knows_the_flood(parameters: ParameterValues) -> bool:
-    return {"transport", "somaxconn", "load_shape", "users"} <= parameters.keys()
 
 
 def _path_lengths(metrics: Metrics | VirtualMetrics | None) -> Iterator[tuple[str, str, str, str, str]]:

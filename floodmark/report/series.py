@@ -19,6 +19,7 @@ import numpy.typing as npt
 from collectors.fields import TABLES
 from floodmark.runs.folders import HostFolder
 from floodmark.text import many
+from floodmark.values import ParameterValues
 from floodmark.verdict.tables import SQL_TYPES, sql_text
 from floodmark.verdict.views import create_queue_views
 
@@ -84,6 +85,15 @@ class Line:
 
 
 # --- the tables ---------------------------------------------------------------------------------
+
+
+def rates_of(parameters: ParameterValues) -> dict[str, float]:
+    """Return source -> how often a second it was read, of those whose rate the run recorded."""
+    return {
+        name.removesuffix("_hz"): value
+        for name, value in parameters.items()
+        if name.endswith("_hz") and isinstance(value, (int, float)) and value > 0
+    }
 
 
 def open_tables(
@@ -260,7 +270,9 @@ def counted(
     lines = []
     for kind, n in kinds[:most]:
         counts = np.zeros(last - first + 2)
-        for step, count in database.execute("SELECT step, n FROM events WHERE kind = ?", [kind]).fetchall():
+        # A damaged file may lie about what is in it, and so give events beyond the span.
+        of_kind = "SELECT step, n FROM events WHERE kind = ? AND step BETWEEN ? AND ?"
+        for step, count in database.execute(of_kind, [kind, first, last]).fetchall():
             counts[step - first] = count
         counts[-1] = counts[-2]  # the last step has an end
         lines.append((kind, *collapse(x, counts / shown_s), int(n)))

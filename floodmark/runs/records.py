@@ -17,11 +17,10 @@ from floodmark.errors import RunError
 from floodmark.inputs.parameters import SEEDS
 from floodmark.model.host import HostDescription
 from floodmark.model.run import RunRecord
-from floodmark.model.stored import load
 from floodmark.model.verdict import Verdict
 from floodmark.runs.archive import open_archive
 from floodmark.runs.folders import RESULTS, RunFolder, find_run
-from floodmark.runs.verdicts import read_verdicts
+from floodmark.runs.verdicts import read_description, read_verdicts
 from floodmark.values import Value
 
 # Fields with a short name of their own. The others are named after their place in host.json.
@@ -126,11 +125,9 @@ def read_records(name: str, results: Path = RESULTS) -> list[Record]:
 
 
 def _record(run: RunFolder, record: RunRecord, verdict: Verdict) -> Record:
-    path = run.host(verdict.host).description
-    remedy = f"'floodmark judge {run.run_id}' makes it again."
+    folder = run.host(verdict.host)
     # An invalid run is named and left out, so what its host is does not matter.
-    there = verdict.valid or path.exists()
-    description = load(HostDescription, path, remedy) if there else None
+    description = read_description(folder) if verdict.valid or folder.description.exists() else None
     return Record(run, verdict.host, verdict, _fields(record, description, verdict.host))
 
 

@@ -20,6 +20,8 @@ from floodmark.runs.folders import HostFolder
 from floodmark.verdict.rules import LOG_WHOLE
 
 SQL_TYPES = {"integer": "BIGINT", "real": "DOUBLE", "text": "VARCHAR"}
+# What DuckDB raises where SQL is wrong, which is ours. All else that it raises is about the files.
+FAULTY_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 # How much of a file is held in memory at once.
 CHUNK_BYTES = 1 << 20
 
@@ -86,6 +88,8 @@ def load_csv(
         )
         try:
             database.execute(read)
+        except FAULTY_SQL:
+            raise
         except duckdb.Error as error:
             raise RunError(f"{path.name} is damaged: {str(error).strip().splitlines()[0]}.") from None
     return checks
