@@ -16,6 +16,8 @@ from tests.floodmark.verdict.test_ingest import FakeRun
 from tests.floodmark.verdict.test_judge import NoAccept
 
 DESKTOP, PHONE = 1280, 390
+# The figures on one axis of time; the queue stands beside the verdict too.
+BELOW = "figure:not(.queue)"
 # Pixels of a chart that are not its ground.
 INK = """
     canvas => {
@@ -64,9 +66,9 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(
     browser: Browser, path: Path, width: int, scheme: Any
 ) -> None:
     with View(browser, path, width, color_scheme=scheme) as view:
-        canvases = view.page.locator("canvas")
-        assert canvases.count() == len(FIGURES)
-        assert all(canvases.nth(i).evaluate(INK) > 2 for i in range(len(FIGURES)))
+        assert view.page.locator(f"{BELOW} canvas").count() == len(FIGURES)
+        assert view.page.locator("figure.queue canvas").count() == 1
+        assert all(one.evaluate(INK) > 2 for one in view.page.locator("canvas").all())
         assert view.page.evaluate("document.documentElement.scrollWidth") <= width
         ground = view.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 20, 23)"}[scheme]
@@ -80,7 +82,7 @@ def test_without_scripts_the_drawings_are_seen_with_labels_of_a_readable_size(
     browser: Browser, path: Path, width: int
 ) -> None:
     with View(browser, path, width, java_script_enabled=False) as view:
-        drawings = view.page.locator("svg.plot >> visible=true")
+        drawings = view.page.locator(f"{BELOW} svg.plot >> visible=true")
         assert drawings.count() == len(FIGURES)
         for box in (drawings.nth(i).bounding_box() for i in range(len(FIGURES))):
             assert box
@@ -132,13 +134,13 @@ def test_a_hostile_log_line_does_nothing(browser: Browser, fake: NoAccept) -> No
     fake.files["nginx-error.log"] += f"2023/11/14 22:13:23 [error] 7#7: *5 {HOSTILE}, client: x\n"
     with View(browser, write_report(judged(fake))) as view:
         assert view.page.evaluate("window.hacked") is None
-        assert view.page.locator("canvas").count() == len(FIGURES)
+        assert view.page.locator(f"{BELOW} canvas").count() == len(FIGURES)
 
 
 def test_on_paper_it_has_the_drawings_and_no_chart(browser: Browser, path: Path) -> None:
     with View(browser, path, color_scheme="dark") as view:
         view.page.emulate_media(media="print")
-        assert view.page.locator("svg.plot >> visible=true").count() == len(FIGURES)
+        assert view.page.locator(f"{BELOW} svg.plot >> visible=true").count() == len(FIGURES)
         assert view.page.locator("canvas >> visible=true").count() == 0
         assert view.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
@@ -153,5 +155,5 @@ def test_a_noisy_run_stays_small(browser: Browser, fake: FakeRun) -> None:
     assert path.stat().st_size < 3_000_000
     with View(browser, path) as view:
         assert view.complaints == []
-        said = view.page.locator("figure").first.inner_text()
+        said = view.page.locator(BELOW).first.inner_text()
         assert re.search(r"n = 60,090 readings", said)

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from floodmark.model.stored import save
 from floodmark.report.index import read_entries, write_index
-from tests.floodmark.made_up_runs import MadeUpRuns
+from floodmark.runs.folders import RunFolder
+from floodmark.show import run as show
+from tests.floodmark.made_up_runs import MadeUpRuns, plan_of
 from tests.floodmark.report.conftest import Page
 from tests.floodmark.report.test_run import HOSTILE
 
@@ -21,8 +24,9 @@ def runs(tmp_path: Path) -> MadeUpRuns:
     runs.add({"kernel.release": "6.12.0"}, {"transport": "tcp"})
     runs.add({"kernel.release": "6.12.0"}, verdict={"expectations": [{"name": "queue_fills", "holds": False}]})
     runs.add({"kernel.release": "6.1.0"}, verdict={"valid": False, "reasons": ["the load generator was late"]})
-    under_way = Path(runs.add())
-    (under_way / "run.json").rename(under_way / "plan.json")
+    under_way = RunFolder(Path(runs.add()))
+    under_way.record.unlink()
+    save(under_way.plan, plan_of(under_way, case=2))
     return runs
 
 
@@ -56,7 +60,7 @@ def test_several_hosts_of_a_run_have_a_row_each(tmp_path: Path) -> None:
     assert [one.host for one in complete] == ["linux61", "linux612"]
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{", '{"hosts": {"proxies": ["proxy1"]}}'])
+@pytest.mark.parametrize("content", ["", "[1]", "{", '{"hosts": {"proxies": ["proxy1"]}}', '{"parameters": 3}'])
 def test_a_damaged_run_does_not_hide_the_others(runs: MadeUpRuns, content: str) -> None:
     damaged = min(runs.results.iterdir())
     (damaged / "run.json").write_text(content)
@@ -65,6 +69,15 @@ def test_a_damaged_run_does_not_hide_the_others(runs: MadeUpRuns, content: str) 
     assert text.count("not complete :") == 2
     assert text.count("is damaged") == 1
     assert "VALID , all expectations hold" in text
+
+
+def test_a_defect_is_no_damage(runs: MadeUpRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(_: object) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(show, "in_short", defect)
+    with pytest.raises(KeyError, match="a defect"):
+        write_index(runs.results)
 
 
 def test_text_of_runs_stays_text(runs: MadeUpRuns) -> None:

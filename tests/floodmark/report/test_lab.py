@@ -27,7 +27,7 @@ POINTS = ("transport=unix", "transport=unix, keepalive=true")
 
 def of_point(run: RunFolder, point: str, **changes: Any) -> dict[str, Any]:
     return {
-        "point": point, "host": "proxy1", "run_id": run.run_id, "valid": True, "passed": True,
+        "point": point, "host": "proxy1", "kernel": "6.1.0", "run_id": run.run_id, "valid": True, "passed": True,
         "active_while_hanging_conns": 9.0, "refused_at_once": 3.0, **changes,
     }  # fmt: skip
 
@@ -38,7 +38,9 @@ def content(fake: NoAccept) -> dict[str, Any]:
     run = judged(fake)
     other = RunFolder(run.path.with_name("20260101T000001Z-case2-unix"))
     shutil.copytree(run.path, other.path)
-    holds = {"name": "over_tcp_everybody_is_active", "value": 0, "holds": True, "condition": "value = 0"}
+    holds = {
+        "name": "over_tcp_everybody_is_active", "value": 0, "holds": True, "condition": "value = 0", "predicted": "",
+    }  # fmt: skip
     claim = {
         "name": "x",
         "study": "It is so.",
@@ -50,7 +52,10 @@ def content(fake: NoAccept) -> dict[str, Any]:
     return {
         "lab": "active-over-somaxconn", "question": "Can Active exceed it?",
         "inventory": "inventory/testbed.yml", "given": {"users": "12"},
-        "points": [{"point": one, "run_id": each.run_id} for one, each in zip(POINTS, (run, other), strict=True)],
+        "points": [
+            {"point": one, "varied": {}, "takes_s": 9, "run_id": each.run_id}
+            for one, each in zip(POINTS, (run, other), strict=True)
+        ],
         "table": [of_point(run, POINTS[0]), of_point(other, POINTS[1], passed=False)],
         "overall": [{"host": "proxy1", "kernel": "6.1.0", "expectations": [holds], "claims": [claim]}],
     }  # fmt: skip

@@ -14,12 +14,16 @@ from click.testing import CliRunner
 
 from floodmark.cli import main
 from floodmark.model.stored import write_json
+from floodmark.report import figures
+from floodmark.report import run as report
 from floodmark.report.run import report_of, write_report
 from floodmark.runs.folders import RunFolder
+from floodmark.show import run as show
 from floodmark.verdict.judge import judge_run
+from floodmark.verdict.rules import SOURCE_ANSWERED
 from tests.floodmark.made_up_runs import MadeUpRuns
 from tests.floodmark.report.conftest import Page, judged
-from tests.floodmark.verdict.test_judge import NoAccept
+from tests.floodmark.verdict.test_judge import NoAccept, silence
 
 FIGURES = (
     "accept-queue",
@@ -39,6 +43,11 @@ def read(run: RunFolder) -> Page:
     return Page(report_of(run))
 
 
+def figures_of(page: Page) -> int:
+    """Count the figures below the verdicts: the queue stands beside each verdict too."""
+    return page.count("svg", **{"class": "plot"}) - page.count("figure", **{"class": "queue"})
+
+
 def test_it_says_the_verdict_the_expectations_and_the_claims(fake: NoAccept) -> None:
     page = read(judged(fake))
     for text in (
@@ -53,7 +62,8 @@ def test_it_says_the_verdict_the_expectations_and_the_claims(fake: NoAccept) -> 
 
 def test_every_figure_is_there_without_a_script(fake: NoAccept) -> None:
     page = read(judged(fake))
-    assert page.count("svg", **{"class": "plot"}) == len(FIGURES)
+    assert figures_of(page) == len(FIGURES)
+    assert page.count("figure", **{"class": "queue"}) == 1
     data = json.loads(page.scripts[0])
     assert tuple(figure["name"] for figure in data["hosts"][0]["figures"]) == FIGURES
 
@@ -61,8 +71,18 @@ def test_every_figure_is_there_without_a_script(fake: NoAccept) -> None:
 def test_it_says_how_the_case_is_read_and_what_would_make_the_run_invalid(fake: NoAccept) -> None:
     text = read(judged(fake)).text
     assert "The accept queue climbs to its limit plus one" in text
-    assert "the fault was observed: nothing was accepted" in text
-    assert "at most 15% of a core" in text
+    seen = "nothing was accepted: 0; connections waited in the queue: 9"
+    assert f"✓ The misbehaviour of the case was seen {seen} invalid" in text
+    assert "✓ The agent used little of a core at most 15.0%" in text
+
+
+def test_a_rule_that_was_applied_to_much_has_one_row_with_what_broke_it(fake: NoAccept) -> None:
+    silence(fake, "upstream_conns", "sock_diag refused")
+    text = read(judged(fake)).text
+    kept = (
+        r"\d+ of \d+; upstream conns in the baseline: .*; upstream conns in the flood: .*; upstream conns in the drain"
+    )
+    assert re.search(rf"✗ {SOURCE_ANSWERED.asks} .* {kept}", text)
 
 
 def test_an_invalid_run_says_why(fake: NoAccept) -> None:
@@ -109,7 +129,7 @@ def test_a_table_that_is_missing_is_named_and_the_rest_is_shown(fake: NoAccept, 
     page = read(run)
     assert f"these tables were not written or are gone: {name}." in page.text
     assert "VALID , and all 13 expectations" in page.text
-    assert page.count("svg", **{"class": "plot"}) >= len(FIGURES) - 3
+    assert figures_of(page) >= len(FIGURES) - 3
 
 
 def test_a_table_of_another_version_is_named_and_what_it_has_is_drawn(fake: NoAccept) -> None:
@@ -123,7 +143,7 @@ def test_a_table_of_another_version_is_named_and_what_it_has_is_drawn(fake: NoAc
     assert (
         "Of 12 requests it is not known how long they took: a time is missing. So the curve ends at 0.0%." in page.text
     )
-    assert page.count("svg", **{"class": "plot"}) == len(FIGURES) - 1
+    assert figures_of(page) == len(FIGURES) - 1
 
 
 def test_a_table_that_is_damaged_within_costs_its_own_figures_alone(fake: NoAccept) -> None:
@@ -134,20 +154,75 @@ def test_a_table_that_is_damaged_within_costs_its_own_figures_alone(fake: NoAcce
     path.write_bytes(content)
     page = read(run)
     assert "Memory It cannot be drawn: " in page.text
-    assert page.count("svg", **{"class": "plot"}) == len(FIGURES) - 3
+    assert figures_of(page) == len(FIGURES) - 3
 
 
 @pytest.mark.parametrize(
-    "part", [{"expectations": "x"}, {"metrics": [1]}, {"params": []}, {"kernel": 5}, {"claims": [1]}]
-)
-def test_a_verdict_of_another_shape_is_named_and_the_rest_is_shown(fake: NoAccept, part: dict[str, Any]) -> None:
+    ("part", "said"),
+    [
+        ({"expectations": "x"}, "expectations is 'x', and it should be a valid list"),
+        ({"metrics": [1]}, "metrics is [1], and it should be a valid dictionary or instance of Metrics"),
+        ({"metrics": {"sent": "many"}}, "metrics.sent is 'many', and it should be a valid integer"),
+        ({"metrics": {}}, "it has no metrics, and a valid run has some"),
+        ({"params": []}, "params is [], and it should be a valid dictionary"),
+        ({"params": {"users": None}}, "params.users is None, and it should be a valid boolean or a valid integer or"),
+        ({"kernel": 5}, "kernel is 5, and it should be a valid string"),
+        ({"claims": [1]}, "claims.0 is 1, and it should be a valid dictionary"),
+        ({"schema_version": 1, "valid": True, "reasons": None}, "reasons is None, and it should be a valid list"),
+        ({"schema_version": "2"}, "schema_version is '2', and it should be a whole number from 1 on"),
+    ],
+)  # fmt: skip
+def test_a_verdict_of_another_shape_is_named_and_the_rest_is_shown(
+    fake: NoAccept, part: dict[str, Any], said: str
+) -> None:
     run = judged(fake)
     path = run.host("proxy1").verdict
     path.write_text(json.dumps({**json.loads(path.read_text()), **part}))
-    (name, value) = next(iter(part.items()))
     page = read(run)
-    assert f"verdict.json is damaged: {name} is {value!r}" in page.text
-    assert page.count("svg", **{"class": "plot"}) > 0
+    assert f"verdict.json is damaged: {said}" in page.text
+    assert f"'floodmark judge {run.run_id}' makes it again." in page.text
+    assert figures_of(page) > 0
+
+
+def test_a_host_that_is_described_otherwise_is_named(fake: NoAccept) -> None:
+    run = judged(fake)
+    run.host("proxy1").description.write_text('{"kernel": {"release": 6}}')
+    page = read(run)
+    assert "host.json is damaged: kernel.release is 6, and it should be a valid string." in page.text
+    assert figures_of(page) == len(FIGURES)
+
+
+@pytest.mark.parametrize(
+    "place", [(figures, "latency"), (report, "draw"), (report, "find_span"), (show, "key_figure_rows")], ids=str
+)
+def test_a_defect_in_what_draws_is_no_damage(
+    fake: NoAccept, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    run = judged(fake)
+
+    def defect(*_: object) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(*place, defect)
+    with pytest.raises(KeyError, match="a defect"):
+        write_report(run)
+
+
+def test_wrong_sql_of_ours_is_no_damage(fake: NoAccept, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = judged(fake)
+    monkeypatch.setattr(figures, "same_moment", lambda _: "SELECT nothing FROM moments")
+    with pytest.raises(duckdb.CatalogException):
+        write_report(run)
+
+
+def test_what_is_read_seldom_is_of_the_same_moment_for_longer(fake: NoAccept) -> None:
+    """The status was read 90 ms before each look at the accepted connections, as it is with 10 Hz."""
+    fake.files["stub_status.csv"] = re.sub(
+        r"(?m)^(\d{10}),", lambda line: f"{int(line[1]) - 90_000_000},", fake.files["stub_status.csv"]
+    )
+    lines = json.loads(read(judged(fake)).scripts[0])["hosts"][0]["figures"][2]["lines"]
+    (expected,) = (one for one in lines if one["label"] == "Q + A + 1")
+    assert max(one for one in expected["y"] if one is not None) == 10
 
 
 def test_a_damaged_table_is_named(fake: NoAccept) -> None:
@@ -161,13 +236,26 @@ def test_without_run_json_and_plan_it_shows_what_the_hosts_have(fake: NoAccept) 
     run.record.unlink()
     page = read(run)
     assert "Neither run.json nor plan.json can be read" in page.text
-    assert page.count("svg", **{"class": "plot"}) == len(FIGURES)
+    assert figures_of(page) == len(FIGURES)
 
 
 def test_a_verdict_of_an_older_version_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
-    page = read(RunFolder(Path(MadeUpRuns(tmp_path).add())))
-    assert "VALID , and all 1 expectations of our model hold." in page.text
-    assert "the verdict is of another version of Floodmark, it has no 'accept_queue_median'" in page.text
+    run = RunFolder(Path(MadeUpRuns(tmp_path).add()))
+    said = {
+        "run_id": run.run_id, "host": "proxy1", "valid": True, "doubts": ["it was late"], "params": {"users": 32},
+        "expectations": [{"name": "x", "value": 1, "holds": True, "condition": "value = 1"}],
+        "metrics": {"accept_queue_max": 9, "request_median_s": 0.001},
+    }  # fmt: skip
+    write_json(run.host("proxy1").verdict, said)
+    text = read(run).text
+    assert "VALID , and all 1 expectations of our model hold. Note: it was late." in text
+    assert "max 9, median in the flood -" in text
+    assert re.search(
+        r"missing accept_queue_median, .*request_median_s, .* version 1 measured it in another way, or not at all; "
+        f"'floodmark judge {run.run_id}' measures it",
+        text,
+    )
+    assert "median -, p99 -, max -" in text, "what is missing is neither a number nor beyond all numbers"
 
 
 def test_a_claim_of_an_older_version_is_shown_as_far_as_it_goes(fake: NoAccept) -> None:
@@ -175,7 +263,7 @@ def test_a_claim_of_an_older_version_is_shown_as_far_as_it_goes(fake: NoAccept) 
     verdict = json.loads(run.host("proxy1").verdict.read_text())
     verdict["claims"] = [{"study": "Several lines.", "verdict": "confirmed", "value": 10}]
     write_json(run.host("proxy1").verdict, verdict)
-    assert "confirmed Several lines. 10 -" in read(run).text
+    assert "confirmed Several lines. 10" in read(run).text
 
 
 @pytest.mark.parametrize("content", ['{"case": 3}', '{"hosts": {"proxies": 7}}', "[]", "{"])
@@ -213,8 +301,8 @@ def test_a_source_that_failed_is_a_gap_with_its_reason_and_no_zero(fake: NoAccep
     )
     page = read(judged(fake))
     assert "Gap: 10 readings failed: the status page did not answer." in page.text
-    figures = {one["name"]: one for one in json.loads(page.scripts[0])["hosts"][0]["figures"]}
-    active = next(line for line in figures["active"]["lines"] if line["label"] == "Active")
+    drawn = {one["name"]: one for one in json.loads(page.scripts[0])["hosts"][0]["figures"]}
+    active = next(line for line in drawn["active"]["lines"] if line["label"] == "Active")
     assert active["y"].count(None) >= 1
     assert 0 not in active["y"]
 
@@ -238,7 +326,7 @@ def test_several_hosts_have_a_section_each_on_shared_axes(fake: NoAccept) -> Non
     judge_run(fake.run)
     page = read(fake.run)
     assert page.count("section", **{"class": "host"}) == 2
-    assert page.count("svg", **{"class": "plot"}) == 2 * len(FIGURES)
+    assert figures_of(page) == 2 * len(FIGURES)
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
     assert links == ["#proxy1", "#proxy2"]
     one, other = json.loads(page.scripts[0])["hosts"]
