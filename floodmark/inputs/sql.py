@@ -40,6 +40,12 @@ def look(database: duckdb.DuckDBPyConnection, figure: Figure) -> Any:
     return plain(rows[0][0]) if rows else None
 
 
+def rows_behind(database: duckdb.DuckDBPyConnection, figure: Figure) -> int:
+    """Return how many rows the value of a figure is taken from: readings, requests, or lines of a log."""
+    row = database.execute(f"SELECT count(*) FROM {figure.from_} CROSS JOIN params").fetchone()
+    return int(row[0]) if row else 0
+
+
 # value = queue_limit + 1, value BETWEEN 1 AND users
 _COMPARED = re.compile(r"value (=|<=|>=|<|>) (.+)")
 _WORDS = {"=": "", "<=": "at most ", ">=": "at least ", "<": "less than ", ">": "more than "}

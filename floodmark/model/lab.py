@@ -20,7 +20,11 @@ class LabPoint(Part):
 
 
 class PointRow(Part):
-    """One host of the run of one point, as the table of points has it: with its parameters and figures by name."""
+    """One host of the run of one point, as the table of points has it: with its parameters and figures by name.
+
+    Attributes:
+        figure_n: figure of the lab -> rows that it is taken from; empty in labs of before these were counted.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -30,6 +34,7 @@ class PointRow(Part):
     run_id: str
     valid: bool
     passed: bool
+    figure_n: dict[str, int] = {}
 
     def get(self, column: str) -> Value:
         """Return what the table has in a column; None where this row has nothing."""

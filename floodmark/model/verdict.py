@@ -115,7 +115,7 @@ class Verdict(Stored):
         fixed: in virtual time, what was the same as in every other boot.
         checks: every rule that the run was held against.
         faults: what must have been seen for the run to be one of the case.
-        figures: of a lab.
+        figures: of a lab; figure_n says how many rows each is taken from.
         metrics: key figures; None where the host left nothing.
         missing: key figure -> why it is None.
     """
@@ -136,6 +136,7 @@ class Verdict(Stored):
     unstated: list[Unstated] = []
     claims: list[ClaimVerdict] = []
     figures: dict[str, Value] = {}
+    figure_n: dict[str, int] = {}
     phases: list[Phase] = []
     metrics: (
         Annotated[Annotated[Metrics, Tag("host")] | Annotated[VirtualMetrics, Tag("virtual")], Discriminator(_clock_of)]

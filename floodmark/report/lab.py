@@ -13,8 +13,7 @@ from floodmark.report.multiples import side_by_side
 from floodmark.report.pages import render, write_page
 from floodmark.report.run import HostReport, read_content, read_host
 from floodmark.runs.folders import REPORT, LabFolder, RunFolder
-from floodmark.show.lab import sentences, setting_text
-from floodmark.text import number
+from floodmark.show.lab import figure_text, sentences, setting_text
 
 
 def write_lab_report(folder: Path, output: Path | None = None) -> Path:
@@ -59,7 +58,7 @@ def _section(lab: Lab, results: Path, record: LabRecord, overall: Overall) -> di
         "sentences": list(sentences(rows, overall)),
         "points": [{"link": f"../{row.run_id}/{REPORT}", "valid": row.valid, "passed": row.passed} for row in rows],
         "settings": [(axis, [setting_text(row, axis) for row in rows]) for axis in lab.axes],
-        "figures": [(one.name, [number(row.get(one.name)) for row in rows]) for one in lab.file.figures],
+        "figures": [(one.name, [figure_text(row, one.name) for row in rows]) for one in lab.file.figures],
         "expectations": overall.expectations,
         "claims": overall.claims,
         "multiples": list(_multiples(lab, results, rows)) if lab.file.draw else [],

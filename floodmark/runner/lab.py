@@ -217,6 +217,7 @@ def _row(point: str, verdict: Verdict) -> PointRow:
         run_id=verdict.run_id,
         valid=verdict.valid,
         passed=verdict.passed,
+        figure_n=verdict.figure_n,
         **verdict.params,
         **{name: getattr(verdict.seen, name, None) for name in KEY_FIGURES},
         **verdict.figures,

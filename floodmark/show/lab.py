@@ -69,11 +69,17 @@ def _print_points(console: Console, lab: Lab, rows: Sequence[PointRow]) -> None:
     figures = [one.name for one in lab.file.figures]
     left = ["point", *lab.axes, *figures]
     columns = [
-        [_mark(row), *(setting_text(row, axis) for axis in lab.axes), *(number(row.get(name)) for name in figures)]
+        [_mark(row), *(setting_text(row, axis) for axis in lab.axes), *(figure_text(row, name) for name in figures)]
         for row in rows
     ]
     for table in _that_fit(console, left, columns):
         console.print(table)
+
+
+def figure_text(row: PointRow, name: str) -> str:
+    """Return a figure of a point with its n, `27.1 (n = 240)`; without it where the figure is itself a count."""
+    value, n = row.get(name), row.figure_n.get(name, 0)
+    return number(value) if value is None or n <= 1 or value == n else f"{number(value)} (n = {n:,})"
 
 
 def setting_text(row: PointRow, axis: str) -> str:

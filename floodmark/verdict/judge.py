@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from collectors.fields import GENERATOR_MACHINE, MACHINE, TABLES
 from floodmark.errors import RunError
 from floodmark.inputs.cases import Case, Claim, Expectation, Observation
-from floodmark.inputs.sql import is_so, look, observe, predicted
+from floodmark.inputs.sql import is_so, look, observe, predicted, rows_behind
 from floodmark.model.check import Check
 from floodmark.model.metrics import COMPARED, PHASES, described
 from floodmark.model.run import Plan, RunRecord
@@ -54,6 +54,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
     phases = list(_phases(tables))
     coverage = _coverage(tables, case)
     rested = tables_behind(database, [*case.fault, *case.expect, *case.claims, *case.figures]) | _behind_comparisons()
+    stated_figures = [one for one in case.figures if parameters.transport in one.transport]
     metrics, missing = without_holes(key_figures(tables, phases, parameters), coverage)
     verdict = Verdict(
         run_id=run.run_id,
@@ -73,8 +74,9 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
         expectations=judge_expectations(database, case.expect, parameters.transport),
         unstated=unstated,
         claims=[judge_claim(database, claim, parameters.transport) for claim in case.claims],
-        figures={
-            one.name: look(database, one) if parameters.transport in one.transport else None for one in case.figures
+        figures={one.name: look(database, one) if one in stated_figures else None for one in case.figures},
+        figure_n={
+            one.name: rows_behind(database, one) for one in case.figures if parameters.transport in one.transport
         },
         phases=phases,
         metrics=metrics,
