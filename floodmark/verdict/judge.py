@@ -75,9 +75,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
         unstated=unstated,
         claims=[judge_claim(database, claim, parameters.transport) for claim in case.claims],
         figures={one.name: look(database, one) if one in stated_figures else None for one in case.figures},
-        figure_n={
-            one.name: rows_behind(database, one) for one in case.figures if parameters.transport in one.transport
-        },
+        figure_n={one.name: rows_behind(database, one) for one in stated_figures},
         phases=phases,
         metrics=metrics,
         missing=missing,
