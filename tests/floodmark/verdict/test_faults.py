@@ -26,7 +26,7 @@ def cut(fake: NoAccept, from_s: float, to_s: float = 99, sources: tuple[str, ...
         header, *lines = fake.files[f"{name}.csv"].splitlines()
         kept = [one for one in lines if not from_s * S <= int(one.split(",")[0]) < to_s * S]
         if name == "stub_status":
-            # Whoever does not ask is not counted by nginx.
+            # nginx counts only what it is asked.
             kept = [re.sub(r"\d+,$", f"{turn + (12 if int(one.split(',')[0]) > 2 * S else 0)},", one)
                     for turn, one in enumerate(kept, start=1)]  # fmt: skip
         fake.files[f"{name}.csv"] = "\n".join([header, *kept, ""])
