@@ -214,7 +214,8 @@ def of_the_clocks(tables: Ingested) -> Iterator[Check]:
             why = "nginx has logged no request of it that was answered, so phases may be shifted"
             yield rules.CLOCKS_AGREE.cannot_tell(why, subject=process)
         else:
-            yield rules.CLOCKS_AGREE.check(round(shift.contradiction_ns / 1e6, 3), subject=process)
+            limit_ms = round(shift.tolerated_ns / 1e6, 3)
+            yield rules.CLOCKS_AGREE.check(round(shift.contradiction_ns / 1e6, 3), limit=limit_ms, subject=process)
         if one.wall_minus_monotonic_begin_ns is not None:
             moved_ns = abs(one.wall_minus_monotonic_ns - one.wall_minus_monotonic_begin_ns)
             yield rules.CLOCK_SET.check(round(moved_ns / 1e6, 3), subject=process)

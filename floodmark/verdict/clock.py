@@ -22,6 +22,9 @@ from floodmark.model.load import GeneratorSummary
 
 # nginx cuts its times to milliseconds.
 NGINX_CUT_NS = 1_000_000
+# Two clocks of their own need not run at the same rate: an oscillator is off by some tens of ppm, and a guest's
+# calibration by more. What is beyond this is no clock that can be measured by.
+RATE_TOLERANCE = 200e-6
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Shift:
         shift_ns: host's monotonic clock minus the generator's.
         error_ns: how wrong that is at most; None where nothing tells it.
         contradiction_ns: by how much the requests contradict each other; 0 where one shift fits all.
+        tolerated_ns: how much of that the different rates of two clocks may explain; the error has it in it.
         offset_ns: host's wall clock minus the generator's, which follows from it.
     """
 
     shift_ns: int
     error_ns: int | None
     contradiction_ns: int
+    tolerated_ns: int
     offset_ns: int
 
 
@@ -64,30 +69,37 @@ def shift_of(database: duckdb.DuckDBPyConnection, host: HostClock, generator: Ge
         host: its clock.
         generator: what it said of itself.
     """
-    low, high = _bounds(database, generator.generator, host.wall_error_ns)
+    low, high, span_ns = _bounds(database, generator.generator, host.wall_error_ns)
     contradiction_ns = max(low - high, 0) if low is not None and high is not None else 0
     wall_shift_ns = generator.wall_minus_monotonic_ns - host.wall_ns
     if host.kernel_boot_id is not None and host.kernel_boot_id == generator.kernel_boot_id:
         # One clock: the requests can only confirm it.
         outside_ns = max(low or 0, -(high or 0), contradiction_ns, 0)
-        return Shift(0, 0, outside_ns, -wall_shift_ns)
+        return Shift(0, 0, outside_ns, 0, -wall_shift_ns)
     if low is None or high is None:
-        return Shift(wall_shift_ns, None, 0, 0)
-    middle_ns, error_ns = (low + high) // 2, abs(high - low) // 2 + 1
+        return Shift(wall_shift_ns, None, 0, 0, 0)
+    tolerated_ns = round(RATE_TOLERANCE * span_ns)
+    middle_ns, error_ns = (low + high) // 2, abs(high - low) // 2 + tolerated_ns + 1
     unknown = host.kernel_boot_id is None or generator.kernel_boot_id is None
     if unknown and abs(middle_ns - wall_shift_ns) <= error_ns:
         # Nothing tells the two wall clocks apart, so they are taken for one; that may be wrong by as much again.
-        return Shift(wall_shift_ns, error_ns + abs(middle_ns - wall_shift_ns), contradiction_ns, 0)
-    return Shift(middle_ns, error_ns, contradiction_ns, middle_ns - wall_shift_ns)
+        return Shift(wall_shift_ns, error_ns + abs(middle_ns - wall_shift_ns), contradiction_ns, tolerated_ns, 0)
+    return Shift(middle_ns, error_ns, contradiction_ns, tolerated_ns, middle_ns - wall_shift_ns)
 
 
-def _bounds(database: duckdb.DuckDBPyConnection, generator: int, wall_error_ns: int) -> tuple[int | None, int | None]:
-    """Return the greatest lower and the least upper bound of the shift (ns); None where no request gives one."""
+def _bounds(
+    database: duckdb.DuckDBPyConnection, generator: int, wall_error_ns: int
+) -> tuple[int | None, int | None, int]:
+    """Return the greatest lower and the least upper bound of the shift (ns), and over what time requests give them.
+
+    A bound is None where no request gives one.
+    """
     row = database.execute(
         """
         SELECT max(begun_ns + CAST(coalesce(upstream_header_s, upstream_response_s, 0) * 1e9 AS BIGINT) - first_byte_ns)
                    - $cut - $wall_error,
-               min(begun_ns - coalesce(connected_ns, start_ns)) + $cut + $wall_error
+               min(begun_ns - coalesce(connected_ns, start_ns)) + $cut + $wall_error,
+               coalesce(max(begun_ns) - min(begun_ns), 0)
         FROM (
             SELECT end_ns - CAST(request_s * 1e9 AS BIGINT) AS begun_ns, upstream_header_s, upstream_response_s, id
             FROM nginx_access
@@ -96,7 +108,7 @@ def _bounds(database: duckdb.DuckDBPyConnection, generator: int, wall_error_ns: 
         """,
         {"cut": NGINX_CUT_NS, "wall_error": wall_error_ns, "generator": generator},
     ).fetchone()
-    return (None, None) if row is None else (row[0], row[1])
+    return (None, None, 0) if row is None else (row[0], row[1], row[2])
 
 
 def move_requests(database: duckdb.DuckDBPyConnection, generator: int, shift: Shift) -> None:

@@ -282,9 +282,8 @@ CLOCKS_AGREE = Rule(
     INVALID,
     "One offset between the clocks of generator and host fits all requests",
     "no offset between the clocks of generator {subject} and of the host fits all requests: they contradict each other "
-    "by {value}. A clock was set or ran wrong in the flood, or nginx's log is not of this flood",
+    "by {value} (limit {limit}). A clock was set or ran wrong in the flood, or nginx's log is not of this flood",
     "ms",
-    limit=0,
 )
 CLOCK_SET = Rule(
     "clock_set",

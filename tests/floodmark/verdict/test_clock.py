@@ -101,7 +101,7 @@ def test_two_machines_of_one_kernel_have_one_clock() -> None:
     flood = Flood(0)
     for number in range(20):
         flood.send(number * 10 * MS)
-    assert flood.shift("k", "k") == Shift(0, 0, 0, 0)
+    assert flood.shift("k", "k") == Shift(0, 0, 0, 0, 0)
 
 
 def test_one_kernel_whose_requests_say_otherwise_is_a_contradiction() -> None:
@@ -128,7 +128,20 @@ def test_a_clock_that_is_slewed_contradicts_itself_once_it_is_farther_off_than_t
     flood = Flood(0, drift=500e-6, delay_ms=1)
     for number in range(200):
         flood.send(number * 1000 * MS)
-    assert flood.shift().contradiction_ns > 90 * MS
+    shift = flood.shift()
+    assert shift.contradiction_ns > 90 * MS > shift.tolerated_ns
+
+
+@pytest.mark.parametrize("ppm", [-150, -30, 30, 150])
+def test_two_clocks_may_run_at_rates_of_their_own_and_the_error_is_still_a_bound(ppm: int) -> None:
+    flood = Flood(7 * MS, drift=ppm * 1e-6, delay_ms=2)
+    for number in range(60):
+        flood.send(number * 1000 * MS)
+    shift = flood.shift()
+    assert shift.contradiction_ns <= shift.tolerated_ns
+    assert shift.error_ns is not None
+    for generator_ns in (0, 30_000 * MS, 59_000 * MS):
+        assert abs(shift.shift_ns - (flood.host_ns(generator_ns) - generator_ns)) <= shift.error_ns
 
 
 def test_without_an_answer_that_nginx_logged_nothing_is_known() -> None:
