@@ -14,17 +14,19 @@ Source: RFC 5905 section 8; nginx ngx_times.c ngx_time_update, ngx_http_request.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import duckdb
 
 from collectors.fields import REQUESTS
 from floodmark.model.load import GeneratorSummary
+from floodmark.verdict.rules import CLOCK_RATE
 
 # nginx cuts its times to milliseconds.
 NGINX_CUT_NS = 1_000_000
 # Two clocks of their own need not run at the same rate: an oscillator is off by some tens of ppm, and a guest's
 # calibration by more. What is beyond this is no clock that can be measured by.
-RATE_TOLERANCE = 200e-6
+RATE_TOLERANCE = (CLOCK_RATE.limit or 0) * 1e-6
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,16 @@ def shift_of(database: duckdb.DuckDBPyConnection, host: HostClock, generator: Ge
     return Shift(middle_ns, error_ns, contradiction_ns, tolerated_ns, middle_ns - wall_shift_ns)
 
 
-def _bounds(
-    database: duckdb.DuckDBPyConnection, generator: int, wall_error_ns: int
-) -> tuple[int | None, int | None, int]:
-    """Return the greatest lower and the least upper bound of the shift (ns), and over what time requests give them.
+class _Bounds(NamedTuple):
+    """The greatest lower and the least upper bound of the shift (ns), and over what time requests give them."""
 
-    A bound is None where no request gives one.
-    """
+    low: int | None
+    high: int | None
+    span_ns: int
+
+
+def _bounds(database: duckdb.DuckDBPyConnection, generator: int, wall_error_ns: int) -> _Bounds:
+    """Return what the requests of one generator say of the shift."""
     row = database.execute(
         """
         SELECT max(begun_ns + CAST(coalesce(upstream_header_s, upstream_response_s, 0) * 1e9 AS BIGINT) - first_byte_ns)
@@ -108,7 +113,7 @@ def _bounds(
         """,
         {"cut": NGINX_CUT_NS, "wall_error": wall_error_ns, "generator": generator},
     ).fetchone()
-    return (None, None, 0) if row is None else (row[0], row[1], row[2])
+    return _Bounds(None, None, 0) if row is None else _Bounds(*row)
 
 
 def move_requests(database: duckdb.DuckDBPyConnection, generator: int, shift: Shift) -> None:
