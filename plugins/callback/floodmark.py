@@ -212,7 +212,7 @@ class CallbackModule(DefaultCallback):
         return message if host == "localhost" or host in message else f"host {host}: {message}"
 
     def _show_verdict(self):
-        if self._lab and "overall" in self._lab.read():
+        if self._lab and self._lab.read().overall is not None:
             print_lab(Console(), self._lab)
         if not self._plan:
             return
