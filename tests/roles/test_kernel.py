@@ -127,7 +127,7 @@ def test_a_name_of_another_kind_is_refused_before_anything_is_asked(name: str) -
 @pytest.mark.parametrize("image", [bzimage(), b"no image of x86"])
 def test_modules_of_the_release_are_taken(image: bytes, tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(image)
-    testbed_kernel.need_one_release(str(tmp_path / "vmlinuz"), "/lib/modules/6.12.1")
+    testbed_kernel.need_one_release(tmp_path / "vmlinuz", Path("/lib/modules/6.12.1"))
 
 
 def test_modules_of_another_release_are_refused(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_modules_of_another_release_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         Exception, match=r"are of kernel 6\.2\.0, and testbed_kernel_image=.* is 6\.12\.1: name the folder"
     ):
-        testbed_kernel.need_one_release(str(tmp_path / "vmlinuz"), "/lib/modules/6.2.0")
+        testbed_kernel.need_one_release(tmp_path / "vmlinuz", Path("/lib/modules/6.2.0"))
 
 
 OFFER = """\

@@ -145,8 +145,9 @@ def test_a_kernel_that_panics_is_not_taken_for_one_that_boots(tmp_path: Path, bo
     nothing.mkdir()
     (tmp_path / "empty").write_bytes(testbed_qemu.pack(nothing))
     initramfs = kernel / "initramfs" if boots else tmp_path / "empty"
-    made_of = {"kernel": f"{kernel}/vmlinuz", "initramfs": str(initramfs), "disk": "", "memory_mb": 512}
-    machine = testbed_qemu.VirtualMachine(Testbed(str(tmp_path)), "trial", **made_of)
+    machine = testbed_qemu.VirtualMachine(
+        Testbed(str(tmp_path)), "trial", kernel=f"{kernel}/vmlinuz", initramfs=str(initramfs), disk="", memory_mb=512
+    )
     machine.folder.mkdir(parents=True)
     (machine.folder / "trial.log").write_text("reboot: Power down, of an earlier trial")
     assert machine.boots_and_powers_off("tcg") is boots

@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: guard
 short_description: Looks after the promise that a host is left as it was found
@@ -77,6 +79,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -93,7 +96,51 @@ PROPERTIES = (
 )  # fmt: skip
 
 
-def units_that_started(shown, read_ns):
+class Holder(TypedDict):
+    """The record of the run that holds the host."""
+
+    run_id: str
+    owner: str
+
+
+class Unit(TypedDict):
+    """One unit of units.json; times are monotonic (ns), None where nothing has happened."""
+
+    name: str
+    active_state: str
+    sub_state: str
+    result: str
+    restarts: int
+    main_pid: int | None
+    active_since_ns: int | None
+    inactive_since_ns: int | None
+    exit_status: int | None
+    read_ns: int
+
+
+class Checked(TypedDict):
+    """What the host is; see RETURN."""
+
+    changed: bool
+    fingerprint: str
+    run: Holder | dict[str, str]
+
+
+class Armed(TypedDict):
+    """That the run holds the host now."""
+
+    changed: bool
+
+
+class Restored(TypedDict):
+    """What was undone; see RETURN."""
+
+    changed: bool
+    held: bool
+    failures: list[str]
+
+
+def units_that_started(shown: str, read_ns: int) -> list[Unit]:
     """Return what the units of a run are, those that were started.
 
     Args:
@@ -103,7 +150,7 @@ def units_that_started(shown, read_ns):
     # Id=floodmark-agent.service
     # ActiveState=active
     # ActiveEnterTimestampMonotonic=1796521407
-    units = []
+    units: list[Unit] = []
     for block in shown.strip().split("\n\n"):
         unit = dict(line.split("=", 1) for line in block.splitlines())
         # The timer has a service of its own, which undoes the run.
@@ -128,31 +175,32 @@ def units_that_started(shown, read_ns):
 
 
 class Guard:
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
 
-    def systemctl(self, *arguments):
+    def systemctl(self, *arguments: str) -> tuple[int, str, str]:
         return self.module.run_command(["systemctl", *arguments])
 
-    def is_active(self, unit):
+    def is_active(self, unit: str) -> bool:
         return self.systemctl("is-active", "--quiet", unit)[0] == 0
 
-    def holder(self):
-        """Return who holds the host: the record of a run that was armed and not yet restored.
+    def holder(self) -> Holder | None:
+        """Return who holds the host: the record of a run that was armed and not yet restored; None where nobody does.
 
         It counts only while the run's target is up or its timer is set: a record alone holds nothing.
         """
         if not (self.is_active(TARGET) or self.is_active(TIMER + ".timer")):
-            return {}
+            return None
         try:
-            return json.loads(RECORD.read_text(encoding="utf-8"))
+            record: Holder = json.loads(RECORD.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {"run_id": "unknown", "owner": "somebody who left no record"}
+        return record
 
     # --- checked ------------------------------------------------------------------------------
 
-    def checked(self):
+    def checked(self) -> Checked:
         self.need_root()
         self.need_systemd()
         holder = self.holder()
@@ -160,20 +208,20 @@ class Guard:
             self.need_ports()
         self.need_space()
         fingerprint = FINGERPRINT.read_text(encoding="utf-8").strip() if FINGERPRINT.exists() else ""
-        return {"changed": False, "fingerprint": fingerprint, "run": holder}
+        return {"changed": False, "fingerprint": fingerprint, "run": holder or {}}
 
-    def need_root(self):
+    def need_root(self) -> None:
         if os.geteuid() != 0:
             self.module.fail_json(
                 msg=f"the tasks on this host run as uid {os.geteuid()}, and they need root: set ansible_become: true "
                 "for the host, or ansible_user: root"
             )
 
-    def need_systemd(self):
+    def need_systemd(self) -> None:
         if not Path("/run/systemd/system").is_dir():
             self.module.fail_json(msg="this host was not booted by systemd, which a proxy host has to be")
 
-    def need_ports(self):
+    def need_ports(self) -> None:
         # State Recv-Q Send-Q Local Address:Port Peer Address:Port Process
         # LISTEN 0 511 0.0.0.0:8080 0.0.0.0:* users:(("nginx",pid=812,fd=6))
         for port in self.params["ports"]:
@@ -186,7 +234,7 @@ class Guard:
                     "-e nginx_listen_port=N (clients) or -e upstream_port=N (the upstream on TCP)"
                 )
 
-    def need_space(self):
+    def need_space(self) -> None:
         folder = Path(self.params["runs_dir"])
         while not folder.exists():
             folder = folder.parent
@@ -199,11 +247,11 @@ class Guard:
 
     # --- armed --------------------------------------------------------------------------------
 
-    def armed(self):
+    def armed(self) -> Armed:
         holder = self.holder()
         if holder and holder["run_id"] != self.params["run_id"]:
             self.module.fail_json(msg="the host is held by run {run_id} of {owner}".format(**holder))
-        record = {"run_id": self.params["run_id"], "owner": self.params["owner"]}
+        record: Holder = {"run_id": self.params["run_id"], "owner": self.params["owner"]}
         (Path(self.params["runs_dir"]) / self.params["run_id"]).mkdir(parents=True, exist_ok=True)
         fresh = RECORD.with_suffix(".new")
         fresh.write_text(json.dumps(record), encoding="utf-8")
@@ -219,14 +267,14 @@ class Guard:
         self.run("systemctl", "start", TARGET)
         return {"changed": True}
 
-    def run(self, *command):
+    def run(self, *command: str) -> None:
         rc, out, err = self.module.run_command(list(command))
         if rc != 0:
             self.module.fail_json(msg="{} failed: {}".format(" ".join(command), (err or out).strip()))
 
     # --- restored -----------------------------------------------------------------------------
 
-    def restored(self):
+    def restored(self) -> Restored:
         holder = self.holder()
         if holder and holder["run_id"] != self.params["run_id"]:
             # A host that somebody else holds is not ours to touch.
@@ -241,7 +289,7 @@ class Guard:
         RECORD.unlink(missing_ok=True)
         return {"changed": bool(holder), "held": bool(holder), "failures": failures}
 
-    def write_units(self):
+    def write_units(self) -> list[str]:
         """Write what the units of the run are before they are stopped; return why that could not be done, if so."""
         path = Path(self.params["runs_dir"]) / self.params["run_id"] / "units.json"
         read_ns = time.monotonic_ns()
@@ -255,7 +303,7 @@ class Guard:
             return [f"{path} was not written: {error.strerror}"]
         return []
 
-    def failed_units(self):
+    def failed_units(self) -> list[str]:
         """Return a sentence for each unit that ended by itself: its name and its last words."""
         # floodmark-agent.service loaded failed failed Floodmark agent
         _rc, out, _err = self.systemctl("list-units", "--state=failed", "--plain", "--no-legend", "floodmark-*")
@@ -268,7 +316,7 @@ class Guard:
             words.append("{} failed: {}".format(unit, (said.strip().splitlines() or ["it said nothing"])[-1]))
         return words
 
-    def need_all_undone(self):
+    def need_all_undone(self) -> None:
         if SYSCTLS_BEFORE.exists():
             before = json.loads(SYSCTLS_BEFORE.read_text(encoding="utf-8"))
             wanted = " ".join(f"{name}={value}" for name, value in before.items())
@@ -281,7 +329,7 @@ class Guard:
             )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "required": True, "choices": ["checked", "armed", "restored"]},
@@ -295,7 +343,11 @@ def main():
         }
     )
     guard = Guard(module)
-    module.exit_json(**getattr(guard, module.params["state"])())
+    if module.params["state"] == "checked":
+        module.exit_json(**guard.checked())
+    if module.params["state"] == "armed":
+        module.exit_json(**guard.armed())
+    module.exit_json(**guard.restored())
 
 
 if __name__ == "__main__":

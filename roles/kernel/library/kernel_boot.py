@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: kernel_boot
 short_description: Says what a host's GRUB is to boot, and refuses hosts where that cannot be said
@@ -56,6 +58,7 @@ import platform
 import re
 import shutil
 from pathlib import Path
+from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -72,11 +75,27 @@ ENTRY = re.compile(r"(\s*)(submenu|menuentry) .*\$menuentry_id_option '([^']+)'"
 NOTES = {"default": ("saved_entry", "grub-set-default"), "once": ("next_entry", "grub-reboot")}
 
 
+class Checked(TypedDict):
+    """What a host is; see RETURN."""
+
+    changed: bool
+    release: str
+    version: str
+    architecture: str
+
+
+class Noted(TypedDict):
+    """What it is to boot; see RETURN."""
+
+    changed: bool
+    entry: str
+
+
 class MenuError(Exception):
     """What the menu lacks, in one sentence."""
 
 
-def find_entry(menu, release):
+def find_entry(menu: str, release: str) -> str:
     """Return the name of a kernel's entry: `gnulinux-advanced-UUID>gnulinux-RELEASE-advanced-UUID`.
 
     Args:
@@ -86,7 +105,8 @@ def find_entry(menu, release):
     Raises:
         MenuError: it is not there; with the kernels that are.
     """
-    submenu, entries = "", {}
+    submenu = ""
+    entries: dict[str, str] = {}
     for line in menu.splitlines():
         found = ENTRY.match(line)
         if not found:
@@ -106,11 +126,11 @@ def find_entry(menu, release):
 
 
 class Boot:
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
 
-    def output(self, *command):
+    def output(self, *command: str) -> str:
         rc, out, err = self.module.run_command(list(command))
         if rc != 0:
             self.module.fail_json(msg="{} failed: {}".format(" ".join(command), (err or out).strip()))
@@ -118,7 +138,7 @@ class Boot:
 
     # --- checked ------------------------------------------------------------------------------
 
-    def checked(self):
+    def checked(self) -> Checked:
         for refuse in (self.need_root, self.need_own_kernel, self.need_debian_with_grub, self.need_grub_that_writes,
                        self.need_no_run):  # fmt: skip
             refuse()
@@ -128,14 +148,14 @@ class Boot:
             "architecture": self.output("dpkg", "--print-architecture").strip(),
         }  # fmt: skip
 
-    def need_root(self):
+    def need_root(self) -> None:
         if os.geteuid() != 0:
             self.module.fail_json(
                 msg=f"the tasks on this host run as uid {os.geteuid()}, and they need root: set ansible_become: true "
                 "for the host, or ansible_user: root"
             )
 
-    def need_own_kernel(self):
+    def need_own_kernel(self) -> None:
         if BOOT_ID.read_text(encoding="ascii").strip() == self.params["control_node"]:
             self.module.fail_json(
                 msg="this host is the control node, by another name or as a container on it (both have boot_id "
@@ -148,7 +168,7 @@ class Boot:
                 "kernel there, or take a virtual machine"
             )
 
-    def need_debian_with_grub(self):
+    def need_debian_with_grub(self) -> None:
         missing = [program for program in ("dpkg", "apt-get", *PROGRAMS) if not shutil.which(program)]
         missing += [] if MENU.exists() else [str(MENU)]
         if missing:
@@ -163,7 +183,7 @@ class Boot:
                 "chooses what it boots: give the kernel to what does; for a host of the testbed that is testbed_kernel"
             )
 
-    def need_grub_that_writes(self):
+    def need_grub_that_writes(self) -> None:
         below = self.output("grub-probe", "--target=abstraction", str(MENU.parent)).split()
         file_system = self.output("grub-probe", "--target=fs", str(MENU.parent)).strip()
         reasons = [one for one in below if one in READ_ONLY_BELOW]
@@ -175,7 +195,7 @@ class Boot:
                 "install the kernel by hand with somebody at the console"
             )
 
-    def need_no_run(self):
+    def need_no_run(self) -> None:
         if self.module.run_command(["systemctl", "is-active", "--quiet", "floodmark-run.target"])[0] == 0:
             self.module.fail_json(
                 msg="a run measures this host just now (floodmark-run.target is active): wait until it is over, or "
@@ -184,13 +204,13 @@ class Boot:
 
     # --- default, once ------------------------------------------------------------------------
 
-    def entry_of(self, release):
+    def entry_of(self, release: str) -> str:
         try:
             return find_entry(MENU.read_text(encoding="utf-8", errors="replace"), release)
         except MenuError as error:
             self.module.fail_json(msg=str(error))
 
-    def note(self):
+    def note(self) -> Noted:
         self.need_image()
         entry = self.entry_of(self.params["release"])
         variable, program = NOTES[self.params["state"]]
@@ -200,7 +220,7 @@ class Boot:
             self.output(program, entry)
         return {"changed": not noted, "entry": entry}
 
-    def need_image(self):
+    def need_image(self) -> None:
         image = Path(f"/boot/vmlinuz-{self.params['release']}")
         found = hashlib.sha256(image.read_bytes()).hexdigest() if image.exists() else "none"
         if self.params["sha256"] not in (None, found):
@@ -210,7 +230,7 @@ class Boot:
             )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "required": True, "choices": ["checked", "default", "once"]},
@@ -222,7 +242,9 @@ def main():
         supports_check_mode=True,
     )
     boot = Boot(module)
-    module.exit_json(**(boot.checked() if module.params["state"] == "checked" else boot.note()))
+    if module.params["state"] == "checked":
+        module.exit_json(**boot.checked())
+    module.exit_json(**boot.note())
 
 
 if __name__ == "__main__":

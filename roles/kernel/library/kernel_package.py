@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: kernel_package
 short_description: Tells which kernel a package holds, from the package itself
@@ -60,6 +62,7 @@ import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kernel_image import version_of
@@ -70,11 +73,27 @@ IMAGE = re.compile(r"\.?/boot/vmlinuz-(.+)")
 NAME = re.compile(r"linux-image-[a-z0-9.+~-]+")
 
 
+class Facts(TypedDict):
+    """What an image says of its kernel; see RETURN."""
+
+    release: str
+    build: str
+    sha256: str
+
+
+class Package(Facts):
+    """What a package holds; see RETURN."""
+
+    name: str
+    version: str
+    architecture: str
+
+
 class PackageError(Exception):
     """What is wrong with a package, in one sentence with what to do."""
 
 
-def output(*command, cwd=None):
+def output(*command: str, cwd: str | None = None) -> str:
     """Return what a command prints, or raise PackageError with what it said."""
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
@@ -85,23 +104,26 @@ def output(*command, cwd=None):
     return done.stdout
 
 
-def kernel_of(file):
+def kernel_of(file: str) -> tuple[str, bytes] | None:
     """Return the release and the image of the kernel in a .deb, or None."""
     command = ["dpkg-deb", "--fsys-tarfile", file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unpack:
+        assert unpack.stdout
+        assert unpack.stderr
         try:
             with tarfile.open(fileobj=unpack.stdout, mode="r|") as members:
                 for member in members:
                     found = IMAGE.fullmatch(member.name)
-                    if found and member.isfile():
-                        return found.group(1), members.extractfile(member).read()
+                    image = members.extractfile(member) if found and member.isfile() else None
+                    if found and image:
+                        return found.group(1), image.read()
         except tarfile.TarError as error:
             unpack.stdout.close()  # whoever still writes there would not end
             raise PackageError(unpack.stderr.read().decode(errors="replace").strip() or str(error)) from None
     return None
 
 
-def read_file(file):
+def read_file(file: str) -> Package:
     """Return what a .deb holds."""
     if not Path(file).is_file():
         raise PackageError(
@@ -125,31 +147,31 @@ def read_file(file):
     return {"name": name, "version": version, "architecture": architecture, **facts(release, image)}
 
 
-def facts(release, image):
+def facts(release: str, image: bytes) -> Facts:
     build = version_of(image).partition(") ")[2]  # what uname -v will say
     return {"release": release, "build": build, "sha256": hashlib.sha256(image).hexdigest()}
 
 
-def installed(name):
+def installed(name: str) -> Package | None:
     """Return what an installed package holds, or None."""
     try:
         state = output("dpkg-query", "--show", "--showformat=${db:Status-Status}|${Version}|${Architecture}", name)
     except PackageError:
         return None  # dpkg does not know it
     status, version, architecture = state.split("|")
-    paths = [path for path in output("dpkg-query", "--listfiles", name).splitlines() if IMAGE.fullmatch(path)]
-    if status != "installed" or not paths:
+    listed = map(IMAGE.fullmatch, output("dpkg-query", "--listfiles", name).splitlines())
+    images = [found for found in listed if found]
+    if status != "installed" or not images:
         return None
-    release = IMAGE.fullmatch(paths[0]).group(1)
     return {
         "name": name,
         "version": version,
         "architecture": architecture,
-        **facts(release, Path(paths[0]).read_bytes()),
+        **facts(images[0].group(1), Path(images[0].group(0)).read_bytes()),
     }
 
 
-def download(name, target_release, folder):
+def download(name: str, target_release: str | None, folder: str) -> Path:
     """Return the .deb of a name from this host's sources."""
     options = [f"--target-release={target_release}"] if target_release else []
     try:
@@ -161,8 +183,11 @@ def download(name, target_release, folder):
     return file
 
 
-def read_named(name, target_release, keep):
-    """Return what the package of a name holds, and keep its .deb for the installation."""
+def read_named(name: str, target_release: str | None, keep: bool) -> tuple[str, Package]:
+    """Return where the package of a name is, and what it holds; keep its .deb for the installation.
+
+    The first is empty when it is installed.
+    """
     if not NAME.fullmatch(name):
         raise PackageError(
             f"kernel_package={name} is not the name of a kernel's package: those begin with linux-image-; "
@@ -170,7 +195,7 @@ def read_named(name, target_release, keep):
         )
     found = installed(name)
     if found:
-        return {"path": "", **found}
+        return "", found
     with tempfile.TemporaryDirectory() as folder:
         try:
             file = download(name, target_release, folder)
@@ -183,10 +208,10 @@ def read_named(name, target_release, keep):
         path = ARCHIVES / file.name
         if keep and not path.exists():
             shutil.move(str(file), str(path))
-    return {"path": str(path), **found}
+    return str(path), found
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={"file": {"type": "path"}, "name": {"type": "str"}, "target_release": {"type": "str"}},
         required_one_of=[("file", "name")],
@@ -196,12 +221,12 @@ def main():
     given = module.params
     try:
         if given["file"]:
-            found = {"path": given["file"], **read_file(given["file"])}
+            path, found = given["file"], read_file(given["file"])
         else:
-            found = read_named(given["name"], given["target_release"], keep=not module.check_mode)
+            path, found = read_named(given["name"], given["target_release"], keep=not module.check_mode)
     except (PackageError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **found)
+    module.exit_json(changed=False, path=path, **found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: testbed_host
 short_description: Starts and stops hosts of the built-in testbed
@@ -78,7 +80,7 @@ from ansible.module_utils.testbed_nspawn import Container
 from ansible.module_utils.testbed_qemu import VirtualMachine
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str"},
@@ -115,9 +117,11 @@ def main():
             module.exit_json(changed=testbed.remove())
         if given["state"] == "probed":
             module.exit_json(changed=False, running=Host(testbed, given["name"]).runs(given["wanted"]))
-        driver, made_of = (Container, given["container"]) if given["container"] else (
-            VirtualMachine, given["virtual_machine"])  # fmt: skip
-        host = driver(testbed, given["name"], **made_of)
+        host: Host = (
+            Container(testbed, given["name"], **given["container"])
+            if given["container"]
+            else VirtualMachine(testbed, given["name"], **given["virtual_machine"])
+        )
         changed = host.start(given["wanted"], given["boot_timeout_s"], fresh=given["fresh"])
         module.exit_json(changed=changed, address=host.address)
     except (HostError, OSError) as failure:

@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: testbed_kernel
 short_description: Gets a kernel that a virtual machine can boot
@@ -59,7 +61,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kernel_image import version_of
@@ -103,7 +107,21 @@ exec /bin/busybox switch_root /root /sbin/init
 POWER_OFF = "#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n"
 
 
-def package_of(version, sources):
+class OwnKernel(NamedTuple):
+    """A kernel that somebody has built: its image, and its folder of modules if it has one."""
+
+    image: str
+    modules: str | None
+
+
+class DebianKernel(NamedTuple):
+    """A kernel of Debian: as much of its version as is known, and the package sources that have it."""
+
+    version: str
+    sources: ReleaseSources
+
+
+def package_of(version: str, sources: ReleaseSources) -> str:
     """Return the newest package that holds Debian's cloud kernel of a version.
 
     Args:
@@ -116,7 +134,7 @@ def package_of(version, sources):
     architecture = run("dpkg", "--print-architecture").strip()
     # linux-image-6.12.117+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)
     pattern = re.compile(rf"linux-image-([0-9][^ ]*)-cloud-{architecture}")
-    offered = {}
+    offered: dict[tuple[int, ...], str] = {}
     for line in sources.apt("apt-cache", "search", "--names-only", "^linux-image-[0-9].*-cloud-").splitlines():
         found = pattern.fullmatch(line.split(" ")[0])
         # The metapackage of a version is named like a kernel of two numbers, and holds none.
@@ -137,7 +155,7 @@ def package_of(version, sources):
     return offered[max(fitting)]
 
 
-def unpack(package, sources, folder):
+def unpack(package: str, sources: ReleaseSources, folder: Path) -> tuple[Path, Path]:
     """Get a package and unpack it; return the kernel's image and its folder of modules."""
     sources.apt("apt-get", "download", package, folder=folder)
     (archive,) = folder.glob("*.deb")
@@ -148,30 +166,30 @@ def unpack(package, sources, folder):
     return image, modules
 
 
-def keep_configuration(image, modules, target):
+def keep_configuration(image: Path, modules: Path, target: Path) -> None:
     """Put the kernel's configuration among its modules: Debian has it beside the image, a build tree as its .config."""
-    for known in (Path(image).with_name(f"config-{Path(modules).name}"), Path(modules) / "build/.config"):
+    for known in (image.with_name(f"config-{modules.name}"), modules / "build/.config"):
         if known.exists() and not target.exists():
             shutil.copy(str(known), str(target))
 
 
-def need_one_release(image, modules):
+def need_one_release(image: Path, modules: Path) -> None:
     """Refuse modules that the kernel would not load: without them it finds neither its disk nor its network.
 
     Raises:
         HostError: the image says another release than the folder's name.
     """
-    release = version_of(Path(image).read_bytes()).partition(" ")[0]
-    if release and release != Path(modules).name:
+    release = version_of(image.read_bytes()).partition(" ")[0]
+    if release and release != modules.name:
         raise HostError(
-            f"testbed_kernel_modules={modules} are of kernel {Path(modules).name}, and testbed_kernel_image={image} is "
+            f"testbed_kernel_modules={modules} are of kernel {modules.name}, and testbed_kernel_image={image} is "
             f"{release}: name the folder lib/modules/{release} that was built with it"
         )
 
 
-def needed_modules(base, release):
+def needed_modules(base: Path, release: str) -> list[str]:
     """Return the files of the modules for disk and network, in the order in which they must be loaded."""
-    files = []
+    files: list[str] = []
     for name in NEEDED_MODULES:
         # insmod /…/lib/modules/6.1.0-56-cloud-amd64/kernel/drivers/virtio/virtio_ring.ko
         # A module that does not exist is built in; if it is not, the serial log will say what is missing.
@@ -183,7 +201,7 @@ def needed_modules(base, release):
     return list(dict.fromkeys(files))
 
 
-def plain_module(path):
+def plain_module(path: str) -> bytes:
     """Return the content of a module, unpacked."""
     if path.endswith(".xz"):
         return lzma.decompress(Path(path).read_bytes())
@@ -193,9 +211,11 @@ def plain_module(path):
     return Path(path).read_bytes()
 
 
-def make_initramfs(files, target):
+def make_initramfs(files: Sequence[str], target: Path) -> None:
     """Write the archive: busybox, our first program, and some modules."""
     busybox = shutil.which("busybox")
+    if busybox is None:
+        raise HostError("the program busybox is missing, which a kernel starts first: install Debian's busybox-static")
     with tempfile.TemporaryDirectory(dir=str(target.parent)) as name:
         root = Path(name)
         for folder in ("bin", "dev", "modules", "proc", "root"):
@@ -209,7 +229,7 @@ def make_initramfs(files, target):
         target.write_bytes(pack(root))
 
 
-def make_modules_disk(folder, target):
+def make_modules_disk(folder: Path, target: Path) -> None:
     """Write a file system with the content of lib/modules."""
     used = sum(path.lstat().st_size + 4096 for path in folder.rglob("*"))
     run(
@@ -226,19 +246,21 @@ def make_modules_disk(folder, target):
     )
 
 
-def prepare(folder, given, sources):
+def prepare(folder: Path, kernel: OwnKernel | DebianKernel) -> None:
     """Make all that a host needs of a kernel in a folder."""
-    image, modules = given["image"], given["modules"]
     with tempfile.TemporaryDirectory(dir=str(folder)) as name:
         work = Path(name)
-        if not image:
-            image, modules = unpack(package_of(given["version"], sources), sources, work)
+        modules: Path | None
+        if isinstance(kernel, OwnKernel):
+            image, modules = Path(kernel.image), Path(kernel.modules) if kernel.modules else None
+        else:
+            image, modules = unpack(package_of(kernel.version, kernel.sources), kernel.sources, work)
         shutil.copy(str(image), str(folder / "vmlinuz"))
-        files = []
+        files: list[str] = []
         if modules:
             need_one_release(image, modules)
             # modprobe wants lib/modules/RELEASE below some folder.
-            release = Path(modules).name
+            release = modules.name
             base = work / "base"
             shutil.copytree(str(modules), str(base / "lib/modules" / release), symlinks=True,
                             ignore=shutil.ignore_patterns("build", "source"))  # fmt: skip
@@ -250,19 +272,18 @@ def prepare(folder, given, sources):
         make_initramfs(files, folder / "initramfs")
 
 
-def name_of(params, sources):
+def name_of(kernel: OwnKernel | DebianKernel) -> str:
     """Return the name of the folder for a kernel: it changes when the kernel does."""
-    if not params["image"]:
-        what = package_of(params["version"], sources)
-        return f"{what}-{RECIPE}"
-    for option in ("image", "modules"):
-        if params[option] and not Path(params[option]).exists():
-            raise HostError(f"testbed_kernel_{option}={params[option]} does not exist; name the {option} of a kernel")
-    parts = [(path, Path(path).stat().st_mtime_ns) for path in (params["image"], params["modules"]) if path]
+    if isinstance(kernel, DebianKernel):
+        return f"{package_of(kernel.version, kernel.sources)}-{RECIPE}"
+    for option, path in kernel._asdict().items():
+        if path and not Path(path).exists():
+            raise HostError(f"testbed_kernel_{option}={path} does not exist; name the {option} of a kernel")
+    parts = [(path, Path(path).stat().st_mtime_ns) for path in kernel if path]
     return "own-" + hashlib.sha256(repr((RECIPE, parts)).encode()).hexdigest()[:12]
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "cache_dir": {"type": "path", "required": True},
@@ -279,17 +300,21 @@ def main():
     kernels = cache / "kernels"
     kernels.mkdir(parents=True, exist_ok=True)
     try:
-        sources = None if params["image"] else ReleaseSources(params["debian_release"], cache)
+        kernel = (
+            OwnKernel(params["image"], params["modules"])
+            if params["image"]
+            else DebianKernel(params["version"], ReleaseSources(params["debian_release"], cache))
+        )
         with (kernels / "lock").open("w") as lock:  # two checkouts may prepare the same kernel
             fcntl.flock(lock, fcntl.LOCK_EX)
-            folder = kernels / name_of(params, sources)
-            if sources and not folder.exists() and sources.refresh():
-                folder = kernels / name_of(params, sources)  # there may be a newer one by now
+            folder = kernels / name_of(kernel)
+            if isinstance(kernel, DebianKernel) and not folder.exists() and kernel.sources.refresh():
+                folder = kernels / name_of(kernel)  # there may be a newer one by now
             missing = not folder.exists()
             if missing:
                 with tempfile.TemporaryDirectory(prefix="preparing-", dir=str(kernels)) as preparing:
                     (Path(preparing) / "kernel").mkdir()
-                    prepare(Path(preparing) / "kernel", params, sources)
+                    prepare(Path(preparing) / "kernel", kernel)
                     (Path(preparing) / "kernel").rename(folder)
     except (HostError, OSError, subprocess.SubprocessError) as failure:
         module.fail_json(msg=str(failure))

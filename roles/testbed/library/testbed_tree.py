@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: testbed_tree
 short_description: Builds the root file system of the testbed's hosts, once
@@ -50,6 +52,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -77,20 +80,20 @@ RECIPE_OPTIONS = [
 ]
 
 
-def path_of(cache, sources, packages):
+def path_of(cache: Path, sources: ReleaseSources, packages: Sequence[str]) -> Path:
     """Return where a root file system is kept: it changes with release, sources, packages and recipe."""
     what = (RECIPE, RECIPE_OPTIONS, sources.release, sources.lines, packages)
     return cache / f"{sources.release}-{hashlib.sha256(repr(what).encode()).hexdigest()[:12]}"
 
 
-def proxies(module):
+def proxies(module: AnsibleModule) -> list[str]:
     """Return apt's proxy settings of this machine as options of mmdebstrap."""
     # Acquire::http::Proxy "http://127.0.0.1:3142";
     _rc, out, _err = module.run_command(["apt-config", "dump", "Acquire"])
     return ["--aptopt=" + line for line in out.splitlines() if "::Proxy" in line.split(" ")[0] and '""' not in line]
 
 
-def build(module, sources, packages, tree):
+def build(module: AnsibleModule, sources: ReleaseSources, packages: Sequence[str], tree: Path) -> None:
     """Build a tree beside its final place and move it there whole."""
     building = Path(tempfile.mkdtemp(prefix="building-", dir=str(tree.parent)))
     try:
@@ -107,7 +110,7 @@ def build(module, sources, packages, tree):
         shutil.rmtree(str(building), ignore_errors=True)
 
 
-def make_disk(module, tree, disk):
+def make_disk(module: AnsibleModule, tree: Path, disk: Path) -> None:
     """Write an image with the content of a tree and move it to its place whole."""
     building = disk.with_suffix(".building")
     building.unlink(missing_ok=True)
@@ -117,7 +120,7 @@ def make_disk(module, tree, disk):
     building.rename(disk)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "cache_dir": {"type": "path", "required": True},

@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: testbed_virtual
 short_description: Boots hosts of the testbed in virtual time
@@ -70,7 +72,7 @@ from ansible.module_utils.testbed import Host, HostError, Testbed
 from ansible.module_utils.testbed_virtual import StartState, VirtualTime, wait_until_powered_off
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -105,8 +107,8 @@ def main():
             wait_until_powered_off(host)
             start_state.save(host.folder / "disk.qcow2")
         else:
-            host = VirtualTime(testbed, given["name"], given["start_state"], **given["machine"])
-            host.measure(given["config"], given["seed"], Path(given["results"]), given["timeout_s"])
+            machine = VirtualTime(testbed, given["name"], given["start_state"], **given["machine"])
+            machine.measure(given["config"], given["seed"], Path(given["results"]), given["timeout_s"])
         module.exit_json(changed=True)
     except (HostError, OSError) as failure:
         module.fail_json(msg=str(failure))

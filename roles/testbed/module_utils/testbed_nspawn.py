@@ -1,11 +1,13 @@
 """Hosts that are systemd-nspawn containers: the control node's kernel, everything else of their own."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import socket
 import subprocess
 
-from ansible.module_utils.testbed import PREFIX_LENGTH, Host, control_group_hierarchies, run
+from ansible.module_utils.testbed import PREFIX_LENGTH, Host, Testbed, control_group_hierarchies, run
 
 # Arguments: the machine name, the hierarchies of control groups, the shared tree, the folder of the layer, the command.
 # systemd-nspawn puts a container beside its own control group. Two that are started from one group would share one,
@@ -27,11 +29,17 @@ KERNEL_BOOT_ID = ("/proc/sys/kernel/random/boot_id", "/run/host/floodmark/kernel
 class Container(Host):
     """A container on a writable layer above a shared root file system.
 
-    Made of:
+    Args:
+        testbed: that it is of.
+        name: of the host.
         tree: the root file system.
     """
 
-    def make_network(self):
+    def __init__(self, testbed: Testbed, name: str, *, tree: str) -> None:
+        super().__init__(testbed, name)
+        self.tree = tree
+
+    def make_network(self) -> None:
         """Give the host a network namespace with one interface on the bridge."""
         self.remove_from_kernel()
         inside = ("ip", "-n", self.machine)
@@ -43,7 +51,7 @@ class Container(Host):
         run(*inside, "link", "set", "lo", "up")
         run(*inside, "link", "set", "eth0", "up")
 
-    def make_files(self):
+    def make_files(self) -> None:
         """Lay a fresh writable layer with this host's name and keys."""
         layer = self.folder / "layer"
         shutil.rmtree(str(layer), ignore_errors=True)
@@ -51,7 +59,7 @@ class Container(Host):
             (layer / folder).mkdir(parents=True)
         self.write_own_files(layer / "upper")
 
-    def boot(self, timeout_s):
+    def boot(self, timeout_s: int) -> None:
         """Start the container and wait until its systemd says that it is up."""
         layer = self.folder / "layer"
         (self.folder / "ready").unlink(missing_ok=True)
@@ -68,7 +76,7 @@ class Container(Host):
                     # The layer is mounted in a mount namespace that ends with the container.
                     *("unshare", "--mount", "--propagation", "private", "sh", "-ec", ENTER_MOUNT_AND_RUN, "sh"),
                     *(self.machine, " ".join(str(path) for path in control_group_hierarchies())),
-                    *(self.made_of["tree"], str(layer), "systemd-nspawn", "--quiet", "--boot"),
+                    *(self.tree, str(layer), "systemd-nspawn", "--quiet", "--boot"),
                     *("--machine=" + self.machine, "--directory=" + str(layer / "root")),
                     *("--network-namespace-path=/run/netns/" + self.machine, "--capability=CAP_NET_ADMIN"),
                     *("--register=no", "--keep-unit", "--notify-ready=yes", "--console=passive"),

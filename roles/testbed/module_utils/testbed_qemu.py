@@ -4,6 +4,8 @@ The kernel is started directly, without a boot loader, with an initramfs of our 
 for disk and network, sets the address, mounts the root and lays this host's own files over it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import gzip
 import os
@@ -12,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ansible.module_utils.testbed import PREFIX_LENGTH, Host, run
+from ansible.module_utils.testbed import PREFIX_LENGTH, Host, Testbed, run
 
 # Where udev is missing, systemd would wait a minute and a half for the device of a login on the serial line.
 KERNEL_ARGUMENTS = "console=ttyS0 net.ifnames=0 panic=-1 systemd.getty_auto=0 systemd.show_status=0"
@@ -30,7 +32,7 @@ ExecStart=/bin/sh -c 'echo READY=1 >/dev/ttyS1'
 """
 
 
-def pack(folder):
+def pack(folder: Path) -> bytes:
     """Return a folder as a compressed archive for the kernel's initramfs.
 
     Equal folders give equal archives: all belongs to root and to no time, because in virtual time the kernel's work to
@@ -60,7 +62,9 @@ def pack(folder):
 class VirtualMachine(Host):
     """A virtual machine with a copy-on-write disk above a shared image.
 
-    Made of:
+    Args:
+        testbed: that it is of.
+        name: of the host.
         disk: image of the root file system.
         kernel: the kernel's image, or empty: the boot loader on the disk has the word.
         initramfs: archive with the first program and its modules.
@@ -70,15 +74,37 @@ class VirtualMachine(Host):
         memory_mb: size of its memory.
     """
 
-    def make_network(self):
+    def __init__(
+        self,
+        testbed: Testbed,
+        name: str,
+        *,
+        disk: str,
+        kernel: str,
+        initramfs: str,
+        memory_mb: int,
+        modules: str = "",
+        accelerator: str = "auto",
+        arguments: str = "",
+    ) -> None:
+        super().__init__(testbed, name)
+        self.disk = disk
+        self.kernel = kernel
+        self.shared_initramfs = initramfs
+        self.memory_mb = memory_mb
+        self.modules = modules
+        self.wanted_accelerator = accelerator
+        self.arguments = arguments
+
+    def make_network(self) -> None:
         """Make the host's end on the bridge."""
         run("ip", "tuntap", "add", "dev", self.interface, "mode", "tap")
         run("ip", "link", "set", self.interface, "master", self.testbed.bridge, "up")
 
-    def make_files(self):
+    def make_files(self) -> None:
         """Make the disk, unless there is one, and the initramfs with this host's name, address and keys."""
         self.make_disk()
-        if not self.made_of["kernel"]:
+        if not self.kernel:
             return  # its disk has them from an earlier boot
         with tempfile.TemporaryDirectory(dir=str(self.folder)) as folder:
             root = Path(folder)
@@ -91,17 +117,17 @@ class VirtualMachine(Host):
             (wanted / "floodmark-ready.service").symlink_to("../floodmark-ready.service")
             (root / "address").write_text(f"{self.address}/{PREFIX_LENGTH}", encoding="ascii")
             # The kernel unpacks archives one after the other.
-            shared = Path(self.made_of["initramfs"]).read_bytes()
+            shared = Path(self.shared_initramfs).read_bytes()
             (self.folder / "initramfs").write_bytes(shared + pack(root))
 
-    def make_disk(self):
+    def make_disk(self) -> None:
         """Lay a disk above the shared image. It stays for the next boot, because to provision it takes minutes."""
         disk, below = self.folder / "disk.qcow2", self.folder / "disk-is-above"
-        if not (disk.exists() and below.exists() and below.read_text(encoding="utf-8") == self.made_of["disk"]):
-            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.made_of["disk"], "-F", "raw", str(disk))
-            below.write_text(self.made_of["disk"], encoding="utf-8")
+        if not (disk.exists() and below.exists() and below.read_text(encoding="utf-8") == self.disk):
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk, "-F", "raw", str(disk))
+            below.write_text(self.disk, encoding="utf-8")
 
-    def boot(self, timeout_s):
+    def boot(self, timeout_s: int) -> None:
         """Start the machine and wait until its systemd says that it is up."""
         devices = [
             *("-drive", f"file={self.folder}/disk.qcow2,if=virtio,format=qcow2,cache=unsafe"),
@@ -109,23 +135,24 @@ class VirtualMachine(Host):
             *("-device", f"virtio-net-pci,netdev=net,mac={self.mac_address}"),
             *("-device", "virtio-rng-pci"),
         ]
-        if self.made_of["modules"]:
-            devices += ["-drive", f"file={self.made_of['modules']},if=virtio,format=raw,readonly=on"]
+        if self.modules:
+            devices += ["-drive", f"file={self.modules},if=virtio,format=raw,readonly=on"]
         console = self.folder / "console.log"
         console.unlink(missing_ok=True)
         command = self.command(self.accelerator(), console)
-        if self.made_of["kernel"]:
-            arguments = f"{KERNEL_ARGUMENTS} {self.made_of['arguments']}".strip()
+        if self.kernel:
+            arguments = f"{KERNEL_ARGUMENTS} {self.arguments}".strip()
             command += self.direct_boot(self.folder / "initramfs", arguments)
         with (self.folder / "qemu.log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, *devices, "-serial", "stdio"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
+        assert process.stdout
         with process.stdout:
             self.wait_until_ready(process.stdout.fileno(), process, timeout_s)
 
-    def command(self, accelerator, console):
+    def command(self, accelerator: str, console: Path) -> list[str]:
         """Return the start of a command line of QEMU."""
         # TCG walks page tables in software: a fifth level of them would cost at every miss.
         cpu = "host" if accelerator == "kvm" else "max,la57=off"
@@ -134,21 +161,22 @@ class VirtualMachine(Host):
         return [
             *("qemu-system-x86_64", "-name", f"guest={self.machine}"),
             *("-machine", "q35", "-accel", options, "-cpu", cpu),
-            *("-smp", "1", "-m", str(self.made_of["memory_mb"])),
+            *("-smp", "1", "-m", str(self.memory_mb)),
             *("-nodefaults", "-no-user-config", "-display", "none"),
             *("-serial", f"file:{console}"),
         ]
 
-    def direct_boot(self, initramfs, arguments):
+    def direct_boot(self, initramfs: Path | str, arguments: str) -> list[str]:
         """Return the options of QEMU that start a kernel without a boot loader; it cannot start it a second time."""
-        return ["-no-reboot", "-kernel", self.made_of["kernel"], "-initrd", str(initramfs), "-append", arguments]
+        return ["-no-reboot", "-kernel", self.kernel, "-initrd", str(initramfs), "-append", arguments]
 
-    def accelerator(self):
+    def accelerator(self) -> str:
         """Return kvm where a kernel really runs under it, else tcg, or what was asked for."""
-        wanted = self.made_of["accelerator"]
-        return wanted if wanted != "auto" else "kvm" if self.kvm_works() else "tcg"
+        if self.wanted_accelerator != "auto":
+            return self.wanted_accelerator
+        return "kvm" if self.kvm_works() else "tcg"
 
-    def kvm_works(self):
+    def kvm_works(self) -> bool:
         """Tell whether a kernel boots under KVM: that its device can be opened says little.
 
         What was tried since this machine was booted is kept, a line for each kernel: one that boots nowhere says
@@ -156,7 +184,7 @@ class VirtualMachine(Host):
         """
         if not os.access("/dev/kvm", os.R_OK | os.W_OK):
             return False
-        record, kernel = self.testbed.folder / "kvm", self.made_of["kernel"]
+        record, kernel = self.testbed.folder / "kvm", self.kernel
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
         # 3a5f…-…-… works /var/cache/floodmark/kernels/linux-image-6.1.0-56-cloud-amd64-11/vmlinuz
@@ -167,7 +195,7 @@ class VirtualMachine(Host):
             record.write_text(written, encoding="utf-8")
         return "works" in tried.values()
 
-    def boots_and_powers_off(self, accelerator):
+    def boots_and_powers_off(self, accelerator: str) -> bool:
         """Tell whether the kernel runs its first program in time, which powers off.
 
         QEMU ends as well when a kernel panics or the processor gives up; the kernel's own last line is what counts.
@@ -177,12 +205,12 @@ class VirtualMachine(Host):
         log = self.folder / "trial.log"
         log.unlink(missing_ok=True)  # what an earlier trial said would count, when QEMU cannot even begin
         command = self.command(accelerator, log)
-        command += self.direct_boot(self.made_of["initramfs"], f"{KERNEL_ARGUMENTS} rdinit=/power-off")
+        command += self.direct_boot(self.shared_initramfs, f"{KERNEL_ARGUMENTS} rdinit=/power-off")
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(command, capture_output=True, timeout=KVM_TRIAL_S, check=False)
         return log.exists() and b"reboot: Power down" in log.read_bytes()
 
-    def console(self):
+    def console(self) -> str:
         """Return the end of the serial log, and what QEMU itself said."""
         said = (self.folder / "qemu.log").read_text(encoding="utf-8", errors="replace").strip()
         with contextlib.suppress(FileNotFoundError):

@@ -7,22 +7,37 @@ the disks are memory (a completion of a real one arrives in the host's time), an
 Source: drivers/char/random.c random_init_early
 """
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import json
 import os
-import re
 import select
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
-from ansible.module_utils.testbed import LAST_OF_CONSOLE, HostError, run
+from ansible.module_utils.testbed import LAST_OF_CONSOLE, Host, HostError, Testbed, run
 from ansible.module_utils.testbed_qemu import KERNEL_ARGUMENTS, VirtualMachine, pack
 
+
+class Fixed(TypedDict):
+    """What decides, besides disk and kernel, what a guest does: most of it options of QEMU by their names."""
+
+    machine: str
+    cpu: str
+    cpus: int
+    icount: str
+    rtc: str
+    kernel_arguments: str
+
+
 # What must be the same wherever and whenever a guest boots, so that it does the same.
-FIXED = {
+FIXED: Fixed = {
     "machine": "q35,nvdimm=on",
     # Its random numbers would be the control node's. A string instruction counts once for each repetition, so a kernel
     # that clears memory by it would have the longer path: here all use loops (erms, fsrm, and rep_good below).
@@ -52,16 +67,16 @@ class StartState:
         record: its checksum, written last, so its presence means that the image is whole.
     """
 
-    def __init__(self, testbed, key):
+    def __init__(self, testbed: Testbed, key: str) -> None:
         folder = testbed.folder / "start-states"
         self.disk = folder / f"{key}.raw"
         self.record = folder / f"{key}.json"
 
-    def exists(self):
+    def exists(self) -> bool:
         """Tell whether it is there, whole."""
         return self.record.exists()
 
-    def save(self, disk):
+    def save(self, disk: Path) -> None:
         """Make it from the disk of a host that has powered off."""
         self.disk.parent.mkdir(exist_ok=True)
         run("qemu-img", "convert", "-O", "raw", str(disk), str(self.disk))
@@ -77,16 +92,46 @@ class StartState:
 class VirtualTime(VirtualMachine):
     """A virtual machine that is booted once, measures itself and powers off.
 
-    Made of what a virtual machine is made of, but for the disk.
+    Args:
+        testbed: that it is of.
+        name: of the host.
+        start_state: names the disk.
+        kernel: the kernel's image.
+        initramfs: archive with the first program and its modules.
+        memory_mb: size of its memory.
+        modules: image of a file system with the folder RELEASE, or empty.
+        arguments: more arguments of the kernel.
     """
 
-    def __init__(self, testbed, name, start_state, **made_of):
-        super().__init__(testbed, name, **made_of)
+    def __init__(
+        self,
+        testbed: Testbed,
+        name: str,
+        start_state: str,
+        *,
+        kernel: str,
+        initramfs: str,
+        memory_mb: int,
+        modules: str = "",
+        arguments: str = "",
+    ) -> None:
+        super().__init__(
+            testbed,
+            name,
+            disk="",
+            kernel=kernel,
+            initramfs=initramfs,
+            memory_mb=memory_mb,
+            modules=modules,
+            arguments=arguments,
+        )
         self.start_state = StartState(testbed, start_state)
         # Beside the host that was provisioned, if that one runs.
         self.machine += "-virtual"
+        # Where its serial line is logged; measure() has it among the results.
+        self.log = self.folder / "console.log"
 
-    def measure(self, config, seed, target, timeout_s):
+    def measure(self, config: Mapping[str, object], seed: int, target: Path, timeout_s: int) -> None:
         """Boot, wait until the guest has powered off, and keep what it wrote.
 
         Args:
@@ -115,11 +160,11 @@ class VirtualTime(VirtualMachine):
             (scratch / "initramfs").write_bytes(self.initramfs(scratch, config))
             self.run_to_its_end([*self.virtual_command(scratch, seed)], timeout_s)
             self.keep(results, target / "host.tar.gz")
-        record = {**FIXED, "memory_mb": self.made_of["memory_mb"], "qemu": self.qemu_version(),
+        record = {**FIXED, "memory_mb": self.memory_mb, "qemu": self.qemu_version(),
                   "start_state": json.loads(self.start_state.record.read_text(encoding="ascii"))["sha256"]}  # fmt: skip
         (target / "virtual.json").write_text(json.dumps(record, indent=2) + "\n", encoding="ascii")
 
-    def initramfs(self, scratch, config):
+    def initramfs(self, scratch: Path, config: Mapping[str, object]) -> bytes:
         """Return the archive that the kernel unpacks: the shared one, and what this boot shall measure."""
         root = scratch / "root"
         own = root / "own/etc"
@@ -127,30 +172,30 @@ class VirtualTime(VirtualMachine):
         (own / "floodmark/virtual.json").write_text(json.dumps(config), encoding="ascii")
         # Whichever host the disk was provisioned on.
         (own / "hostname").write_text("floodmark\n", encoding="ascii")
-        return Path(self.made_of["initramfs"]).read_bytes() + pack(root)
+        return Path(self.shared_initramfs).read_bytes() + pack(root)
 
-    def virtual_command(self, scratch, seed):
+    def virtual_command(self, scratch: Path, seed: int) -> Iterator[str]:
         """Return the command line of QEMU."""
         disks = [(self.start_state.disk, "off"), (scratch / "results", "on")]
-        if self.made_of["modules"]:
-            disks.append((Path(self.made_of["modules"]), "off"))
+        if self.modules:
+            disks.append((Path(self.modules), "off"))
         # A boot whose control process was killed is of no use to anybody.
         yield from ("setpriv", "--pdeathsig", "KILL")
         yield from ("qemu-system-x86_64", "-name", f"guest={self.machine}")
         yield from ("-machine", FIXED["machine"], "-accel", "tcg,tb-size=128", "-cpu", FIXED["cpu"])
-        yield from ("-smp", str(FIXED["cpus"]), "-m", f"{self.made_of['memory_mb']}M,{MEMORY_SLOTS}")
+        yield from ("-smp", str(FIXED["cpus"]), "-m", f"{self.memory_mb}M,{MEMORY_SLOTS}")
         yield from ("-icount", FIXED["icount"], "-rtc", FIXED["rtc"])
         yield from ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none")
-        yield from ("-kernel", self.made_of["kernel"], "-initrd", str(scratch / "initramfs"))
+        yield from ("-kernel", self.kernel, "-initrd", str(scratch / "initramfs"))
         # The kernel takes its command line for its first entropy; here nothing else differs from boot to boot.
-        arguments = f"{KERNEL_ARGUMENTS} {FIXED['kernel_arguments']} {self.made_of['arguments']} floodmark.seed={seed}"
+        arguments = f"{KERNEL_ARGUMENTS} {FIXED['kernel_arguments']} {self.arguments} floodmark.seed={seed}"
         yield from ("-append", arguments, "-serial", f"file:{self.log}")
         for number, (path, share) in enumerate(disks):
             # Not shared means that what the guest writes is its own and gone with it.
             memory = f"memory-backend-file,id=disk{number},mem-path={path},size={path.stat().st_size},share={share}"
             yield from ("-object", memory, "-device", f"nvdimm,memdev=disk{number}")
 
-    def run_to_its_end(self, command, timeout_s):
+    def run_to_its_end(self, command: Sequence[str], timeout_s: int) -> None:
         """Run QEMU until the guest has powered off."""
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -163,7 +208,7 @@ class VirtualTime(VirtualMachine):
         if done.returncode != 0:
             raise HostError(f"host {self.name} did not boot in virtual time: {done.stderr.strip()}\n{self.console()}")
 
-    def keep(self, results, archive):
+    def keep(self, results: Path, archive: Path) -> None:
         """Write what the guest left on its device as an archive."""
         try:
             with tarfile.open(str(results), "r:") as left:
@@ -181,19 +226,19 @@ class VirtualTime(VirtualMachine):
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         archive.with_name(archive.name + ".sha256").write_text(f"{digest}  {archive.name}\n", encoding="ascii")
 
-    def console(self):
+    def console(self) -> str:
         """Return the end of the serial log."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return text[-LAST_OF_CONSOLE:].strip() or "nothing"
 
     @staticmethod
-    def qemu_version():
+    def qemu_version() -> str:
         """Return the version of QEMU, which decides what an emulated instruction is."""
         # QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)
-        return re.search(r"version (\S+)", run("qemu-system-x86_64", "--version")).group(1)
+        return run("qemu-system-x86_64", "--version").partition("version ")[2].split()[0]
 
 
-def wait_until_powered_off(host):
+def wait_until_powered_off(host: Host) -> None:
     """Wait until a host that was told to power off has done so.
 
     Raises:
