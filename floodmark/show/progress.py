@@ -21,9 +21,10 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from rich.console import Console
 from rich.live import Live
@@ -39,6 +40,30 @@ REFRESH_S = 0.1
 WIDTH = 10
 
 
+class Event(TypedDict, total=False):
+    """One line of what the callback plugin writes: that a step begins, that it ends, or what somebody says.
+
+    Attributes:
+        begin: the step.
+        expect_s: how long it may take (s).
+        watch: the folder in whose logs of requests the answers are counted.
+        follow: the file that says how the step goes; its new lines are shown.
+        end: the step.
+        ok: whether all is well with it.
+        note: shown beside it.
+        say: a line of its own.
+    """
+
+    begin: str
+    expect_s: float
+    watch: str
+    follow: str
+    end: str
+    ok: bool
+    note: str
+    say: str
+
+
 def step_of(task: str) -> str:
     """Return the step that a task belongs to, or nothing.
 
@@ -49,7 +74,7 @@ def step_of(task: str) -> str:
     return step.lower() if separator else ""
 
 
-def message_of(result: dict[str, Any]) -> str:
+def message_of(result: Mapping[str, object]) -> str:
     """Return the sentence of a failed task's result without what Ansible puts around it."""
     text = str(result.get("msg") or result.get("stderr") or "it failed without a message")
     for prefix in ("Task failed: ", "Action failed: ", "Module failed: "):
@@ -142,7 +167,7 @@ class Painter:
         if self._live:
             self._live.start()
 
-    def handle(self, event: dict[str, Any]) -> None:
+    def handle(self, event: Event) -> None:
         """Draw what one event says."""
         if "begin" in event:
             watch = Path(event["watch"]) if event.get("watch") else None

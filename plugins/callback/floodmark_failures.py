@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ansible.executor.task_result import CallbackTaskResult
 from ansible.plugins.callback import CallbackBase
 
 from floodmark.runs.folders import HostFolder, RunFolder
@@ -24,23 +25,23 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "floodmark_failures"
     CALLBACK_NEEDS_ENABLED = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._hosts: dict[str, HostFolder] = {}
 
-    def v2_runner_on_ok(self, result):
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         if "plan" in result.result and result.task.action == "floodmark_plan":
             run = RunFolder(Path(result.result["plan"]["folder"]))
             self._hosts = {name: run.host(name) for name in result.result["plan"]["hosts"]["proxies"]}
 
-    def v2_runner_on_failed(self, result, ignore_errors=False):
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         if not ignore_errors and not is_rescued(result.task):
             self._note(result, message_of(result.result))
 
-    def v2_runner_on_unreachable(self, result):
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         self._note(result, f"the host could not be reached: {message_of(result.result)}")
 
-    def _note(self, result, why):
+    def _note(self, result: CallbackTaskResult, why: str) -> None:
         host = self._hosts.get(result.host.get_name())
         if host and not host.failure.exists():  # what failed first is the reason
             host.path.mkdir(parents=True, exist_ok=True)

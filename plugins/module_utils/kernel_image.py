@@ -3,10 +3,12 @@
 Source: Documentation/arch/x86/boot.rst (HdrS, kernel_version), arch/x86/boot/version.c
 """
 
+from __future__ import annotations
+
 LONGEST_VERSION = 512
 
 
-def version_of(image):
+def version_of(image: bytes) -> str:
     """Return release, builder and build of an image, as its header has them; nothing when it is no such image.
 
     Args:

@@ -1,4 +1,6 @@
 #!/usr/bin/python
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: host_files
 short_description: Writes small files in one round trip
@@ -49,13 +51,23 @@ import os
 import shlex
 import tempfile
 from pathlib import Path
+from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 
 FOLDER_MODE = 0o755
 
 
-def main():
+class File(TypedDict):
+    """One of the files, as the task gives it."""
+
+    path: str
+    content: str
+    mode: str
+    validate: str | None
+
+
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "files": {
@@ -74,7 +86,7 @@ def main():
         supports_check_mode=True,
     )
     folders = [Path(path) for path in module.params["folders"] if not Path(path).is_dir()]
-    files = [file for file in module.params["files"] if not is_there(file)]
+    files: list[File] = [file for file in module.params["files"] if not is_there(file)]
     if not module.check_mode:
         for folder in folders:
             create(module, folder)
@@ -83,7 +95,7 @@ def main():
     module.exit_json(changed=bool(folders or files))
 
 
-def is_there(file):
+def is_there(file: File) -> bool:
     """Tell whether a file has the content and the permissions that are wanted."""
     path = Path(file["path"])
     return (
@@ -93,7 +105,7 @@ def is_there(file):
     )
 
 
-def create(module, folder):
+def create(module: AnsibleModule, folder: Path) -> None:
     """Create a folder and those above it, whatever the umask is."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
@@ -104,7 +116,7 @@ def create(module, folder):
         module.fail_json(msg=f"the folder {folder} cannot be created: {error.strerror}")
 
 
-def write(module, file):
+def write(module: AnsibleModule, file: File) -> None:
     """Replace a file as a whole."""
     path = Path(file["path"])
     create(module, path.parent)
@@ -126,7 +138,7 @@ def write(module, file):
         Path(name).unlink(missing_ok=True)
 
 
-def validate(module, file, name):
+def validate(module: AnsibleModule, file: File, name: str) -> None:
     """Fail with the words of the validating command, if it does not find the file good."""
     if file["validate"]:
         rc, out, err = module.run_command([part.replace("%s", name) for part in shlex.split(file["validate"])])
