@@ -1,0 +1,1 @@
+from plugins.module_utils.kernel_image import *

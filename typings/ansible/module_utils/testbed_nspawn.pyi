@@ -1,0 +1,1 @@
+from roles.testbed.module_utils.testbed_nspawn import *

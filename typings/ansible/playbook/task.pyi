@@ -1,0 +1,4 @@
+class Task:
+    action: str
+
+    def get_name(self) -> str: ...

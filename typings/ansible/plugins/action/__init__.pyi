@@ -1,0 +1,11 @@
+from typing import Any
+
+class ActionBase:
+    # Ansible's objects, of which little is public.
+    _task: Any
+    _connection: Any
+    _play_context: Any
+    _loader: Any
+    _templar: Any
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]: ...

@@ -1,0 +1,3 @@
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase): ...
