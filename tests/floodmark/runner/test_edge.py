@@ -173,7 +173,7 @@ class Plays:
         plan: Content = {
             "run_id": run.run_id,
             "case": {"number": 1, "title": "t"},
-            "parameters": {},
+            "parameters": {"transport": "unix"},
             "hosts": {"proxies": ["proxy1"]},
         }
         save(run.record, RunRecord.parse(plan))
