@@ -95,7 +95,7 @@ def test_an_agent_that_was_killed_has_counted_nothing(fake: NoAccept) -> None:
 def test_an_agent_that_stood_still_for_a_second(fake: NoAccept) -> None:
     cut(fake, 4, 5)
     with_evidence(fake)
-    assert ids(fake) == {"source_read", "source_gap"}
+    assert ids(fake) == {"source_gap"}
 
 
 def test_an_agent_that_was_started_late(fake: NoAccept) -> None:
