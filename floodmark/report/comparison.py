@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import duckdb
 import numpy as np
+from markupsafe import Markup
 
 from floodmark.compare.formats import (
     behaviour_words,
@@ -25,12 +25,12 @@ from floodmark.compare.formats import (
     summary_text,
     verdict_text,
 )
-from floodmark.compare.model import Arm, Behaviour, Comparison, Contrast, MetricResult, Sameness, Verdict
+from floodmark.compare.model import Arm, Behaviour, Comparison, Contrast, Metric, MetricResult, Sameness, Verdict
 from floodmark.compare.run_facts import parameters_of, phases_of
 from floodmark.compare.suite import SuiteComparison, lines_of
 from floodmark.report import figures
 from floodmark.report.figures import Figure
-from floodmark.report.multiples import Phases, side_by_side
+from floodmark.report.multiples import Multiples, Phases, side_by_side
 from floodmark.report.pages import render
 from floodmark.report.series import Line, find_span, open_tables
 from floodmark.report.svg import Scale, draw_effect, draw_values
@@ -74,18 +74,80 @@ def _page(
     )
 
 
-def _group(name: str, comparison: Comparison) -> dict[str, Any]:
+# --- what the template is given -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """A row for one shift; picture is None where the baseline is 0 and there are no per cent of it."""
+
+    metric: str
+    arm: str
+    picture: Markup | None
+    shift: str
+    verdict: str
+    colour: str
+    p: str
+
+
+@dataclass(frozen=True)
+class _SeenInArm:
+    """What was seen of a behaviour in one arm, and the words of its verdict, each after its colour."""
+
+    arm: str
+    seen: str
+    words: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _BehaviourTable:
+    name: str
+    rows: list[_SeenInArm]
+
+
+@dataclass(frozen=True)
+class _MeasuredInArm:
+    """One metric of one arm, every boot a dot; picture is None where it was not measured."""
+
+    arm: str
+    n: int
+    picture: Markup | None
+    median: str
+
+
+@dataclass(frozen=True)
+class _MetricTable:
+    metric: Metric
+    rows: list[_MeasuredInArm]
+    axis: Markup
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One comparison: the words of its verdict with what each is said of, and its tables and figures."""
+
+    name: str
+    words: list[tuple[str, str]]
+    remarks: list[str]
+    forest: list[_Shift]
+    axis: Markup
+    multiples: list[Multiples]
+    behaviours: list[_BehaviourTable]
+    metrics: list[_MetricTable]
+
+
+def _group(name: str, comparison: Comparison) -> _Group:
     scale = _scale_of_shifts(comparison)
-    return {
-        "name": name,
-        "words": list(_words(comparison)),
-        "remarks": list(remarks(comparison)),
-        "forest": list(_forest(comparison, scale)),
-        "axis": draw_effect(scale, comparison.margin * 100),
-        "multiples": list(_multiples(comparison)),
-        "behaviours": [_behaviour(one) for one in comparison.behaviours],
-        "metrics": [_metric(one, comparison) for one in comparison.metrics],
-    }
+    return _Group(
+        name=name,
+        words=list(_words(comparison)),
+        remarks=list(remarks(comparison)),
+        forest=list(_forest(comparison, scale)),
+        axis=draw_effect(scale, comparison.margin * 100),
+        multiples=list(_multiples(comparison)),
+        behaviours=[_behaviour(one) for one in comparison.behaviours],
+        metrics=[_metric(one, comparison) for one in comparison.metrics],
+    )
 
 
 # --- in words ---------------------------------------------------------------------------------------
@@ -149,8 +211,8 @@ def _scale_of_shifts(comparison: Comparison) -> Scale:
     return Scale(-wide, wide)
 
 
-def _forest(comparison: Comparison, scale: Scale) -> Iterator[dict[str, Any]]:
-    """Yield a row for each shift; without a picture where the baseline is 0 and there are no per cent of it."""
+def _forest(comparison: Comparison, scale: Scale) -> Iterator[_Shift]:
+    """Yield a row for each shift."""
     for result in comparison.metrics:
         baseline = result.summaries.get(comparison.baseline)
         for value, effect in result.effects.items():
@@ -159,42 +221,37 @@ def _forest(comparison: Comparison, scale: Scale) -> Iterator[dict[str, Any]]:
                 _percent(one, baseline.median) if baseline.median else None
                 for one in (effect.shift, effect.low, effect.high)
             )
-            yield {
-                "metric": result.metric.name,
-                "arm": value,
-                "picture": None if shift is None else draw_effect(scale, comparison.margin * 100, shift, low, high),
-                "shift": shift_text(effect, baseline.median),
-                "verdict": verdict_text(effect, comparison.margin),
-                "class": _class(effect.verdict),
-                "p": p_text(effect.p_holm),
-            }
-
-
-def _class(verdict: Verdict) -> str:
-    return verdict.value.replace(" ", "-")
+            yield _Shift(
+                metric=result.metric.name,
+                arm=value,
+                picture=None if shift is None else draw_effect(scale, comparison.margin * 100, shift, low, high),
+                shift=shift_text(effect, baseline.median),
+                verdict=verdict_text(effect, comparison.margin),
+                colour=effect.verdict.value.replace(" ", "-"),
+                p=p_text(effect.p_holm),
+            )
 
 
 # --- tables -------------------------------------------------------------------------------------------
 
 
-def _behaviour(behaviour: Behaviour) -> dict[str, Any]:
-    """Return one behaviour: what was seen in each arm, and the words of its verdict with their colours."""
+def _behaviour(behaviour: Behaviour) -> _BehaviourTable:
     rows = [
-        {
-            "arm": value,
-            "seen": seen_text(behaviour, value),
-            "words": [
+        _SeenInArm(
+            value,
+            seen_text(behaviour, value),
+            [
                 ({"pass": "good", "fail": "bad"}.get(word, word.replace(" ", "-")), text)
                 for word, text in behaviour_words(behaviour, value).items()
             ],
-        }
+        )
         for value in behaviour.seen
     ]
-    return {"name": behaviour.name, "rows": rows}
+    return _BehaviourTable(behaviour.name, rows)
 
 
-def _metric(result: MetricResult, comparison: Comparison) -> dict[str, Any]:
-    """Return one metric: every boot of each arm as a dot, on an axis that the arms share."""
+def _metric(result: MetricResult, comparison: Comparison) -> _MetricTable:
+    """Return one metric of each arm, on an axis that the arms share."""
     values = [value for summary in result.summaries.values() for value in summary.values]
     low, high = min(values), max(values)
     room = (high - low) * 0.06 or abs(high) * 0.05 or 1
@@ -203,14 +260,14 @@ def _metric(result: MetricResult, comparison: Comparison) -> dict[str, Any]:
     for value in comparison.arms:
         summary = result.summaries.get(value)
         rows.append(
-            {
-                "arm": value,
-                "n": summary.n if summary else 0,
-                "picture": draw_values(scale, summary) if summary else None,
-                "median": summary_text(summary) if summary else "not measured",
-            }
+            _MeasuredInArm(
+                value,
+                summary.n if summary else 0,
+                draw_values(scale, summary) if summary else None,
+                summary_text(summary) if summary else "not measured",
+            )
         )
-    return {"metric": result.metric, "rows": rows, "axis": draw_values(scale)}
+    return _MetricTable(result.metric, rows, draw_values(scale))
 
 
 # --- how the runs went ----------------------------------------------------------------------------------
@@ -225,7 +282,7 @@ class _Course:
     phases: Phases
 
 
-def _multiples(comparison: Comparison) -> Iterator[dict[str, Any]]:
+def _multiples(comparison: Comparison) -> Iterator[Multiples]:
     """Yield small figures of each arm, all with the same axes: the accept queue, and how long requests took."""
     drawn = {value: _arm_figures(arm) for value, arm in comparison.arms.items()}
     phases = {value: shaded for value, (*_, shaded) in drawn.items()}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from floodmark.errors import RunError
 from floodmark.inputs.labs import Lab, find_lab
 from floodmark.model.lab import LabRecord, Overall, PointRow
-from floodmark.report.multiples import side_by_side
+from floodmark.model.verdict import ClaimVerdict, Prediction
+from floodmark.report.multiples import Multiples, side_by_side
 from floodmark.report.pages import render, write_page
 from floodmark.report.run import HostReport, read_content, read_host
 from floodmark.runs.folders import REPORT, LabFolder, RunFolder
@@ -50,22 +51,46 @@ def lab_page(folder: Path) -> str:
     )
 
 
-def _section(lab: Lab, results: Path, record: LabRecord, overall: Overall) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Point:
+    """The run of one point: its report, and its verdict."""
+
+    link: str
+    valid: bool
+    passed: bool
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What the page has of one host; settings and figures are rows with a text for each point."""
+
+    name: str
+    kernel: str | None
+    sentences: list[tuple[str, bool]]
+    points: list[_Point]
+    settings: list[tuple[str, list[str]]]
+    figures: list[tuple[str, list[str]]]
+    expectations: list[Prediction]
+    claims: list[ClaimVerdict]
+    multiples: list[Multiples]
+
+
+def _section(lab: Lab, results: Path, record: LabRecord, overall: Overall) -> _Section:
     rows = record.rows_of(overall.host)
-    return {
-        "name": overall.host,
-        "kernel": overall.kernel,
-        "sentences": list(sentences(rows, overall)),
-        "points": [{"link": f"../{row.run_id}/{REPORT}", "valid": row.valid, "passed": row.passed} for row in rows],
-        "settings": [(axis, [setting_text(row, axis) for row in rows]) for axis in lab.axes],
-        "figures": [(one.name, [figure_text(row, one.name) for row in rows]) for one in lab.file.figures],
-        "expectations": overall.expectations,
-        "claims": overall.claims,
-        "multiples": list(_multiples(lab, results, rows)) if lab.file.draw else [],
-    }
+    return _Section(
+        name=overall.host,
+        kernel=overall.kernel,
+        sentences=list(sentences(rows, overall)),
+        points=[_Point(f"../{row.run_id}/{REPORT}", row.valid, row.passed) for row in rows],
+        settings=[(axis, [setting_text(row, axis) for row in rows]) for axis in lab.axes],
+        figures=[(one.name, [figure_text(row, one.name) for row in rows]) for one in lab.file.figures],
+        expectations=overall.expectations,
+        claims=overall.claims,
+        multiples=list(_multiples(lab, results, rows)) if lab.file.draw else [],
+    )
 
 
-def _multiples(lab: Lab, results: Path, rows: Sequence[PointRow]) -> Iterator[dict[str, Any]]:
+def _multiples(lab: Lab, results: Path, rows: Sequence[PointRow]) -> Iterator[Multiples]:
     """Yield, for each figure that the lab wants drawn, that of every point."""
     points = {row.point: _read(results / row.run_id, row.host, lab, len(rows)) for row in rows}
     phases = {point: one.phases for point, one in points.items()}

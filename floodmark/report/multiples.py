@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from floodmark.report.figures import Figure
 from floodmark.report.svg import Scale, draw, scale_of_latency
@@ -18,6 +20,40 @@ PID = re.compile(r"(?<=worker|master) \d+$")
 Phases = Sequence[tuple[str, float, float]]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One of several small figures.
+
+    Attributes:
+        name: what it is of.
+        remark: a word more.
+        notes: what it rests on, and why there are gaps.
+        picture: None where there is nothing to see.
+    """
+
+    name: str
+    remark: str
+    notes: Sequence[str]
+    picture: Markup | None
+
+
+@dataclass(frozen=True)
+class Multiples:
+    """Small figures side by side, as the template's `multiples` shows them.
+
+    Attributes:
+        title: of all of them.
+        unit: of their vertical axis, and whether they share it.
+        legend: label, colour, and whether it is dashed, of every line.
+        cells: the figures.
+    """
+
+    title: str
+    unit: str
+    legend: list[tuple[str, str, bool]]
+    cells: list[Cell]
+
+
 def side_by_side(
     title: str,
     unit: str,
@@ -27,8 +63,8 @@ def side_by_side(
     phases: Mapping[str, Phases] | None = None,
     legend: bool = False,
     own_heights: bool = False,
-) -> dict[str, Any] | None:
-    """Return what the template's `multiples` shows; None where there is nothing to see.
+) -> Multiples | None:
+    """Return the same figure of several runs; None where there is nothing to see.
 
     Args:
         title: of all of them.
@@ -51,11 +87,11 @@ def side_by_side(
         ends = [float(one.x[-1]) for one in lines] + [float(one.end.max()) for one in bars]
         across = Scale(min(starts), max(*ends, min(starts) + 1e-3))
     cells = [
-        {
-            "name": name,
-            "remark": (remarks or {}).get(name, ""),
-            "notes": one.notes,
-            "picture": draw(
+        Cell(
+            name,
+            (remarks or {}).get(name, ""),
+            one.notes,
+            draw(
                 one,
                 across,
                 one.highest if own_heights else every.highest,
@@ -65,13 +101,13 @@ def side_by_side(
             )
             if one.drawn
             else None,
-        }
+        )
         for name, one in figures.items()
     ]
     entries = [entry for one in figures.values() for entry in one.legend] if legend else []
-    return {
-        "title": title,
-        "unit": f"{unit}, {'the same time for all; mind the heights' if own_heights else 'the same axes for all'}",
-        "legend": list(dict.fromkeys((PID.sub("", label), *rest) for label, *rest in entries)),
-        "cells": cells,
-    }
+    return Multiples(
+        title,
+        f"{unit}, {'the same time for all; mind the heights' if own_heights else 'the same axes for all'}",
+        list(dict.fromkeys((PID.sub("", label), colour, dashed) for label, colour, dashed in entries)),
+        cells,
+    )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import duckdb
 import numpy as np
@@ -18,7 +18,7 @@ from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.model.check import Check
 from floodmark.model.metrics import PHASES, Metrics, VirtualMetrics
 from floodmark.model.run import Plan
-from floodmark.model.verdict import Verdict
+from floodmark.model.verdict import ClaimVerdict, Prediction, Verdict
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
 from floodmark.report.series import Numbers, Span, find_span, open_tables
@@ -28,7 +28,7 @@ from floodmark.runs.records import flat
 from floodmark.runs.verdicts import read_description, read_verdict
 from floodmark.show import run as show
 from floodmark.text import many, one_line
-from floodmark.values import ParameterValues, Value
+from floodmark.values import ParameterValue, ParameterValues, Value
 from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.rules import RULES, Rule
 from floodmark.verdict.tables import FAULTY_SQL
@@ -234,38 +234,74 @@ def _highest(hosts: Sequence[HostReport]) -> dict[str, float]:
 # --- for the template -----------------------------------------------------------------------------
 
 
-def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _FigureShown:
+    """A figure as the template shows it; svg is None where there is nothing to see."""
+
+    name: str
+    kind: str
+    title: str
+    unit: str
+    notes: Sequence[str]
+    legend: list[tuple[str, str, bool]]
+    svg: Markup | None
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What the page has of one host; tables are rows of texts.
+
+    Attributes:
+        word: of the verdict, and the rest of its sentence.
+        reasons: why the run is not valid.
+        notes: what a reader should know although it is.
+        problems: what could not be read.
+    """
+
+    name: str
+    kernel: Value
+    word: str
+    rest: str
+    good: bool
+    reasons: list[str]
+    notes: list[str]
+    problems: list[str]
+    expectations: list[Prediction]
+    claims: list[ClaimVerdict]
+    key_figures: list[tuple[str, str, str]]
+    path_lengths: list[tuple[str, str, str, str, str]]
+    logged: list[tuple[str, str, str]]
+    checks: list[tuple[str, str, str, str, str]]
+    description: dict[str, str]
+    figures: list[_FigureShown]
+
+
+def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float]) -> _Section:
     verdict = host.verdict
     word, rest = show.verdict_sentence(verdict) if verdict else ("NO VERDICT", ": this host has no verdict.json")
-    return {
-        "name": host.name,
-        "kernel": verdict.kernel if verdict and verdict.kernel else host.description.get("kernel.release"),
-        "word": word,
-        "rest": rest,
-        "good": verdict is not None and verdict.passed,
-        "reasons": verdict.reasons if verdict else [],
-        "notes": verdict.doubts if verdict else [],
-        "problems": host.problems,
-        "expectations": verdict.expectations if verdict else [],
-        "claims": verdict.claims if verdict else [],
-        "key_figures": list(show.key_figure_rows(verdict)) if verdict else [],
-        "path_lengths": list(_path_lengths(verdict.metrics)) if verdict and host.virtual else [],
-        "logged": host.logged,
-        "checks": list(_rules(verdict.checks)) if verdict else [],
-        "description": {name: _fact(value) for name, value in host.description.items()},
-        "figures": [
-            {
-                "name": one.name,
-                "kind": one.kind,
-                "title": one.title,
-                "unit": one.unit,
-                "notes": one.notes,
-                "legend": one.legend,
-                "svg": _picture(one, host, across, highest),
-            }
+    return _Section(
+        name=host.name,
+        kernel=verdict.kernel if verdict and verdict.kernel else host.description.get("kernel.release"),
+        word=word,
+        rest=rest,
+        good=verdict is not None and verdict.passed,
+        reasons=verdict.reasons if verdict else [],
+        notes=verdict.doubts if verdict else [],
+        problems=host.problems,
+        expectations=verdict.expectations if verdict else [],
+        claims=verdict.claims if verdict else [],
+        key_figures=list(show.key_figure_rows(verdict)) if verdict else [],
+        path_lengths=list(_path_lengths(verdict.metrics)) if verdict and host.virtual else [],
+        logged=host.logged,
+        checks=list(_rules(verdict.checks)) if verdict else [],
+        description={name: _fact(value) for name, value in host.description.items()},
+        figures=[
+            _FigureShown(
+                one.name, one.kind, one.title, one.unit, one.notes, one.legend, _picture(one, host, across, highest)
+            )
             for one in host.figures
         ],
-    }  # fmt: skip
+    )
 
 
 def _rules(checks: Sequence[Check]) -> Iterator[tuple[str, str, str, str, str]]:
@@ -325,7 +361,7 @@ def _path_lengths(metrics: Metrics | VirtualMetrics | None) -> Iterator[tuple[st
         yield work.meaning, value, work.unit, spread, f"{one.steady} steady windows, n = {one.operations}"
 
 
-def _fact(value: Any) -> str:
+def _fact(value: Value) -> str:
     """Return what was read back from a host as text; what it has several of in a list."""
     if value is None:
         return "not recorded"
@@ -337,7 +373,7 @@ def _fact(value: Any) -> str:
     return one_line(str(value))
 
 
-def _parameter(name: str, value: Any) -> tuple[str, str, str, str]:
+def _parameter(name: str, value: ParameterValue) -> tuple[str, str, str, str]:
     known = Parameters.model_fields.get(name)
     return name, as_yaml(value), range_of(name) if known else "", (known.description or "") if known else ""
 
@@ -345,10 +381,67 @@ def _parameter(name: str, value: Any) -> tuple[str, str, str, str]:
 # --- for the script -------------------------------------------------------------------------------
 
 
-def _data(hosts: Sequence[HostReport], across: Scale, highest: Mapping[str, float]) -> dict[str, Any]:
+class _LineData(TypedDict):
+    """One line; x is distances in ticks, or the values of a latency's axis."""
+
+    label: str
+    colour: str
+    dashed: bool
+    x: list[int] | list[float]
+    y: list[float | int | None]
+
+
+class _BarsData(TypedDict):
+    """Requests that ended in one way; times in ticks."""
+
+    label: str
+    colour: str
+    start: list[int]
+    length: list[int]
+    number: list[int]
+
+
+class _Across(TypedDict):
+    """The horizontal axis of a latency."""
+
+    low: float
+    high: float
+    logarithmic: bool
+    ticks: list[float]
+
+
+class _FigureData(TypedDict):
+    """One figure; across is None where its horizontal axis is time."""
+
+    name: str
+    kind: str
+    unit: str
+    tall: bool
+    highest: float
+    across: _Across | None
+    lines: list[_LineData]
+    bars: list[_BarsData]
+
+
+class _HostData(TypedDict):
+    """One host: name, start and end of its phases, and its figures."""
+
+    phases: list[tuple[str, float, float]]
+    figures: list[_FigureData]
+
+
+class _Data(TypedDict):
+    """What report.js reads: the ends of the axis of time, the length of a tick, and the hosts."""
+
+    across: tuple[float, float]
+    tick_s: float
+    hosts: list[_HostData]
+
+
+def _data(hosts: Sequence[HostReport], across: Scale, highest: Mapping[str, float]) -> _Data:
     """Return what the script draws from: the same lines as the SVG has, before they were made thinner."""
     return {
-        "across": [across.low, across.high],
+        "across": (across.low, across.high),
         "tick_s": TICK_S,
         "hosts": [
             {"phases": host.phases, "figures": [_figure_data(one, highest[one.name]) for one in host.figures]}
@@ -357,21 +450,23 @@ def _data(hosts: Sequence[HostReport], across: Scale, highest: Mapping[str, floa
     }
 
 
-def _figure_data(figure: Figure, highest: float) -> dict[str, Any]:
+def _figure_data(figure: Figure, highest: float) -> _FigureData:
     latency = scale_of_latency(figure) if figure.kind == "latency" and figure.drawn else None
+    across: _Across | None = None
+    if latency:
+        across = {
+            "low": latency.low,
+            "high": latency.high,
+            "logarithmic": latency.logarithmic,
+            "ticks": latency.ticks(MOST_TICKS),
+        }
     return {
         "name": figure.name,
         "kind": figure.kind,
         "unit": figure.unit,
         "tall": figure.tall or bool(figure.bars),
         "highest": highest,
-        "across": latency
-        and {
-            "low": latency.low,
-            "high": latency.high,
-            "logarithmic": latency.logarithmic,
-            "ticks": latency.ticks(MOST_TICKS),
-        },
+        "across": across,
         "lines": [
             {
                 "label": one.label,
