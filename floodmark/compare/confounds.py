@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from floodmark.compare.diff import config_differences, same_mitigations, shortened, text_of, texts_of
 from floodmark.compare.model import Question
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.runs.records import Record, group_of, is_part, read_kernel_config
+from floodmark.values import Value
 
 # A kernel keeps some of the memory for itself, and not every kernel the same.
 SAME_MEMORY = 0.05
@@ -55,9 +55,9 @@ def confounds(records: Sequence[Record], question: Question) -> tuple[dict[str, 
     return allowed, unchecked
 
 
-def varying(records: Sequence[Record]) -> dict[str, list[tuple[Any, Record]]]:
+def varying(records: Sequence[Record]) -> dict[str, list[tuple[Value, Record]]]:
     """Return field -> its values, each with the first result that has it, for the fields with more than one."""
-    found: dict[str, list[tuple[Any, Record]]] = {}
+    found: dict[str, list[tuple[Value, Record]]] = {}
     for one in records:
         for name in {**records[0].fields, **one.fields}:
             values = found.setdefault(name, [(records[0].fields.get(name), records[0])])
@@ -66,16 +66,16 @@ def varying(records: Sequence[Record]) -> dict[str, list[tuple[Any, Record]]]:
     return {name: values for name, values in found.items() if len(values) > 1}
 
 
-def _differ(name: str, one: Any, other: Any) -> bool:
+def _differ(name: str, one: Value, other: Value) -> bool:
     """Tell whether two values of a field are different settings."""
-    if name == "memory_bytes" and one and other:
-        return bool(abs(one - other) > SAME_MEMORY * max(one, other))
-    if is_part(name, ("mitigations",)) and one and other:
+    if name == "memory_bytes" and isinstance(one, int) and isinstance(other, int):
+        return abs(one - other) > SAME_MEMORY * max(one, other)
+    if is_part(name, ("mitigations",)) and isinstance(one, str) and isinstance(other, str):
         return not same_mitigations(one, other)
-    return bool(one != other)
+    return one != other
 
 
-def _with_config_options(differing: dict[str, list[tuple[Any, Record]]]) -> dict[str, list[tuple[Any, Record]]]:
+def _with_config_options(differing: dict[str, list[tuple[Value, Record]]]) -> dict[str, list[tuple[Value, Record]]]:
     """Put in the place of a configuration's hash the options that differ, where they were recorded.
 
     None may be left: options that one kernel does not know are no setting of the other one.
@@ -84,7 +84,7 @@ def _with_config_options(differing: dict[str, list[tuple[Any, Record]]]) -> dict
     if not values or not all(read_kernel_config(record) for _, record in values):
         return differing
     (_, first), *others = values
-    options: dict[str, list[tuple[Any, Record]]] = {}
+    options: dict[str, list[tuple[Value, Record]]] = {}
     for _, other in others:
         for name, (value, other_value) in config_differences(first, other).items():
             options.setdefault(name, [(value, first)]).append((other_value, other))
@@ -110,7 +110,7 @@ def _check_allowed(allow: Sequence[str], settings: Iterable[str]) -> None:
             )
 
 
-def _lines_of(causes: Mapping[str, Sequence[tuple[Any, Record]]]) -> Iterator[str]:
+def _lines_of(causes: Mapping[str, Sequence[tuple[Value, Record]]]) -> Iterator[str]:
     """Yield a line for each field with its values, but few for a group of many."""
     shown: Counter[str] = Counter()
     for name, values in causes.items():
@@ -123,7 +123,7 @@ def _lines_of(causes: Mapping[str, Sequence[tuple[Any, Record]]]) -> Iterator[st
             yield f"and {count - MOST_OF_A_GROUP} more of {group}, which 'floodmark diff' shows"
 
 
-def _both(name: str, values: Sequence[tuple[Any, Record]]) -> str:
+def _both(name: str, values: Sequence[tuple[Value, Record]]) -> str:
     """Return the first two values of a field and who has them."""
     (one, first), (other, second) = values[:2]
     texts = (shortened(text) for text in texts_of(name, one, other))

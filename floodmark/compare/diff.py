@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +14,7 @@ from floodmark.inputs.parameters import as_yaml
 from floodmark.runs.folders import RESULTS
 from floodmark.runs.records import Record, group_of, is_part, read_kernel_config, read_records
 from floodmark.show.tables import table_of
+from floodmark.values import Value
 
 # In a sentence a value is shown up to this length; the table has it whole.
 SHOWN_CHARACTERS = 60
@@ -35,7 +35,7 @@ def read_one(name: str, results: Path = RESULTS) -> Record:
     return records[0]
 
 
-def differences(one: Record, other: Record) -> dict[str, tuple[Any, Any]]:
+def differences(one: Record, other: Record) -> dict[str, tuple[Value, Value]]:
     """Return field -> both values, for the fields that are not the same; those of a group stand together."""
     names = list({**one.fields, **other.fields})
     groups = list(dict.fromkeys(map(group_of, names)))
@@ -43,7 +43,9 @@ def differences(one: Record, other: Record) -> dict[str, tuple[Any, Any]]:
         name: (one.fields.get(name), other.fields.get(name))
         for name in sorted(names, key=lambda name: groups.index(group_of(name)))
     }
-    found = {name: (value, other_value) for name, (value, other_value) in pairs.items() if value != other_value}
+    found: dict[str, tuple[Value, Value]] = {
+        name: (value, other_value) for name, (value, other_value) in pairs.items() if value != other_value
+    }
     if "kernel_config" in found:
         found |= config_differences(one, other)
     return found
@@ -74,9 +76,9 @@ def print_differences(console: Console, one: Record, other: Record) -> None:
     console.print(f"{len(found)} fields differ, {same} are the same.", highlight=False)
 
 
-def texts_of(name: str, one: Any, other: Any) -> tuple[str, str]:
+def texts_of(name: str, one: Value, other: Value) -> tuple[str, str]:
     """Return two values as text; of two command lines or mitigations only the parts that the other does not have."""
-    if one and other:
+    if isinstance(one, str) and isinstance(other, str) and one and other:
         if name == "cmdline":
             return _parts_apart(one.split(), other.split(), " ")
         if is_part(name, ("mitigations",)) and not same_mitigations(one, other):
@@ -109,7 +111,7 @@ def clauses(mitigation: str) -> list[str]:
     return [part for part in parts if part and not part.endswith(": Not affected")]
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Value) -> str:
     """Return a value as the user writes it."""
     return NOT_RECORDED if value is None else as_yaml(value)
 

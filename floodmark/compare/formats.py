@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -34,6 +33,7 @@ from floodmark.compare.model import (
 )
 from floodmark.runs.records import group_of
 from floodmark.show.tables import BAD, GOOD, UNCLEAR, table_of
+from floodmark.values import Content
 
 COLOURS = {
     Verdict.FASTER: GOOD,
@@ -302,7 +302,7 @@ def to_json(comparison: Comparison) -> str:
     return json.dumps(content_of(comparison), indent=2, ensure_ascii=False) + "\n"
 
 
-def content_of(comparison: Comparison) -> dict[str, Any]:
+def content_of(comparison: Comparison) -> Content:
     """Return what the JSON of a comparison has."""
     return {
         "axis": comparison.axis,
@@ -317,10 +317,10 @@ def content_of(comparison: Comparison) -> dict[str, Any]:
         "margin": comparison.margin,
         "tests": comparison.tests,
         "bootstrap": {"draws": DRAWS, "seed": SEED},
-        "allowed": comparison.allowed,
-        "unchecked": comparison.unchecked,
-        "left_out": comparison.left_out,
-        "notes": comparison.notes,
+        "allowed": {name: [*values] for name, values in comparison.allowed.items()},
+        "unchecked": [*comparison.unchecked],
+        "left_out": {**comparison.left_out},
+        "notes": [*comparison.notes],
         "behaviours": [asdict(one) for one in comparison.behaviours],
         "metrics": [
             {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from textwrap import indent
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -37,6 +36,7 @@ from floodmark.inputs.suites import Suite, SuiteRun
 from floodmark.runs.journal import Journal
 from floodmark.runs.records import NOT_SETTINGS, Record, read_records
 from floodmark.show.tables import BAD, GOOD, at_underscores, table_of
+from floodmark.values import Content
 
 # The axis of an A/A comparison, which no host records: the suite has drawn it.
 HALF = "half"
@@ -206,11 +206,11 @@ def suite_to_markdown(done: SuiteComparison) -> str:
 
 def suite_to_json(done: SuiteComparison) -> str:
     """Return the same as JSON, with every number that it rests on."""
-    content: Mapping[str, Any] = {
+    content: Content = {
         "suite": done.suite.name,
         "finished": done.finished,
         "groups": {name: content_of(one) for name, one in done.groups.items()},
-        "refused": done.refused,
+        "refused": {**done.refused},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
