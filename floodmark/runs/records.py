@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from floodmark.errors import RunError
 from floodmark.inputs.parameters import SEEDS
@@ -156,7 +155,7 @@ def _queue_limits(description: HostDescription | None) -> Fields:
     return {"queue_limit": limits.get("upstream"), "front_queue_limit": limits.get("front")}
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
+def flat(tree: Mapping[str, Value], prefix: str = "") -> Iterator[tuple[str, Value]]:
     """Yield the leaves of nested objects with their dotted names."""
     for name, value in tree.items():
         if isinstance(value, Mapping):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import duckdb
 
@@ -24,7 +23,9 @@ MESSAGE_CLASS = r"regexp_replace(message, '/\S*\d{10}$', '…')"
 OUTCOME = "coalesce(error, CAST(status AS VARCHAR))"
 IS_GOOD = "(error IS NULL AND status < 500)"
 
-Figures = Mapping[str, Any]
+# Key figures by name, as `Metrics` reads and checks them; and the times between which is measured, as SQL knows them.
+Figures = Mapping[str, object]
+Window = Mapping[str, int | None]
 
 
 def key_figures(tables: Ingested, phases: Sequence[Phase], parameters: Parameters) -> Metrics:
@@ -74,14 +75,14 @@ def without_holes(metrics: Metrics, coverage: Collection[Coverage]) -> tuple[Met
         hole = next((holes[at] for at in ((t, p) for t in rests.tables for p in rests.phases) if at in holes), None)
         if hole is not None and getattr(metrics, name) not in (None, {}):
             missing[name] = next(one.sentence for one in hole.checks() if not one.ok)
-    emptied: dict[str, Any] = {name: {} if isinstance(getattr(metrics, name), dict) else None for name in missing}
+    emptied: dict[str, object] = {name: {} if isinstance(getattr(metrics, name), dict) else None for name in missing}
     return metrics.model_copy(update=emptied), missing
 
 
 # --- the accept queue ---------------------------------------------------------------------------
 
 
-def _queue(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
+def _queue(database: duckdb.DuckDBPyConnection, window: Window) -> Figures:
     """Return how the upstream's queue filled, stood, and emptied.
 
     `full` is the first reading of more than the limit. The plateau are the readings of the flood from the first
@@ -136,7 +137,7 @@ def _queue(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
     }
 
 
-def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, window: Figures) -> float | None:
+def _settled_s(database: duckdb.DuckDBPyConnection, readings: str, window: Window) -> float | None:
     """Return how long after the flood the readings settled for good.
 
     None when they had not at the end of the drain, or when there is no reading in it that could tell.
@@ -180,7 +181,7 @@ def _pause(database: duckdb.DuckDBPyConnection) -> Figures:
 READING_NS = 2_000_000
 
 
-def _trace(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
+def _trace(database: duckdb.DuckDBPyConnection, window: Window) -> Figures:
     """Return how long connections waited for accept(), and how well that agrees with the sampled depth.
 
     The waits of all connections, until the end of the drain for those that still wait, add up to the area under the
@@ -224,7 +225,7 @@ def _trace(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
 # --- nginx, kernel, clients ---------------------------------------------------------------------
 
 
-def _nginx(database: duckdb.DuckDBPyConnection, window: Figures) -> Figures:
+def _nginx(database: duckdb.DuckDBPyConnection, window: Window) -> Figures:
     seen = "FROM stub_status WHERE reason IS NULL AND phase"
     since = {"measured_from": window["measured_from"]}
     return {
@@ -263,7 +264,7 @@ def _identity(
     )
 
 
-def _states(database: duckdb.DuckDBPyConnection, window: Figures) -> dict[str, int | None]:
+def _states(database: duckdb.DuckDBPyConnection, window: Window) -> dict[str, int | None]:
     """Return how many rows of /proc/net/unix had each state: the median over the flood.
 
     A burst that is answered at once ends before this source looks a few times; then the time after it counts too.
@@ -280,7 +281,7 @@ def _states(database: duckdb.DuckDBPyConnection, window: Figures) -> dict[str, i
     return {f"{number:02d}": value for number, value in enumerate(values)}
 
 
-def _clients(database: duckdb.DuckDBPyConnection, window: Figures, flood_s: float | None) -> Figures:
+def _clients(database: duckdb.DuckDBPyConnection, window: Window, flood_s: float | None) -> Figures:
     """Return what clients got, and how long it took.
 
     A request counts from when it was meant to start. What had no good answer, was given up, or was never sent because
@@ -303,9 +304,11 @@ def _clients(database: duckdb.DuckDBPyConnection, window: Figures, flood_s: floa
         """,
         since,
     )
-    measured_s = flood_s - (window["measured_from"] - window["flood_start"]) / 1e9 if flood_s else 0
+    good_n, start_ns, from_ns = figures["good_n"], window["flood_start"], window["measured_from"]
+    assert isinstance(good_n, int)
+    measured_s = flood_s - (from_ns - start_ns) / 1e9 if flood_s and start_ns is not None and from_ns is not None else 0
     rates = {
-        "goodput_per_s": figures["good_n"] / measured_s,
+        "goodput_per_s": good_n / measured_s,
         "requests_per_s": scalar(database, "SELECT count(*) FROM requests WHERE start_ns >= $measured_from", since)
         / measured_s,
     } if measured_s > 0 else {}  # fmt: skip
@@ -368,7 +371,7 @@ def _tcp(database: duckdb.DuckDBPyConnection) -> Figures:
     the upstream listens on a unix socket, is of nginx's own queue or of somebody else's.
     """
 
-    def growth(counter: str) -> Any:
+    def growth(counter: str) -> object:
         return scalar(
             database,
             f"SELECT max({counter}) - max({counter}) FILTER (phase = 'baseline') FROM tcp_ext WHERE reason IS NULL",

@@ -8,17 +8,18 @@ from typing import Any
 import duckdb
 
 from floodmark.inputs.sql import plain
+from floodmark.values import Value
 
 
-def scalar(database: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None) -> Any:
+def scalar(database: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object] | None = None) -> Any:
     """Return the one value of a query, None when it has no row."""
     row = database.execute(query, values).fetchone()
     return plain(row[0]) if row else None
 
 
 def first_row(
-    database: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None
-) -> Mapping[str, Any]:
+    database: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object] | None = None
+) -> Mapping[str, Value]:
     """Return the one row of a query by the names of its columns."""
     result = database.execute(query, values)
     names = [column[0] for column in result.description or []]
