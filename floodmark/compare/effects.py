@@ -23,7 +23,7 @@ from floodmark.compare.model import (
     Summary,
     Verdict,
 )
-from floodmark.compare.run_facts import number_of, parameters_of
+from floodmark.compare.run_facts import missing_because, number_of, parameters_of
 from floodmark.errors import CompareError, did_you_mean
 from floodmark.runs.records import Record
 
@@ -129,10 +129,19 @@ def _not_compared(comparison: Comparison, results: Sequence[MetricResult]) -> It
         }
         if any(missing.values()):
             said = " and ".join(f"{n} of {boots[value]} boots of {value}" for value, n in missing.items() if n)
-            yield (
-                f"{result.metric.name} is not compared: {said} have no value, mostly because what it waits for had not "
-                "come when the run ended, and the others alone would be the fast ones"
-            )
+            yield f"{result.metric.name} is not compared: {said} have no value{_why_missing(comparison, result.metric)}"
+
+
+def _why_missing(comparison: Comparison, metric: Metric) -> str:
+    """Return why boots lack a value, as their verdicts say it."""
+    records = (record for arm in comparison.arms.values() for record in arm.records)
+    reasons = list(dict.fromkeys(why for record in records if (why := missing_because(record, metric.name))))
+    if reasons:
+        return f": {reasons[0]}" + (", and alike" if len(reasons) > 1 else "")
+    return (
+        ", mostly because what it waits for had not come when the run ended, and the others alone would be the fast "
+        "ones"
+    )
 
 
 def _summaries(comparison: Comparison, metrics: Sequence[Metric]) -> Iterator[MetricResult]:

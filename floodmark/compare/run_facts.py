@@ -39,6 +39,11 @@ def number_of(record: Record, name: str) -> float | None:
     return None if value is None else float(value)
 
 
+def missing_because(record: Record, name: str) -> str | None:
+    """Return why a key figure was not measured, None where it was, or where that it is missing says something."""
+    return record.verdict.missing.get(name)
+
+
 def counts_of(record: Record, name: str) -> Mapping[str, int | None]:
     """Return a key figure that is a count for each class, such as `status`; None where a count is not known."""
     counts: Mapping[str, int | None] = getattr(record.verdict.metrics, name)
