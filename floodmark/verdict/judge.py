@@ -12,7 +12,7 @@ import duckdb
 from pydantic import ValidationError
 
 from collectors.fields import GENERATOR_MACHINE, MACHINE, TABLES
-from floodmark.errors import RunError
+from floodmark.errors import CaseError, RunError
 from floodmark.inputs.cases import Case, Claim, Expectation, Observation
 from floodmark.inputs.sql import is_so, look, observe, predicted, rows_behind
 from floodmark.model.check import Check
@@ -27,7 +27,7 @@ from floodmark.verdict.coverage import Coverage, coverage_of, windows_of
 from floodmark.verdict.ingest import Ingested, ingest
 from floodmark.verdict.metrics import key_figures, without_holes
 from floodmark.verdict.rules import RESULTS_READABLE
-from floodmark.verdict.views import create_views, tables_behind
+from floodmark.verdict.views import check_sql, create_views, tables_behind
 from floodmark.verdict.virtual import judge_virtual_host
 
 # --- the verdict on one host --------------------------------------------------------------------
@@ -225,15 +225,25 @@ def _case_of(run: RunFolder, plan: Plan) -> Case:
         RunError: this version does not know such a case.
     """
     try:
-        return Case.model_validate({**plan.case.content(), "parameters": plan.parameters})
+        case = Case.model_validate({**plan.case.content(), "parameters": plan.parameters})
+        check_sql(case)
     except ValidationError as error:
-        made_by = plan.control_node
         differing = ", ".join(dict.fromkeys(str(one["loc"][-1]) for one in error.errors()))
-        raise RunError(
-            f"run {run.run_id} was made by another version of Floodmark ({made_by.floodmark or 'unknown'}, commit "
-            f"{made_by.git_commit or 'unknown'}), whose runs have another {differing}: that version can judge it "
-            "again. Its verdict stands as it is."
+        raise _of_another_version(run, plan, f"whose runs have another {differing}") from None
+    except CaseError as error:
+        raise _of_another_version(
+            run, plan, f"and this one cannot ask what it asks: {str(error).rstrip('.')}"
         ) from None
+    return case
+
+
+def _of_another_version(run: RunFolder, plan: Plan, differing: str) -> RunError:
+    made_by = plan.control_node
+    return RunError(
+        f"run {run.run_id} was made by another version of Floodmark ({made_by.floodmark or 'unknown'}, commit "
+        f"{made_by.git_commit or 'unknown'}), {differing}. That version can judge it again; its verdict stands as it "
+        "is."
+    )
 
 
 def _judge_or_explain(

@@ -17,7 +17,7 @@ from floodmark.cli import main
 from floodmark.compare.comparison import compare_runs
 from floodmark.compare.diff import differences
 from floodmark.compare.model import Question
-from floodmark.errors import CompareError
+from floodmark.errors import CompareError, RunError
 from floodmark.export.database import ask
 from floodmark.export.junit import junit
 from floodmark.model.metrics import Metrics
@@ -153,6 +153,17 @@ def test_what_it_did_not_measure_is_measured_when_it_is_judged_again(tmp_path: P
     assert seen.latency["504"].n == 9
     # By hand, of requests.0.csv: the 17th of 32 in the order of their times; what was answered 504 comes last.
     assert seen.request_median_s == pytest.approx(1.509, abs=0.001)
+
+
+def test_what_asks_for_a_column_that_is_gone_keeps_its_verdict(run: RunFolder) -> None:
+    said = run.host("proxy1").verdict.read_text()
+    content = json.loads(run.record.read_text())
+    content["case"]["expect"][0]["value"] = "count(of_before)"
+    run.record.write_text(json.dumps(content))
+    asked = r"case \d, expect, 'every_user_sent': this SQL does not work: Binder Error: .*of_before"
+    with pytest.raises(RunError, match=rf"commit 3c3c525.*\), and this one cannot ask what it asks: {asked}"):
+        judge_run(run)
+    assert run.host("proxy1").verdict.read_text() == said
 
 
 # --- beside others --------------------------------------------------------------------------------
