@@ -83,7 +83,7 @@ def first_fault(error: ValidationError, content: Mapping[str, Value]) -> str:
         return f"it has no {_place((*_known(first['loc'], content), first['loc'][-1]))}"
     where = _known(first["loc"], content)
     if first["type"] == "extra_forbidden":
-        return f"this version does not know its {_place(where)}"
+        return f"it has {_place(where)}, which this version does not know"
     if first["type"] == "value_error":
         return f"{_place(where)} {first['msg'].removeprefix('Value error, ')}".lstrip()
     # A part that may be one of several kinds has a fault for each.
@@ -135,7 +135,7 @@ def load(model: type[StoredT], path: Path, remedy: str = "", called: str = "") -
     except ValueError as error:
         raise refuse(f"damaged: {error}") from None
     if not isinstance(content, dict):
-        raise refuse(f"damaged: it holds {type(content).__name__} and not an object")
+        raise refuse("damaged: it is no object of JSON")
     try:
         return model.parse(content)
     except NewerVersionError as error:
