@@ -60,8 +60,10 @@ def running(results: Path = RESULTS) -> RunFolder:
     folders = runs_in(results)[::-1]
     for path in folders:
         run = RunFolder(path)
-        if run.plan.exists() and not owner_is_gone(run.read_plan().owner):
-            return run
+        # A plan that cannot be read is of a run that was ended, or of another version; it must not hide the others.
+        with contextlib.suppress(RunError):
+            if run.plan.exists() and not owner_is_gone(run.read_plan().owner):
+                return run
     raise RunError("no run is under way: start one, and look on from another terminal.")
 
 

@@ -124,6 +124,12 @@ def test_the_newest_run_that_somebody_makes_is_looked_at(tmp_path: Path) -> None
     assert running(tmp_path).run_id == "20261123T000002Z-case2-unix"
 
 
+def test_a_plan_that_cannot_be_read_does_not_hide_the_run_under_way(tmp_path: Path) -> None:
+    made(tmp_path, "20261123T000001Z-case1-unix")
+    (made(tmp_path, "20261123T000002Z-case2-unix") / "plan.json").write_text("{")
+    assert running(tmp_path).run_id == "20261123T000001Z-case1-unix"
+
+
 def test_no_run_under_way_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run is under way"):
         running(tmp_path)
