@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +25,8 @@ from floodmark.export.junit import junit
 from floodmark.model.metrics import Metrics
 from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
-from floodmark.report.run import write_report
+from floodmark.report.index import index_of
+from floodmark.report.run import report_of, write_report
 from floodmark.runs.folders import RunFolder
 from floodmark.runs.records import read_records
 from floodmark.runs.verdicts import read_verdicts
@@ -31,6 +34,7 @@ from floodmark.show.run import print_run
 from floodmark.verdict.judge import judge_run
 from tests.conftest import ROOT
 from tests.floodmark.made_up_runs import MadeUpRuns
+from tests.floodmark.model.test_stored import damaged, places
 from tests.floodmark.report.conftest import Page
 
 RESULTS = ROOT / "tests/data/results-3c3c525"
@@ -164,6 +168,40 @@ def test_what_asks_for_a_column_that_is_gone_keeps_its_verdict(run: RunFolder) -
     with pytest.raises(RunError, match=rf"commit 3c3c525.*\), and this one cannot ask what it asks: {asked}"):
         judge_run(run)
     assert run.host("proxy1").verdict.read_text() == said
+
+
+# --- damaged ---------------------------------------------------------------------------------------
+
+READERS: dict[str, Callable[[RunFolder], object]] = {
+    "show": lambda run: print_run(Console(file=io.StringIO()), run),
+    "report": report_of,
+    "index": lambda run: index_of(run.path.parent),
+    "junit": lambda run: junit([run]),
+    "records": lambda run: read_records(str(run.path)),
+}
+
+
+def refusal(read: Callable[[RunFolder], object], run: RunFolder) -> str:
+    """Return what a reader says of a run that it refuses; anything but a RunError is a defect."""
+    try:
+        read(run)
+    except RunError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("file", ["run.json", "proxy1/verdict.json", "proxy1/host.json"])
+def test_whatever_is_damaged_is_one_sentence_or_does_no_harm(tmp_path: Path, file: str, reader: str) -> None:
+    run = copy_of(NO_ACCEPT, tmp_path)
+    path = run.path / file
+    content = json.loads(path.read_text())
+    chance = random.Random(f"{file} {reader}")
+    for place in chance.sample(list(places(content)), 3 if reader == "report" else 25):
+        path.write_text(json.dumps(damaged(content, place, chance)))
+        said = refusal(READERS[reader], run)
+        assert "\n" not in said, place
+        assert not said or (str(path) in said and "damaged" in said), place
 
 
 # --- beside others --------------------------------------------------------------------------------
