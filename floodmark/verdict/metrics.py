@@ -367,8 +367,10 @@ def _generator_cpu_share(tables: Ingested, flood_s: float | None) -> float | Non
 def _tcp(database: duckdb.DuckDBPyConnection) -> Figures:
     """Return the growth of counters since the baseline.
 
-    ListenOverflows counts for the whole network namespace. What it grew by while the upstream's queue was not full, or
-    the upstream listens on a unix socket, is of nginx's own queue or of somebody else's.
+    ListenOverflows counts for the whole network namespace. Where the upstream listens on TCP too, what it grew by from
+    one reading to the next is laid to the queue that was seen fuller meanwhile, as a share of what fits into it: a
+    queue may fill and empty again within a millisecond, so nobody need have seen it full. Where the upstream listens
+    on a unix socket, all of it is of nginx's own queue or of somebody else's.
     """
 
     def growth(counter: str) -> object:
@@ -390,9 +392,10 @@ def _tcp(database: duckdb.DuckDBPyConnection) -> Figures:
             )
             SELECT coalesce(sum(grown) FILTER (
                 (SELECT transport FROM params) = 'unix'
-                OR NOT EXISTS (
-                    FROM upstream_queue WHERE t_ns BETWEEN from_ns AND to_ns AND depth_conns > limit_conns
-                )
+                OR coalesce((SELECT max(depth_conns / (limit_conns + 1)) FROM front_queue
+                             WHERE t_ns BETWEEN from_ns AND to_ns), 1)
+                >= coalesce((SELECT max(depth_conns / (limit_conns + 1)) FROM upstream_queue
+                             WHERE t_ns BETWEEN from_ns AND to_ns), 0)
             ), 0)
             FROM steps WHERE grown > 0
             HAVING (SELECT count(*) FROM tcp_ext WHERE reason IS NULL) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,30 @@ def test_what_is_seen_after_the_drain_changes_no_key_figure(fake: NoAccept) -> N
     assert not changed
 
 
+def overflow(fake: NoAccept, at_s: float, times: int) -> None:
+    """Let ListenOverflows grow."""
+    header, *lines = fake.files["tcp_ext.csv"].splitlines()
+    rows = [one.split(",", 2) for one in lines]
+    grown = [f"{t_ns},{int(total or 0) + times * (int(t_ns) >= at_s * 1e9)},{rest}" for t_ns, total, rest in rows]
+    fake.files["tcp_ext.csv"] = "\n".join([header, *grown, ""])
+
+
 def test_growth_of_overflows_while_the_upstreams_queue_is_full_is_not_nginxs(fake: NoAccept) -> None:
-    lines = fake.files["tcp_ext.csv"].splitlines()
-    for place, line in enumerate(lines[1:], start=1):
-        t_ns, _, rest = line.split(",", 2)
-        # 5 times at 4 s, when nine wait at a limit of eight; 2 times at 1.5 s, when nobody does.
-        grown = (2 if int(t_ns) >= 1.5e9 else 0) + (5 if int(t_ns) >= 4e9 else 0)
-        lines[place] = f"{t_ns},{grown},{rest}"
-    fake.files["tcp_ext.csv"] = "\n".join([*lines, ""])
+    """Two at 1.5 s, when nobody waits, and five at 4 s, when nine wait at a limit of eight."""
+    overflow(fake, 1.5, 2)
+    overflow(fake, 4, 5)
     assert fake.judge(transport="tcp")["metrics"]["front_overflows"] == 2
+
+
+@pytest.mark.parametrize(("front_conns", "expected"), [(12, 0), (4000, 5)])
+def test_an_overflow_between_two_readings_is_of_the_queue_that_was_fuller(
+    fake: NoAccept, front_conns: int, expected: int
+) -> None:
+    """When an upstream goes on after a pause, its queue fills and empties within a millisecond: nobody saw it full."""
+    overflow(fake, 4, 5)
+    queue = re.sub(r"(?m)^(\d+),upstream,9,", r"\1,upstream,7,", fake.files["accept_queue.csv"])
+    fake.files["accept_queue.csv"] = re.sub(r"(?m)^(\d+),front,\d+,", rf"\1,front,{front_conns},", queue)
+    assert fake.judge(transport="tcp")["metrics"]["front_overflows"] == expected
 
 
 def test_every_key_figure_says_what_it_is_and_its_n_is_a_key_figure_too() -> None:
