@@ -16,13 +16,13 @@ POINT = LabPoint(point="as it is", varied={}, takes_s=1, run_id="20260101T000000
 RECORD = LabRecord(lab="single-request", question="What does one request do?", inventory="i", given={}, points=[POINT])
 
 
-@pytest.mark.parametrize(("overall", "shown"), [(None, False), ([], True)])
+@pytest.mark.parametrize("judged", [False, True])
 def test_a_lab_is_shown_when_its_points_were_judged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], overall: list[str] | None, shown: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], judged: bool
 ) -> None:
     folder = LabFolder(tmp_path)
-    save(folder.file, RECORD.model_copy(update={"overall": overall}))
+    save(folder.file, RECORD.model_copy(update={"table": [], "overall": []}) if judged else RECORD)
     module = callback.CallbackModule()
     module._lab = folder
     module.v2_playbook_on_stats(None)
-    assert ("What does one request do?" in capsys.readouterr().out) is shown
+    assert ("What does one request do?" in capsys.readouterr().out) is judged
