@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 # More is never left out: what is steady has to be as long as the warm-up was.
 LONGEST_WARM_UP = 0.5
@@ -68,6 +67,8 @@ def find_steady(values: Sequence[float]) -> Steady | None:
 
 def _largest_drift(values: npt.NDArray[np.float64]) -> float:
     """Return the far end of the interval of how much a line through the values rises or falls, in their unit."""
+    from scipy import special  # it takes a third of a second to import, which a verdict on real time need not wait for
+
     place = np.arange(values.size) - (values.size - 1) / 2
     squares = float((place**2).sum())
     slope = float((place * values).sum()) / squares
