@@ -11,6 +11,7 @@ something on a machine that has other work too.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ from collectors.fields import REQUESTS, SOURCES
 from floodmark.inputs.cases import load_cases
 from floodmark.inputs.parameters import resolve_parameters
 from floodmark.model.stored import write_json
+from floodmark.runs.archive import write_checksum
 from floodmark.runs.folders import REPORT, RunFolder
 from floodmark.values import ParameterValues
 
@@ -88,6 +90,7 @@ def make_run(results: Path, size: Size) -> RunFolder:
         with tarfile.open(host.archive, "w:gz", compresslevel=1) as archive:
             for path in sorted(raw.iterdir()):
                 archive.add(path, path.name)
+        write_checksum(host.archive, hashlib.sha256(host.archive.read_bytes()).hexdigest())
     _write_requests(load, size, run.run_id)
     write_json(run.plan, {
         "run_id": run.run_id,
