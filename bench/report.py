@@ -63,6 +63,11 @@ class Size:
     peak_gb: float
     drawn_s: float | None
 
+    @property
+    def sending_s(self) -> int:
+        """From the first request to the last; it ends within the second after that."""
+        return self.length_s - BASELINE_S - DRAIN_S - 1
+
 
 SIZES = (
     Size("60 s, 100,000 requests", 60, 100_000, 6, 2, 1.5),
@@ -76,7 +81,7 @@ SIZES = (
 def make_run(results: Path, size: Size) -> RunFolder:
     """Write a run of case 1 up to the point where it would be judged, and return it."""
     case = load_cases()[1]
-    given: ParameterValues = {"load_shape": "sustained", "users": 100, "duration_s": min(size.length_s, 3600)}
+    given: ParameterValues = {"load_shape": "sustained", "users": 100, "duration_s": min(size.sending_s, 3600)}
     parameters = resolve_parameters(case.parameters.model_dump(), given, origin="bench")
     run = RunFolder(results / f"20260101T{size.length_s:06}Z-case1-unix")
     host, load = run.host("proxy1"), run.load("proxy1")
@@ -112,7 +117,7 @@ def _write_samples(raw: Path, size: Size, rates_hz: dict[str, int]) -> None:
         "3500000 + i % 999, 1200000 + i % 999, 800000, 20, 15, 0, 0, 1, i / 100.0, i, i",
         "tcp_ext": "0, 0, 0, 0, 0, 0",
         "socket_memory": "40 + i % 9, 0, 3, 0, 0",
-        "machine": "i / 10.0, 0, i / 10.0, i / 5.0, 0, 0, 0, 0, i * 100, 0.5, i, 0, 0, 0, 0, i * 1000, NULL, NULL, "
+        "machine": "i / 100.0, 0, i / 100.0, i / 5.0, 0, 0, 0, 0, i * 100, 0.5, i, 0, 0, 0, 0, i * 1000, NULL, NULL, "
         f"{WALL_NS}, 0",
     }  # fmt: skip
     rows_of_one = {"accept_queue": "(VALUES ('upstream'), ('front')) x(l)", "process": "range(1, 5) x(l)"}
@@ -139,9 +144,8 @@ def _copy(path: Path, columns: tuple[str, ...], query: str) -> None:
 
 def _times(size: Size) -> Iterator[tuple[int, int, int, int]]:
     """Yield number, start and end of each request in ns of the monotonic clock, and its status."""
-    flood_s = size.length_s - BASELINE_S - DRAIN_S
     for number in range(size.requests):
-        start_ns = (1 + BASELINE_S) * S + int(number / size.requests * (flood_s - 1) * S)
+        start_ns = (1 + BASELINE_S) * S + int(number / size.requests * size.sending_s * S)
         # From half a millisecond to half a second, most of them short.
         took_ns = 500_000 + (number * 7919 % 1000) ** 3 // 2
         yield number, start_ns, start_ns + took_ns, 502 if number % 97 == 0 else 200
