@@ -278,6 +278,14 @@ def test_a_generator_that_was_lost_is_named(fake: FakeRun) -> None:
     assert "2 processes of 3 of the flood were lost, number 1, 2" in loss
 
 
+def test_of_very_many_lost_generators_some_are_named(fake: FakeRun) -> None:
+    """A damaged file may say any number, which must not take all memory."""
+    fake.request(1, 2, 3)
+    fake.load["generators"] = 10**15
+    (loss,) = broken(fake.ingest())
+    assert "number 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …" in loss
+
+
 def test_a_flood_that_has_written_nothing_is_said(fake: FakeRun) -> None:
     fake.write()
     (fake.run.load("proxy1") / "load.0.json").unlink()
