@@ -240,8 +240,8 @@ def of_version_1(**parts: Value) -> Verdict:
 
 
 def test_sentences_of_version_1_are_checks_without_a_rule() -> None:
-    verdict = of_version_1(valid=False, reasons=["it was late", "it was lost"], doubts=["it was dear"])
-    assert (verdict.valid, verdict.reasons, verdict.doubts) == (False, ["it was late", "it was lost"], ["it was dear"])
+    verdict = of_version_1(valid=False, reasons=["it was late", "it was lost"], doubts=["it cost much"])
+    assert (verdict.valid, verdict.reasons, verdict.doubts) == (False, ["it was late", "it was lost"], ["it cost much"])
     assert {one.id for one in verdict.checks} == {"recorded"}
     assert of_version_1(valid=False, reasons=[]).reasons == ["version 1 does not say why"]
     assert of_version_1(valid=False, metrics={}).metrics is None

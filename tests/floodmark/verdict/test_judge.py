@@ -349,7 +349,7 @@ def test_a_run_without_requests_is_invalid(fake: NoAccept) -> None:
     assert verdict["phases"] == []
 
 
-def test_an_agent_that_was_dear_or_lossy_is_noted(fake: NoAccept) -> None:
+def test_an_agent_that_cost_much_or_lost_readings_is_noted(fake: NoAccept) -> None:
     text = fake.files["agent.csv"].replace(",0.005,", ",0.05,")
     fake.files["agent.csv"] = text.replace(",1000,50000,0,", ",1000,50000,1,", 3)
     doubts = fake.judge()["doubts"]
