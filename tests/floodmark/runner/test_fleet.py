@@ -96,9 +96,8 @@ def test_a_process_that_starts_late_does_not_begin_late(tmp_path: Path) -> None:
 
 def test_a_process_that_is_lost_does_not_hold_up_the_others(tmp_path: Path, silent: str) -> None:
     process = start(fleet(tmp_path, silent, processes=2, options={"answer_timeout_s": 6}))
-    wait_until(lambda: len(list(tmp_path.glob("requests.*.csv"))) == 2)
-    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "--worker" in one.cmdline()]
-    workers[-1].kill()  # the first one has started the others
+    wait_until(lambda: _established(silent) == 6)
+    _last_worker(process).kill()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     (load,) = tmp_path.glob("load.*.json")
@@ -109,8 +108,7 @@ def test_a_process_that_comes_back_does_not_flood_again(tmp_path: Path, silent: 
     """Locust distributes its users again when a lost worker comes back, and says again that all of them are there."""
     process = start(fleet(tmp_path, silent, processes=2, options={"answer_timeout_s": 15}))
     wait_until(lambda: _established(silent) == 6)
-    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if "--worker" in one.cmdline()]
-    stopped = workers[-1]  # the first one has started the others
+    stopped = _last_worker(process)
     stopped.suspend()
     wait_until(lambda: "failed to send heartbeat" in (tmp_path / "locust.log").read_text())
     stopped.resume()
@@ -128,7 +126,7 @@ def test_a_process_that_was_away_when_the_epoch_was_given_floods_late(tmp_path: 
     process = start(fleet(tmp_path, silent, processes=2, options=options), LOCUST_LOGLEVEL="DEBUG")
     log = tmp_path / "locust.log"
     wait_until(lambda: log.exists() and log.read_text().count("Received floodmark_ready message") == 2)
-    stopped = [one for one in psutil.Process(process.pid).children(recursive=True) if "--worker" in one.cmdline()][-1]
+    stopped = _last_worker(process)
     stopped.suspend()
     wait_until(lambda: "failed to send heartbeat" in log.read_text())
     wait_until(lambda: _established(silent) == 3)
@@ -168,6 +166,15 @@ def test_nothing_is_left_when_it_is_ended(tmp_path: Path, silent: str) -> None:
     process.communicate(timeout=30)
     _, alive = psutil.wait_procs(started, timeout=15)
     assert alive == []
+
+
+def _last_worker(fleet: subprocess.Popen[str]) -> psutil.Process:
+    """Return a worker that was started by the first one; call it once workers are ready.
+
+    Before, a worker describes its machine, and what it forks for that has the worker's command line for a moment.
+    """
+    children = psutil.Process(fleet.pid).children(recursive=True)
+    return [one for one in children if "--worker" in one.cmdline()][-1]
 
 
 def wait_until(condition: Any) -> None:
