@@ -35,6 +35,7 @@ from floodmark.report.pages import render
 from floodmark.report.series import Line, find_span, open_tables
 from floodmark.report.svg import Scale, draw_effect, draw_values
 from floodmark.runs.records import Record
+from floodmark.verdict.tables import FAULTY_SQL
 
 # Runs of an arm whose courses are drawn one over the other: more of them are a blur.
 MOST_RUNS = 5
@@ -339,6 +340,8 @@ def _course(record: Record) -> tuple[_Course | None, list[str]]:
                 (name, *span.seconds(np.array([start_ns, end_ns])).tolist())
                 for name, start_ns, end_ns in phases_of(record)
             ]
+    except FAULTY_SQL:
+        raise  # it is ours, and no damage
     except duckdb.Error as error:
         return None, [f"{record.name}: {str(error).splitlines()[0]}."]
     # The first note is how many requests there were, which each of so many runs would repeat.

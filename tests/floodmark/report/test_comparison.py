@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser
@@ -14,6 +15,7 @@ from floodmark.cli import main
 from floodmark.compare.comparison import compare_runs
 from floodmark.compare.model import METRICS, Question
 from floodmark.compare.suite import compare_suite
+from floodmark.report import figures
 from floodmark.report.comparison import suite_to_html, to_html
 from floodmark.report.svg import Scale, draw_effect
 from floodmark.runs.folders import RunFolder
@@ -94,6 +96,15 @@ def test_runs_without_tables_are_compared_and_the_reason_is_where_their_course_w
     page = page_of(MadeUpRuns(tmp_path).add_arms("kernel.release", VALUES))
     assert "slower" in page.text
     assert page.count("svg", **{"class": "plot"}) == 0
+
+
+def test_wrong_sql_of_ours_is_no_damage(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(_: object) -> None:
+        duckdb.connect().execute("SELECT nothing FROM moments")
+
+    monkeypatch.setattr(figures, "latency", wrong)
+    with pytest.raises(duckdb.CatalogException):
+        page_of(runs)
 
 
 def test_it_needs_nothing_from_elsewhere_and_no_script(runs: list[str]) -> None:
