@@ -132,9 +132,12 @@ def _rows(tables: Ingested) -> Iterator[Check]:
                 rows, limit=one.requests, subject=f"requests.{one.generator}.csv", writer="its generator",
                 why="rows of it are missing, or stand in it twice",
             )  # fmt: skip
-    if tables.written is None and tables.has_evidence:
-        why = "the agent did not come to its end, so it has not counted its rows"
-        yield rules.ROWS_COUNTED.cannot_tell(why, severity=Severity.INVALID)
+    if tables.written is None:
+        if tables.has_evidence:
+            why = "the agent did not come to its end, so it has not counted its rows"
+            yield rules.ROWS_COUNTED.cannot_tell(why, severity=Severity.INVALID)
+        else:
+            yield rules.ROWS_COUNTED.cannot_tell(_not_recorded(tables))
     for name, written in (tables.written or {}).items():
         if name in TABLES:
             yield rules.ROWS_COUNTED.check(
@@ -145,6 +148,10 @@ def _rows(tables: Ingested) -> Iterator[Check]:
     for table in (REQUESTS, NGINX_ACCESS):
         twice = scalar(database, f"SELECT count(id) - count(DISTINCT id) FROM {table.name} WHERE id <> ''")
         yield rules.ROWS_UNIQUE.check(twice, subject=table.name)
+
+
+def _not_recorded(tables: Ingested) -> str:
+    return f"a run of format {tables.host.format_version} does not record it"
 
 
 def _logged_rows(database: duckdb.DuckDBPyConnection) -> Iterator[Check]:
@@ -181,8 +188,8 @@ def units_of(case: Case) -> list[str]:
 def _units(tables: Ingested, started: Collection[str]) -> Iterator[Check]:
     """Yield whether each unit was active from before the flood until it was stopped."""
     if tables.units is None:
-        if tables.has_evidence:
-            yield rules.UNIT_ACTIVE.cannot_tell("the host did not say which units were active at the end")
+        why = "the host did not say which units were active at the end"
+        yield rules.UNIT_ACTIVE.cannot_tell(why if tables.has_evidence else _not_recorded(tables))
         return
     begin_ns = tables.phases.flood_start_ns
     there = {unit.name: unit for unit in tables.units}

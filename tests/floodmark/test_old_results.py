@@ -148,6 +148,13 @@ def test_it_is_judged_again_with_the_same_outcome(run: RunFolder) -> None:
     assert as_written(run)["schema_version"] == 2
 
 
+def test_what_it_did_not_record_is_a_note_when_it_is_judged_again(run: RunFolder) -> None:
+    judge_run(run)
+    open_questions = {one.id: one.sentence for one in verdict_of(run).checks if not one.ok}
+    for check in ("rows_counted", "unit_active"):
+        assert open_questions[check].endswith("a run of format 6 does not record it"), check
+
+
 def test_what_it_did_not_measure_is_measured_when_it_is_judged_again(tmp_path: Path) -> None:
     run = copy_of(SLOWLY, tmp_path)
     judge_run(run)

@@ -8,16 +8,10 @@ import re
 import pytest
 
 from collectors.fields import AGENT, MACHINE, SOURCES
-from tests.floodmark.verdict.test_judge import NoAccept, broken, silence
+from tests.floodmark.verdict.test_judge import NoAccept, broken, silence, units, with_evidence
 
 S = 1_000_000_000
 # The flood is from 2 s to 7.001 s, and the readings are from 1 s to 9.9 s.
-UNITS = (
-    "floodmark-nginx.service",
-    "floodmark-upstream@2.service",
-    "floodmark-agent.service",
-    "floodmark-sysctl.service",
-)
 
 
 def cut(fake: NoAccept, from_s: float, to_s: float = 99, sources: tuple[str, ...] = ()) -> None:
@@ -30,22 +24,6 @@ def cut(fake: NoAccept, from_s: float, to_s: float = 99, sources: tuple[str, ...
             kept = [re.sub(r"\d+,$", f"{turn + (12 if int(one.split(',')[0]) > 2 * S else 0)},", one)
                     for turn, one in enumerate(kept, start=1)]  # fmt: skip
         fake.files[f"{name}.csv"] = "\n".join([header, *kept, ""])
-
-
-def units(**changed: object) -> str:
-    """Return units.json of a run whose agent is not as it should be."""
-    good = {"active_state": "active", "sub_state": "running", "result": "success", "restarts": 0,
-            "active_since_ns": S // 2, "inactive_since_ns": None, "exit_status": 0, "read_ns": 10 * S}  # fmt: skip
-    return json.dumps([{"name": name, **good, **(changed if "agent" in name else {})} for name in UNITS])
-
-
-def with_evidence(fake: NoAccept) -> None:
-    """Let the host say how many rows it wrote, and that its units were active: as from format 7 on."""
-    host = json.loads(fake.files["host.json"])
-    fake.files["host.json"] = json.dumps({**host, "format_version": 7})
-    fake.files["units.json"] = units()
-    rows = {table.name: fake.files[f"{table.name}.csv"].count("\n") - 1 for table in SOURCES if table is not MACHINE}
-    fake.files["written.json"] = json.dumps(rows)
 
 
 def ids(fake: NoAccept, severity: str = "invalid") -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from collectors.fields import MACHINE, SOURCES
 from floodmark.errors import RunError
 from floodmark.inputs.cases import Case, load_cases
 from floodmark.inputs.parameters import Parameters, resolve_parameters
@@ -24,6 +25,12 @@ LISTENERS = [
     {"name": "front", "transport": "tcp", "address": "port 8080", "limit_conns": 4096, "owner": "nginx"},
 ]
 
+UNITS = (
+    "floodmark-nginx.service",
+    "floodmark-upstream@2.service",
+    "floodmark-agent.service",
+    "floodmark-sysctl.service",
+)
 
 # The runs here are read ten times a second, a second before their flood and more than two after it.
 AS_WRITTEN = {
@@ -104,6 +111,24 @@ class NoAccept(FakeRun):
 @pytest.fixture
 def fake(tmp_path: Path) -> NoAccept:
     return NoAccept(tmp_path)
+
+
+def units(**changed: object) -> str:
+    """Return units.json of a run whose agent is not as it should be."""
+    good = {
+        "active_state": "active", "sub_state": "running", "result": "success", "restarts": 0,
+        "active_since_ns": 500_000_000, "inactive_since_ns": None, "exit_status": 0, "read_ns": 10_000_000_000,
+    }  # fmt: skip
+    return json.dumps([{"name": name, **good, **(changed if "agent" in name else {})} for name in UNITS])
+
+
+def with_evidence(fake: NoAccept) -> None:
+    """Let the host say how many rows it wrote, and that its units were active: as from format 7 on."""
+    host = json.loads(fake.files["host.json"])
+    fake.files["host.json"] = json.dumps({**host, "format_version": 7})
+    fake.files["units.json"] = units()
+    rows = {table.name: fake.files[f"{table.name}.csv"].count("\n") - 1 for table in SOURCES if table is not MACHINE}
+    fake.files["written.json"] = json.dumps(rows)
 
 
 def failed(verdict: dict[str, Any]) -> list[str]:
@@ -324,6 +349,7 @@ def test_a_worker_of_another_version_makes_a_run_invalid(fake: NoAccept) -> None
 
 def test_an_overflow_of_nginx_s_own_queue_makes_a_run_invalid(fake: NoAccept) -> None:
     fake.files["tcp_ext.csv"] = re.sub(r"(?m)^([4-9]\d{9}),0,", r"\1,3,", fake.files["tcp_ext.csv"])
+    with_evidence(fake)
     verdict = fake.judge()
     assert broken(verdict) == [("front_overflowed", "", "invalid")]
     assert "nginx's own accept queue overflowed 3 times" in verdict["reasons"][0]
@@ -331,6 +357,7 @@ def test_an_overflow_of_nginx_s_own_queue_makes_a_run_invalid(fake: NoAccept) ->
 
 def test_a_full_queue_of_nginx_is_a_note_because_it_has_refused_nobody(fake: NoAccept) -> None:
     fake.depth(3.05, 4097, 4096, "front")
+    with_evidence(fake)
     verdict = fake.judge()
     assert verdict["valid"]
     assert broken(verdict) == [("front_full", "", "note")]
@@ -392,6 +419,7 @@ def test_requests_of_another_flood_make_a_run_invalid(fake: NoAccept) -> None:
 
 def test_a_worker_that_dies_makes_a_run_invalid(fake: NoAccept) -> None:
     fake.files["nginx-error.log"] += "2023/11/14 22:13:23 [alert] 6#6: worker process 7 exited on signal 9\n"
+    with_evidence(fake)
     verdict = fake.judge()
     assert not verdict["valid"]
     assert broken(verdict) == [("workers_alive", "", "invalid")]
