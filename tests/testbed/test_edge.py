@@ -25,7 +25,9 @@ def test_the_command_of_the_readme_finds_an_edge() -> None:
     assert found["certain"], evidence(done)
     assert found["holds"] < found["breaks"] <= 6400
     broke = [one["broke"] for one in found["probes"] if one["rate"] == found["breaks"] and one["broke"]]
-    assert len(broke) >= 2
+    assert len(broke) == found["broke"]
+    # It broke twice, or once after it had seemed to hold.
+    assert len(broke) >= 2 or (len(broke) == 1 and found["n_breaks"] > 1)
     # Whatever it is that a client got instead of an answer.
     assert all(re.search(r"× (\d+|reset|closed|timeout)|p99|queue of|dropped", one) for one in broke), broke
     assert "requests a second (n = " in done.stdout
