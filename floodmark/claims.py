@@ -201,7 +201,8 @@ def _said_by_run(run: RunFolder, labs: Mapping[str, Lab]) -> Iterator[_Said]:
     case_number, transport = record.case.number, str(record.parameters["transport"])
     place = f"lab {lab.name}" if lab else f"case {case_number}"
     inventory, settings = _inventory(record.inventory or []), _digest(record.parameters)
-    where = _places(inventory, record.inventory_parameters).get((place, settings))
+    of_case = f"{place}, case {case_number}" if lab else place
+    where = _places(inventory, record.inventory_parameters).get((of_case, settings))
     if where is None:
         return
     if lab:
@@ -305,13 +306,13 @@ def _places_with(inventory: str, recorded: str) -> Mapping[tuple[str, str], str]
             settings = _digest(resolve_parameters(*layers, origin=inventory).model_dump())
             places[f"case {case.number}", settings] = f"case {case.number}"
     for lab in labs.values():
-        below = [find_case(lab.file.case, cases).parameters.model_dump(), lab.file.parameters]
-        points = {}
+        digests = set()
         for point in lab.points({}):
-            layers = [*below, inventory_parameters(variables, lab), point.varied]
-            points[_digest(resolve_parameters(*layers, origin=inventory).model_dump())] = point.name
-        places |= {(f"lab {lab.name}", settings): name for settings, name in points.items()}
-        places[f"lab {lab.name}", _digest_of_all(points)] = f"lab {lab.name}"
+            layers = lab.layers(point, find_case(point.case, cases), inventory_parameters(variables, lab))
+            settings = _digest(resolve_parameters(*layers, origin=inventory).model_dump())
+            digests.add(settings)
+            places[f"lab {lab.name}, case {point.case}", settings] = point.name
+        places[f"lab {lab.name}", _digest_of_all(digests)] = f"lab {lab.name}"
     return places
 
 

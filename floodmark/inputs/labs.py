@@ -1,10 +1,11 @@
 """Lab files: a case with settings and a question of its own, answered by some runs together.
 
-A lab has points: runs that differ in what it varies. What is expected or claimed of each run is SQL over the tables of
-that run, as in a case; what is said of all of them together is SQL over the table `points`, which has a row for each
-run and host:
+A lab has points: runs that differ in what it varies, or runs with a name and a case of their own. What is expected or
+claimed of each run is SQL over the tables of that run, as in a case; what is said of all of them together is SQL over
+the table `points`, which has a row for each run and host:
 
     point, host, kernel, run_id     which one
+    case_number                     of its case
     valid, passed                   its verdict
     all parameters                  under their names
     the key figures of KEY_FIGURES  as `floodmark show --json` has them
@@ -52,6 +53,8 @@ Picture = Literal[
     "accept-queue", "states", "active", "answers", "errors", "memory", "own-memory", "bodies", "requests", "latency"
 ]
 """What is drawn of a run; the name of each figure is permanent."""
+# The point of a lab that varies nothing.
+AS_IT_IS = "as it is"
 _SQL_TYPES = {"integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}
 
 
@@ -62,6 +65,20 @@ class Overall(Model):
     claims: list[Claim] = Field(default=[], description="Sentences of the original study.")
 
 
+class LabRun(Model):
+    """A point of a lab that has a name."""
+
+    kind: ClassVar[str] = "lab"
+    schema_file: ClassVar[str] = "labs/schema.json"
+    error: ClassVar[type[FloodmarkError]] = LabError
+
+    name: str = Field(
+        pattern=r"^[^'\"]+$", description="What the point is called; permanent, `-e point=` selects by it."
+    )
+    case: int | None = Field(default=None, description="Number of its case, where it is not the lab's.")
+    parameters: dict[str, WrittenValue] = Field(default={}, description="What it differs in.")
+
+
 class LabFile(Shared):
     """One lab: a file `labs/<name>.yml`."""
 
@@ -70,12 +87,17 @@ class LabFile(Shared):
     error: ClassVar[type[FloodmarkError]] = LabError
 
     question: str = Field(min_length=1, description="The question that the lab answers, in one line.")
-    case: int = Field(description="Number of the case whose upstream it has, with that case's expectations.")
+    case: int | None = Field(
+        default=None,
+        description="Number of the case whose upstream its points have, with that case's expectations; points under "
+        "`runs` may name another.",
+    )
     parameters: dict[str, WrittenValue] = Field(default={}, description="Parameters that are the same in all its runs.")
     vary: dict[str, list[WrittenValue]] = Field(
         default={}, description="Parameters of which every value is combined with every other: a point each."
     )
     also: list[dict[str, WrittenValue]] = Field(default=[], description="Further points, with what each differs in.")
+    runs: list[LabRun] = Field(default=[], description="Points that have names, and a case of their own if need be.")
     figures: list[Figure] = Field(default=[], description="Numbers of each run that the table of points has besides.")
     draw: list[Picture] = Field(default=[], description="Figures that its page has of all points side by side.")
     overall: Overall = Overall()
@@ -87,14 +109,11 @@ class LabFile(Shared):
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a lab, with what it differs in from the others."""
+    """One run of a lab, with its case and what it differs in from the others."""
 
+    name: str
+    case: int
     varied: ParameterValues
-
-    @property
-    def name(self) -> str:
-        """What it is called: `transport=tcp`."""
-        return ", ".join(f"{name}={as_yaml(value)}" for name, value in self.varied.items()) or "as it is"
 
 
 @dataclass(frozen=True)
@@ -107,7 +126,13 @@ class Lab:
     @property
     def axes(self) -> list[str]:
         """The parameters that its points differ in."""
-        return list(dict.fromkeys([*self.file.vary, *(name for point in self.file.also for name in point)]))
+        others = [*self.file.also, *(one.parameters for one in self.file.runs)]
+        return list(dict.fromkeys([*self.file.vary, *(name for point in others for name in point)]))
+
+    @property
+    def cases(self) -> list[int]:
+        """The numbers of its cases, without repetition."""
+        return list(dict.fromkeys(point.case for point in self.points({})))
 
     def extend(self, case: Case) -> Case:
         """Return a case with what the lab says of each run besides."""
@@ -120,19 +145,83 @@ class Lab:
             }
         )
 
-    def points(self, given: Variables) -> list[Point]:
-        """Return its points; what is given with `-e` is the same in all of them.
+    def layers(self, point: Point, case: Case, of_inventory: ParameterValues) -> list[ParameterValues]:
+        """Return the parameters of a point before what is given with `-e`, the last one winning.
 
         Args:
-            given: parameters and other variables.
+            point: one of the lab.
+            case: that the point has.
+            of_inventory: what an inventory sets for its hosts in this lab.
+        """
+        return [case.parameters.model_dump(), self.file.parameters, of_inventory, point.varied]
+
+    def points(self, given: Variables) -> list[Point]:
+        """Return its points, or the one that is given; a parameter that is given is the same in all of them.
+
+        Args:
+            given: with `-e`: parameters, `point`, and other variables.
 
         Raises:
+            LabError: there is no such point.
             ParameterError: the value of a parameter is not one number, one text, true or false.
         """
         fixed = given_parameters(given)
-        matrix = [dict(zip(self.file.vary, values, strict=True)) for values in product(*self.file.vary.values())]
-        points = [{**one, **{name: fixed[name] for name in one if name in fixed}} for one in [*matrix, *self.file.also]]
-        return [Point(one) for number, one in enumerate(points) if one not in points[:number]]
+        points: list[Point] = []
+        for name, case, parameters in self._written():
+            varied = {**parameters, **{one: fixed[one] for one in parameters if one in fixed}}
+            points.append(Point(name or _name_of(varied), case, varied))
+        points = [one for number, one in enumerate(points) if one not in points[:number]]
+        if "point" not in given:
+            return points
+        wanted, names = str(given["point"]), [one.name for one in points]
+        if wanted not in names:
+            raise LabError(
+                f"-e: lab {self.name} has no point '{wanted}': {did_you_mean(wanted, names)}"
+                f"Allowed are {_listed(names)}."
+            )
+        return [points[names.index(wanted)]]
+
+    def point(self, given: Variables) -> Point:
+        """Return the point that is given; without one, what all of them share.
+
+        Args:
+            given: with `-e`.
+
+        Raises:
+            LabError: there is no such point, or they do not even share a case.
+            ParameterError: the value of a parameter is not one number, one text, true or false.
+        """
+        if "point" in given:
+            return self.points(given)[0]
+        if self.file.case is None:
+            names = _listed([one.name for one in self.points(given)])
+            raise LabError(f"-e: the points of lab {self.name} have cases of their own: name one with point=: {names}.")
+        return Point(AS_IT_IS, self.file.case, {})
+
+    def _written(self) -> Iterator[tuple[str, int, ParameterValues]]:
+        """Yield name, case and parameters of each point as the file has them; the name may be empty."""
+        file = self.file
+        # What varies nothing is one run, unless its runs are named.
+        matrix = product(*file.vary.values()) if file.vary or not file.runs else []
+        unnamed = [*(dict(zip(file.vary, values, strict=True)) for values in matrix), *file.also]
+        points = [("", file.case, one) for one in unnamed]
+        points += [(one.name, file.case if one.case is None else one.case, one.parameters) for one in file.runs]
+        for name, case, parameters in points:
+            if case is None:
+                raise LabError(
+                    f"labs/{self.name}.yml: the point '{name or _name_of(parameters)}' has no case: name one for it, or one "
+                    "for the lab."
+                )
+            yield name, case, parameters
+
+
+def _name_of(varied: ParameterValues) -> str:
+    """Return what a point without a name is called: `transport=tcp`."""
+    return ", ".join(f"{name}={as_yaml(value)}" for name, value in varied.items()) or AS_IT_IS
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def lab_schema() -> Content:
@@ -144,6 +233,7 @@ def lab_schema() -> Content:
     allow_parameters(properties["vary"], several=True)
     properties["also"]["items"]["description"] = "What this point differs in."
     allow_parameters(properties["also"]["items"])
+    allow_parameters(schema["$defs"]["LabRun"]["properties"]["parameters"])
     return schema
 
 
@@ -196,20 +286,13 @@ def refuse_other_case(given: Variables, lab: Lab) -> None:
     Raises:
         LabError: it is given, and is another one.
     """
-    if "case" in given and str(given["case"]).strip() != str(lab.file.case):
-        raise LabError(
-            f"-e: case={given['case']} is not that of lab {lab.name}, which is {lab.file.case}: leave it out."
-        )
+    if "case" in given and [str(given["case"]).strip()] != [str(number) for number in lab.cases]:
+        is_ = f"which is {lab.cases[0]}" if len(lab.cases) == 1 else "whose points have cases of their own"
+        raise LabError(f"-e: case={given['case']} is not that of lab {lab.name}, {is_}: leave it out.")
 
 
 def _read_lab(path: Path) -> Lab:
     file, name = read_model(path, LabFile), relative(path)
-    try:
-        case = find_case(file.case, load_cases())
-    except LabError:
-        raise
-    except FloodmarkError as error:
-        raise LabError(f"{name}: case: {error}") from None
     lab = Lab(path.stem, file)
     for axis in lab.axes:
         if axis not in Parameters.model_fields:
@@ -219,10 +302,22 @@ def _read_lab(path: Path) -> Lab:
             raise LabError(f"{name}: {axis} is fixed by parameters and varied: it can be one of the two.")
         if not values:
             raise LabError(f"{name}: vary.{axis} has no value: name those that are to be measured, or leave it out.")
-    for point in lab.points({}):
-        resolve_parameters(case.parameters.model_dump(), file.parameters, point.varied, origin=name)
-    _check_overall(lab, case)
+    points, cases = lab.points({}), load_cases()
+    names = [point.name for point in points]
+    for point in points:
+        if names.count(point.name) > 1:
+            raise LabError(f"{name}: two points are called '{point.name}': each needs a name of its own.")
+        case = _case_of(point, cases, name)
+        resolve_parameters(*lab.layers(point, case, {}), origin=name)
+    _check_overall(lab, _case_of(points[0], cases, name))
     return lab
+
+
+def _case_of(point: Point, cases: dict[int, Case], name: str) -> Case:
+    try:
+        return find_case(point.case, cases)
+    except FloodmarkError as error:
+        raise LabError(f"{name}: case: {error}") from None
 
 
 # --- the table of points --------------------------------------------------------------------------
@@ -249,7 +344,7 @@ def create_points(lab: Lab, rows: Sequence[Mapping[str, object]]) -> duckdb.Duck
 def _columns(lab: Lab) -> Iterator[tuple[str, str]]:
     """Yield name and SQL type of each column of `points`."""
     yield from (("point", "VARCHAR"), ("host", "VARCHAR"), ("kernel", "VARCHAR"), ("run_id", "VARCHAR"))
-    yield from (("valid", "BOOLEAN"), ("passed", "BOOLEAN"))
+    yield from (("case_number", "INTEGER"), ("valid", "BOOLEAN"), ("passed", "BOOLEAN"))
     for name, schema in Parameters.model_json_schema()["properties"].items():
         yield name, _SQL_TYPES[schema["type"]]
     yield from ((name, "DOUBLE") for name in (*KEY_FIGURES, *(one.name for one in lab.file.figures)))

@@ -11,18 +11,29 @@ from floodmark.values import ParameterValues, Value
 
 
 class LabPoint(Part):
-    """One point of a lab: what it differs in, how long it is thought to take, and its run once it has begun."""
+    """One point of a lab: what it differs in, how long it is thought to take, and its run once it has begun.
+
+    Attributes:
+        case: number of its case; None in labs of before points had one, where it is the lab's.
+    """
 
     point: str
+    case: int | None = None
     varied: ParameterValues
     takes_s: float
     run_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.point
 
 
 class PointRow(Part):
     """One host of the run of one point, as the table of points has it: with its parameters and figures by name.
 
     Attributes:
+        case_number: of its case; None in labs of before it was a column.
         figure_n: figure of the lab -> rows that it is taken from; empty in labs of before these were counted.
     """
 
@@ -32,6 +43,7 @@ class PointRow(Part):
     host: str
     kernel: str | None
     run_id: str
+    case_number: int | None = None
     valid: bool
     passed: bool
     figure_n: dict[str, int] = {}
@@ -55,6 +67,7 @@ class LabRecord(Stored):
     """lab.json.
 
     Attributes:
+        case: number of the case that all points share; None where they have cases of their own.
         given: what was given with `-e`.
         table: a row for each point and host; None until all points have runs.
         overall: what they say together, host by host; None until then.

@@ -72,6 +72,7 @@ class Plan(Stored):
     """What a run is meant to do. Runs of before a part existed have its default.
 
     Attributes:
+        point: of the lab that it is of.
         flood: options of locustfiles/flood.py.
         longest_s: upper bound of all phases (s).
         free_mb: room that it needs on a host.
@@ -90,6 +91,7 @@ class Plan(Stored):
     run_id: str
     created: str | None = None
     lab: str | None = None
+    point: str | None = None
     case: RecordedCase
     parameters: ParameterValues
     flood: ParameterValues = {}

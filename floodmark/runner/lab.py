@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError, LabError, RunError
-from floodmark.inputs.cases import find_case, load_cases
+from floodmark.inputs.cases import Case, find_case, load_cases
 from floodmark.inputs.inventory import check_caps, hosts_of_a_run, inventory_parameters
 from floodmark.inputs.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
 from floodmark.inputs.parameters import Parameters, given_parameters, resolve_parameters
@@ -81,9 +81,9 @@ def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = R
         raise LabError(f"-i: inventory {inventory} does not exist: inventory/ has those of the testbed.")
     groups, variables = list_inventory(inventory)
     hosts_of_a_run(groups)
-    phases_s = []
+    cases, phases_s = load_cases(), []
     for point in points:
-        parameters = _parameters(lab, point, given, variables)
+        parameters = _parameters(lab, point, cases, given, variables)
         check_caps(parameters, variables)
         phases_s.append(parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s)
     folder = LabFolder(new_folder(f"lab-{lab.name}", results))
@@ -96,7 +96,7 @@ def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = R
         given=given,
         control_node=control_node(),
         points=[
-            LabPoint(point=one.name, varied=one.varied, takes_s=takes_s * len(groups["proxies"]))
+            LabPoint(point=one.name, case=one.case, varied=one.varied, takes_s=takes_s * len(groups["proxies"]))
             for one, takes_s in zip(points, phases_s, strict=True)
         ],
     )
@@ -104,10 +104,8 @@ def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = R
     return folder
 
 
-def _parameters(lab: Lab, point: Point, given: Variables, variables: Variables) -> Parameters:
-    case = find_case(lab.file.case, load_cases())
-    of_inventory = inventory_parameters(variables, lab)
-    layers = [case.parameters.model_dump(), lab.file.parameters, of_inventory, point.varied]
+def _parameters(lab: Lab, point: Point, cases: dict[int, Case], given: Variables, variables: Variables) -> Parameters:
+    layers = lab.layers(point, find_case(point.case, cases), inventory_parameters(variables, lab))
     return resolve_parameters(*layers, given_parameters(given), origin="-e")
 
 
@@ -125,17 +123,35 @@ def run_points(console: Console, folder: LabFolder) -> None:
         FloodmarkError: a run ended without a verdict.
         Interrupted: a signal came.
     """
-    points = folder.read().points
+    record = folder.read()
+    points = record.points
     left = [number for number, one in enumerate(points) if not _is_complete(folder, one.run_id)]
+    _refuse_changed(folder, record, left)
     stop = Stop()
     with stop.listen(), Bar(console, len(points), done=len(points) - len(left)) as bar:
         for index, number in enumerate(left):
-            point = Point(points[number].varied)
+            point = points[number]
             estimates = [points[one].takes_s + ASSUMED_OVERHEAD_S["once"] for one in left[index:]]
             bar.begin(point, estimates)
             begun = time.monotonic()
             run = _make_run(folder, number, bar, stop)
             bar.end(point, read_finished(run, time.monotonic() - begun))
+
+
+def _refuse_changed(folder: LabFolder, record: LabRecord, left: Sequence[int]) -> None:
+    """Refuse to make points that the lab's file no longer has, or has otherwise.
+
+    Raises:
+        LabError: there is one among those that are left.
+    """
+    known = {one.name: one for one in find_lab(record.lab).points(record.given)}
+    for one in (record.points[number] for number in left):
+        case = record.case if one.case is None else one.case
+        if one.name not in known or (case, one.varied) != (known[one.name].case, known[one.name].varied):
+            raise LabError(
+                f"labs/{record.lab}.yml has changed since {folder.path.name} was begun, and its point '{one.name}' is "
+                "no longer there, or another one: begin the lab anew, or take the file back. What was made is kept."
+            )
 
 
 def _is_complete(folder: LabFolder, run_id: str | None) -> bool:
@@ -156,13 +172,13 @@ def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop) -> RunFolder
     run = None
     play = Play(note, bar.step, bar.draw, stop)
     if stop.wanted_at is None:
-        extra = {**record.given, **point.varied, "lab": record.lab}
+        extra = {**record.given, "lab": record.lab, "point": point.name}
         run = play.make(ROOT, Path(record.inventory), [], extra, folder.path / "ansible-runner", log)
     if stop.wanted_at is not None:
         raise Interrupted(f"interrupted after {bar.done} of {bar.total} points: {how_to_go_on}")
     if run is None:
         raise FloodmarkError(
-            f"the point '{point.point}' ended without a verdict: {play.why or 'Ansible did not say why'}. What it "
+            f"the point '{point.name}' ended without a verdict: {play.why or 'Ansible did not say why'}. What it "
             f"said is in {relative(log)}; {how_to_go_on}"
         )
     return run
@@ -187,13 +203,13 @@ def judge_lab(folder: LabFolder, *, again: bool = False) -> LabRecord:
     for one in record.points:
         if one.run_id is None or not _is_complete(folder, one.run_id):
             raise RunError(
-                f"the point '{one.point}' of {folder.path.name} has no run yet: "
+                f"the point '{one.name}' of {folder.path.name} has no run yet: "
                 f"'floodmark lab {folder.path.name}' makes it."
             )
         run = folder.run(one.run_id)
         if again:
             judge_run(run)
-        rows += (_row(one.point, verdict) for verdict in read_verdicts(run))
+        rows += (_row(one, record, verdict) for verdict in read_verdicts(run))
     hosts = list(dict.fromkeys(row.host for row in rows))
     overall = [_judge_host(lab, [row for row in rows if row.host == host]) for host in hosts]
     judged = record.model_copy(
@@ -209,9 +225,10 @@ def judge_lab(folder: LabFolder, *, again: bool = False) -> LabRecord:
     return judged
 
 
-def _row(point: str, verdict: Verdict) -> PointRow:
+def _row(point: LabPoint, record: LabRecord, verdict: Verdict) -> PointRow:
     return PointRow(
-        point=point,
+        point=point.name,
+        case_number=record.case if point.case is None else point.case,
         host=verdict.host,
         kernel=verdict.kernel,
         run_id=verdict.run_id,

@@ -30,7 +30,7 @@ from floodmark.inputs.inventory import (
     hosts_of_a_run,
     inventory_parameters,
 )
-from floodmark.inputs.labs import find_lab, refuse_other_case
+from floodmark.inputs.labs import Lab, Point, find_lab, refuse_other_case
 from floodmark.inputs.parameters import (
     Parameters,
     given_parameters,
@@ -57,6 +57,7 @@ RUN_OPTIONS = frozenset(
         "lab",
         "metrics",
         "nginx_listen_port",
+        "point",
         "provision",
         "run_order",
         "run_serial",
@@ -103,14 +104,14 @@ def make_plan(
     """
     known = Inventory.read(inventory)
     lab = find_lab(extra["lab"]) if extra.get("lab") else None
-    if lab:
-        case_number = lab.file.case if case_number is None else case_number
-        refuse_other_case(extra, lab)
+    point = _point_of(lab, extra)
+    if point and case_number is None:
+        case_number = point.case
     case = find_case(extra.get("case") if case_number is None else case_number, load_cases())
     check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
     given = given_parameters(extra)
     of_inventory = inventory_parameters(inventory, lab)
-    layers = [case.parameters.model_dump(), lab.file.parameters if lab else {}, of_inventory]
+    layers = lab.layers(point, case, of_inventory) if lab and point else [case.parameters.model_dump(), of_inventory]
     resolve_parameters(*layers, origin="parameters of the inventory")
     parameters = resolve_parameters(*layers, given, origin="-e")
     case = lab.extend(case) if lab else case
@@ -143,6 +144,7 @@ def make_plan(
         run_id=run.run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         lab=lab.name if lab else None,
+        point=point.name if point else None,
         case=RecordedCase.model_validate(case.model_dump(mode="json", by_alias=True, exclude={"parameters"})),
         parameters=parameters.model_dump(),
         flood=parameters.flood,
@@ -170,6 +172,19 @@ def make_plan(
         run.host(host).path.mkdir()
     save(run.plan, plan)
     return PlannedRun(run, plan)
+
+
+def _point_of(lab: Lab | None, extra: Variables) -> Point | None:
+    """Return the point of a lab that a run is of, or what all of its points share; None where it is of no lab."""
+    if lab:
+        refuse_other_case(extra, lab)
+        return lab.point(extra)
+    if "point" in extra:
+        raise ParameterError(
+            f"-e: point={extra['point']} is of a lab, and none was given: name it with lab=; `floodmark lab` lists "
+            "them."
+        )
+    return None
 
 
 def check_names(extra: Variables, options: frozenset[str]) -> None:

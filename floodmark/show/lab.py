@@ -24,7 +24,7 @@ def print_labs(console: Console, labs: Mapping[str, Lab]) -> None:
     table = table_of("lab", "question", "case", "points")
     for lab in labs.values():
         names = "; ".join(point.name for point in lab.points({}))
-        table.add_row(lab.name, lab.file.question, str(lab.file.case), escape(names))
+        table.add_row(lab.name, lab.file.question, ", ".join(map(str, lab.cases)), escape(names))
     console.print(table)
     console.print("Run one with [bold]make lab LAB=single-request[/bold]")
 

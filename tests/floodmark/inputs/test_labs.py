@@ -11,7 +11,7 @@ import yaml
 
 from floodmark.errors import FloodmarkError, LabError
 from floodmark.inputs.cases import CASES, Base, find_case, load_cases, read_model
-from floodmark.inputs.labs import LABS, Lab, create_points, find_lab, load_labs
+from floodmark.inputs.labs import LABS, Lab, Point, create_points, find_lab, load_labs
 from floodmark.verdict.judge import judge_expectations
 from floodmark.verdict.views import check_sql
 from tests.conftest import ROOT
@@ -117,10 +117,46 @@ def test_what_is_said_of_all_points_is_asked_of_their_table(tmp_path: Path) -> N
     assert not nothing[0].holds, "what could not be seen has not held"
 
 
+NAMED = {"name": "his: as it was", "case": 3, "parameters": {"users": 9}}
+
+
+def test_a_named_point_has_a_case_and_parameters_of_its_own(tmp_path: Path) -> None:
+    named = make(tmp_path, vary={}, also=[], runs=[NAMED, {"name": "lab"}])
+    assert named.points({}) == [Point("his: as it was", 3, {"users": 9}), Point("lab", 2, {})]
+    assert (named.cases, named.axes) == ([3, 2], ["users"])
+    assert named.points({"users": "5", "somaxconn": "4"})[0].varied == {"users": "5"}
+    assert make(tmp_path, runs=[NAMED]).points({})[-1].name == "his: as it was", "beside those that are varied"
+
+
+def test_a_lab_needs_no_case_if_its_points_have_one(tmp_path: Path) -> None:
+    alone = make(tmp_path, case=None, vary={}, also=[], runs=[NAMED])
+    assert alone.cases == [3]
+    with pytest.raises(LabError, match=r"have cases of their own: name one with point=: 'his: as it was'\."):
+        alone.point({})
+    assert alone.point({"point": "his: as it was"}).case == 3
+
+
+def test_one_point_is_selected_by_its_name(tmp_path: Path) -> None:
+    lab = make(tmp_path)
+    (point,) = lab.points({"point": "transport=tcp, somaxconn=8"})
+    assert point.varied == {"transport": "tcp", "somaxconn": 8}
+    assert lab.point({}) == Point("as it is", 2, {})
+    with pytest.raises(LabError, match=r"lab mine has no point 'somaxconn=33': did you mean 'somaxconn=32'\? Allowed"):
+        lab.points({"point": "somaxconn=33"})
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"case": 77}, "case: there is no case '77'"),
+        ({"case": None}, "the point 'transport=unix, somaxconn=8' has no case"),
+        ({"case": None, "vary": {}, "also": [], "runs": [{"name": "a"}]}, "the point 'a' has no case"),
+        ({"runs": [NAMED, {**NAMED, "case": 1}]}, "two points are called 'his: as it was'"),
+        ({"runs": [{**NAMED, "name": "somaxconn=32"}]}, "two points are called 'somaxconn=32'"),
+        ({"runs": [{**NAMED, "case": 77}]}, "case: there is no case '77'"),
+        ({"runs": [{**NAMED, "parameters": {"somaxcon": 8}}]}, "did you mean 'somaxconn'?"),
+        ({"runs": [{**NAMED, "parameters": {"users": 0}}]}, "users=0 is not allowed"),
+        ({"runs": [{**NAMED, "nme": 8}]}, "unknown key 'runs.0.nme': did you mean 'name'?"),
         ({"questoin": "?"}, "unknown key 'questoin': did you mean 'question'?"),
         ({"vary": {"somaxcon": [8]}}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
         ({"also": [{"somaxcon": 8}]}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError, LabError, RunError
-from floodmark.inputs.labs import find_lab
+from floodmark.inputs.labs import LabRun, find_lab
 from floodmark.model.metrics import Metrics
 from floodmark.model.stored import save
 from floodmark.model.verdict import Prediction, Verdict
@@ -54,12 +55,13 @@ class FakePlay:
         if number == self.fail_at:
             return None
         lab = find_lab(extra["lab"])
-        tcp = extra.get("transport") == "tcp"
+        (point,) = lab.points(extra)
+        tcp = point.varied["transport"] == "tcp"
         figures = {one.name: None for one in lab.file.figures}
-        keepalive = str(extra.get("keepalive")) == "True"
+        keepalive = str(point.varied.get("keepalive")) == "True"
         active = 32 if tcp or keepalive else 9
         figures |= {"active_while_hanging_conns": active, "refused_at_once": 0 if tcp else 23}  # type: ignore[dict-item]
-        params = {"users": 32, "somaxconn": 8, "transport": extra["transport"], "keepalive": keepalive}
+        params = {"users": 32, "somaxconn": 8, "transport": point.varied["transport"], "keepalive": keepalive}
         record = record_of(run, case=2, parameters=params)
         verdict = Verdict(
             run_id=run.run_id,
@@ -106,9 +108,9 @@ def test_a_lab_makes_its_points_and_judges_them_together(results: Path) -> None:
     run_points(quiet(), folder)
     record = judge_lab(folder)
     assert FakePlay.made == [
-        {"guard_margin_s": "90", "transport": "unix", "lab": NAME},
-        {"guard_margin_s": "90", "transport": "tcp", "lab": NAME},
-        {"guard_margin_s": "90", "transport": "unix", "keepalive": True, "start_spread_ms": 0, "lab": NAME},
+        {"guard_margin_s": "90", "lab": NAME, "point": "transport=unix"},
+        {"guard_margin_s": "90", "lab": NAME, "point": "transport=tcp"},
+        {"guard_margin_s": "90", "lab": NAME, "point": "transport=unix, keepalive=true, start_spread_ms=0"},
     ]
     assert (record.valid, record.passed) == (True, True)
     (host,) = record.overall or []
@@ -130,7 +132,8 @@ def test_a_lab_goes_on_where_it_was_ended(results: Path, monkeypatch: pytest.Mon
     with pytest.raises(RunError, match=r"the point 'transport=tcp' of .* has no run yet"):
         judge_lab(folder)
     run_points(quiet(), folder)
-    assert [one["transport"] for one in FakePlay.made] == ["unix", "tcp", "tcp", "unix"]
+    made = [one["point"].removeprefix("transport=")[:4] for one in FakePlay.made]
+    assert made == ["unix", "tcp", "tcp", "unix"]
     assert judge_lab(folder).passed
     run_points(quiet(), folder)
     assert len(FakePlay.made) == 4, "nothing is left to do"
@@ -181,6 +184,48 @@ def test_the_runs_to_come_may_have_other_options_but_no_other_parameters(results
         go_on_with(folder.path.name, {"users": "9"}, results)
     with pytest.raises(RunError, match="there is no lab run '20260101T000000Z-lab-none'"):
         go_on_with("20260101T000000Z-lab-none", {}, results)
+
+
+def test_a_lab_whose_file_has_changed_goes_on_only_if_what_is_left_is_still_there(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakePlay, "fail_at", 2)
+    folder = begin(results)
+    with pytest.raises(FloodmarkError, match="the pump is broken"):
+        run_points(quiet(), folder)
+    lab = find_lab(NAME)
+    for vary, there in ({"transport": ["unix"]}, False), ({"transport": ["tcp"]}, True):
+        changed = replace(lab, file=lab.file.model_copy(update={"vary": vary}))
+        monkeypatch.setattr(lab_runner, "find_lab", lambda _, changed=changed: changed)
+        if there:
+            run_points(quiet(), folder)
+        else:
+            with pytest.raises(
+                LabError, match=r"has changed since .* and its point 'transport=tcp' is no longer there"
+            ):
+                run_points(quiet(), folder)
+    assert len(FakePlay.made) == 4
+
+
+def test_one_point_can_be_made_alone(results: Path) -> None:
+    folder = begin(results, point="transport=tcp")
+    run_points(quiet(), folder)
+    assert [one["point"] for one in FakePlay.made] == ["transport=tcp"]
+    with pytest.raises(LabError, match="has no point 'transport=udp': did you mean 'transport=tcp'"):
+        begin(results, point="transport=udp")
+
+
+def test_points_of_several_cases_are_told_apart(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = find_lab(NAME)
+    runs = [LabRun(name=f"case {case}", case=case, parameters={"transport": "unix"}) for case in (1, 2)]
+    several = replace(lab, file=lab.file.model_copy(update={"vary": {}, "also": [], "runs": runs, "case": None}))
+    monkeypatch.setattr(lab_runner, "find_lab", lambda _: several)
+    monkeypatch.setitem(globals(), "find_lab", lambda _: several)
+    folder = begin(results)
+    run_points(quiet(), folder)
+    record = judge_lab(folder)
+    assert (record.case, [one.case for one in record.points]) == (None, [1, 2])
+    assert [(row.point, row.case_number) for row in record.table or []] == [("case 1", 1), ("case 2", 2)]
 
 
 def test_what_is_not_stated_without_a_point_is_not_asked(results: Path) -> None:

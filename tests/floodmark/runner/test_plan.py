@@ -123,6 +123,30 @@ def test_an_inventory_may_set_parameters_and_the_command_line_has_the_last_word(
     assert (made.parameters["accept_queue_hz"], made.parameters["users"]) == (100, 4)
 
 
+def test_a_point_of_a_lab_has_its_case_and_its_parameters_and_the_command_line_has_the_last_word() -> None:
+    made = make(lab="single-request", point="transport=tcp", users="3")
+    assert (made.lab, made.point, made.case.number) == ("single-request", "transport=tcp", 2)
+    assert (made.parameters["transport"], made.parameters["users"]) == ("tcp", 3)
+    assert make(lab="worker-connections", transport="tcp").point == "as it is"
+    assert make(case="2").point is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"case": "2", "point": "transport=tcp"}, "-e: point=transport=tcp is of a lab, and none was given"),
+        (
+            {"lab": "single-request", "point": "tcp"},
+            "lab single-request has no point 'tcp': Allowed are 'transport=unix'",
+        ),
+        ({"lab": "single-request", "case": "3"}, "case=3 is not that of lab single-request, which is 2"),
+    ],
+)
+def test_a_point_that_is_not_there_is_named_with_those_that_are(extra: dict[str, str], sentence: str) -> None:
+    with pytest.raises(FloodmarkError, match=sentence):
+        make(**extra)
+
+
 def test_of_a_lab_an_inventory_sets_what_it_leaves_open_and_what_is_for_just_this_lab() -> None:
     slow = {
         "floodmark_parameters": {"accept_queue_hz": 100, "start_spread_ms": 500, "drain_s": 9},
