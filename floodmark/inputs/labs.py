@@ -208,9 +208,9 @@ class Lab:
         points += [(one.name, file.case if one.case is None else one.case, one.parameters) for one in file.runs]
         for name, case, parameters in points:
             if case is None:
+                called = name or _name_of(parameters)
                 raise LabError(
-                    f"labs/{self.name}.yml: the point '{name or _name_of(parameters)}' has no case: name one for it, or one "
-                    "for the lab."
+                    f"labs/{self.name}.yml: the point '{called}' has no case: name one for it, or one for the lab."
                 )
             yield name, case, parameters
 

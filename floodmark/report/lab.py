@@ -14,7 +14,7 @@ from floodmark.report.multiples import Multiples, side_by_side
 from floodmark.report.pages import render, write_page
 from floodmark.report.run import HostReport, read_content, read_host
 from floodmark.runs.folders import REPORT, LabFolder, RunFolder
-from floodmark.show.lab import figure_text, sentences, setting_text
+from floodmark.show.lab import figure_text, sentences, settings
 
 
 def write_lab_report(folder: Path, output: Path | None = None) -> Path:
@@ -53,8 +53,9 @@ def lab_page(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class _Point:
-    """The run of one point: its report, and its verdict."""
+    """The run of one point: its name, its report, and its verdict."""
 
+    name: str
     link: str
     valid: bool
     passed: bool
@@ -68,6 +69,7 @@ class _Section:
     kernel: str | None
     sentences: list[tuple[str, bool]]
     points: list[_Point]
+    named: bool
     settings: list[tuple[str, list[str]]]
     figures: list[tuple[str, list[str]]]
     expectations: list[Prediction]
@@ -81,8 +83,9 @@ def _section(lab: Lab, results: Path, record: LabRecord, overall: Overall) -> _S
         name=overall.host,
         kernel=overall.kernel,
         sentences=list(sentences(rows, overall)),
-        points=[_Point(f"../{row.run_id}/{REPORT}", row.valid, row.passed) for row in rows],
-        settings=[(axis, [setting_text(row, axis) for row in rows]) for axis in lab.axes],
+        points=[_Point(row.point, f"../{row.run_id}/{REPORT}", row.valid, row.passed) for row in rows],
+        named=bool(lab.file.runs),
+        settings=settings(lab, rows),
         figures=[(one.name, [figure_text(row, one.name) for row in rows]) for one in lab.file.figures],
         expectations=overall.expectations,
         claims=overall.claims,

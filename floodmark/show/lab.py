@@ -66,14 +66,35 @@ def sentences(rows: Sequence[PointRow], overall: Overall) -> Iterator[tuple[str,
 
 def _print_points(console: Console, lab: Lab, rows: Sequence[PointRow]) -> None:
     """Print a column for each point, as its page has them, in as many tables as the terminal is too narrow for."""
+    differ = settings(lab, rows)
     figures = [one.name for one in lab.file.figures]
-    left = ["point", *lab.axes, *figures]
+    left = ["point", *(name for name, _ in differ), *figures]
     columns = [
-        [_mark(row), *(setting_text(row, axis) for axis in lab.axes), *(figure_text(row, name) for name in figures)]
-        for row in rows
+        [
+            _head(lab, number_, row),
+            *(texts[number_] for _, texts in differ),
+            *(figure_text(row, name) for name in figures),
+        ]
+        for number_, row in enumerate(rows)
     ]
+    if lab.file.runs:
+        for number_, row in enumerate(rows):
+            console.print(f"{number_ + 1:>3} {_mark(row)} {escape(row.point)}", highlight=False)
     for table in _that_fit(console, left, columns):
         console.print(table)
+
+
+def settings(lab: Lab, rows: Sequence[PointRow]) -> list[tuple[str, list[str]]]:
+    """Return what the points of a lab differ in: its name, and what each point has.
+
+    Args:
+        lab: whose points.
+        rows: of the table of points, of one host.
+    """
+    varied = [(axis, [setting_text(row, axis) for row in rows]) for axis in lab.axes]
+    if len(lab.cases) == 1:
+        return varied
+    return [("case", [setting_text(row, "case_number") for row in rows]), *varied]
 
 
 def figure_text(row: PointRow, name: str) -> str:
@@ -86,6 +107,11 @@ def setting_text(row: PointRow, axis: str) -> str:
     """Return a parameter of a point as people read it."""
     value = row.get(axis)
     return "-" if value is None else as_yaml(value)
+
+
+def _head(lab: Lab, number_: int, row: PointRow) -> str:
+    """Return what stands above a point: its mark, and its number where a list has its name."""
+    return f"{number_ + 1} {_mark(row)}" if lab.file.runs else _mark(row)
 
 
 def _mark(row: PointRow) -> str:

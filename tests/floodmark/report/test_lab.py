@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from playwright.sync_api import Browser
 
 from floodmark.cli import main
 from floodmark.errors import RunError
-from floodmark.inputs.labs import load_labs
+from floodmark.inputs.labs import LabRun, load_labs
+from floodmark.report import lab as lab_report
 from floodmark.report.index import read_entries
 from floodmark.report.lab import lab_page, write_lab_report
 from floodmark.runs.folders import RunFolder
@@ -88,6 +90,20 @@ def test_it_has_its_verdict_its_points_and_what_is_said_of_them(folder: Path, co
         assert text in page.text, page.text
     links = [found["href"] for tag, found in page.elements if tag == "a"]
     assert links == [f"../{one['run_id']}/report.html" for one in content["points"]]
+
+
+def test_points_with_names_are_listed_by_them(
+    folder: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = load_labs()["active-over-somaxconn"]
+    runs = [LabRun(name=f"as in case {case}", case=case) for case in (1, 2)]
+    named = replace(lab, file=lab.file.model_copy(update={"vary": {}, "also": [], "runs": runs}))
+    monkeypatch.setattr(lab_report, "find_lab", lambda _: named)
+    for case, (point, row) in enumerate(zip(content["points"], content["table"], strict=True), start=1):
+        point["point"] = row["point"] = f"as in case {case}"
+        row["case_number"] = case
+    page = page_of(folder, content)
+    assert "as in case 1 as in case 2 run 1 2 case 1 2 verdict" in page.text
 
 
 def test_what_the_lab_wants_drawn_is_drawn_of_each_point(folder: Path, content: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from floodmark.runner import lab as lab_runner
 from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
 from floodmark.runs.folders import LabFolder, RunFolder, is_lab_folder
 from floodmark.runs.verdicts import read_verdict
+from floodmark.show import lab as lab_show
 from floodmark.show.lab import print_lab
 from floodmark.verdict.rules import RESULTS_READABLE
 from tests.conftest import ROOT
@@ -226,6 +227,12 @@ def test_points_of_several_cases_are_told_apart(results: Path, monkeypatch: pyte
     record = judge_lab(folder)
     assert (record.case, [one.case for one in record.points]) == (None, [1, 2])
     assert [(row.point, row.case_number) for row in record.table or []] == [("case 1", 1), ("case 2", 2)]
+    monkeypatch.setattr(lab_show, "find_lab", lambda _: several)
+    screen = io.StringIO()
+    print_lab(Console(file=screen, width=150), folder)
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert ["1", "✓", "case", "1"] in lines
+    assert ["case", "1", "2"] in lines
 
 
 def test_what_is_not_stated_without_a_point_is_not_asked(results: Path) -> None:
