@@ -195,6 +195,11 @@ class Parameters(BaseModel):
         return spread_s if self.load_shape == "burst" else max(spread_s, self.duration_s)
 
     @property
+    def flood_likely_s(self) -> float:
+        """How long the flood phase takes if requests wait until nginx gives up on them once."""
+        return self.sending_s + self.proxy_read_timeout_s
+
+    @property
     def flood_at_most_s(self) -> int:
         """Upper bound of the flood phase; the run ends a flood that takes longer."""
         return math.ceil(self.sending_s + self.think_time_ms / 1000) + self.answer_timeout_s

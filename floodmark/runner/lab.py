@@ -9,6 +9,7 @@ that was ended goes on where it was.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from floodmark.runner.plan import RUN_OPTIONS, check_names, control_node
 from floodmark.runner.suite import list_inventory
 from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folder, new_folder
 from floodmark.runs.journal import read_finished
+from floodmark.runs.lock import only_process
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.suite import ASSUMED_OVERHEAD_S, Bar
 from floodmark.values import Variables
@@ -85,7 +87,7 @@ def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = R
     for point in points:
         parameters = _parameters(lab, point, cases, given, variables)
         check_caps(parameters, variables)
-        phases_s.append(parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s)
+        phases_s.append(parameters.baseline_s + parameters.flood_likely_s + parameters.drain_s)
     folder = LabFolder(new_folder(f"lab-{lab.name}", results))
     record = LabRecord(
         lab=lab.name,
@@ -112,30 +114,36 @@ def _parameters(lab: Lab, point: Point, cases: dict[int, Case], given: Variables
 # --- the runs -------------------------------------------------------------------------------------
 
 
-def run_points(console: Console, folder: LabFolder) -> None:
+def run_points(console: Console, folder: LabFolder, how_to_go_on: str = "") -> None:
     """Make the run of each point that has none yet.
 
     Args:
         console: where it is shown how far it is.
         folder: of the execution.
+        how_to_go_on: the command that goes on when it was ended; `floodmark lab` with its folder otherwise.
 
     Raises:
-        FloodmarkError: a run ended without a verdict.
+        FloodmarkError: a run ended without a verdict, or another process makes them.
         Interrupted: a signal came.
     """
-    record = folder.read()
-    points = record.points
-    left = [number for number, one in enumerate(points) if not _is_complete(folder, one.run_id)]
-    _refuse_changed(folder, record, left)
-    stop = Stop()
-    with stop.listen(), Bar(console, len(points), done=len(points) - len(left)) as bar:
-        for index, number in enumerate(left):
-            point = points[number]
-            estimates = [points[one].takes_s + ASSUMED_OVERHEAD_S["once"] for one in left[index:]]
-            bar.begin(point, estimates)
-            begun = time.monotonic()
-            run = _make_run(folder, number, bar, stop)
-            bar.end(point, read_finished(run, time.monotonic() - begun))
+    with only_process(folder.path, f"lab {folder.path.name}", LabError):
+        record = folder.read()
+        points = record.points
+        left = [number for number, one in enumerate(points) if not _is_complete(folder, one.run_id)]
+        _refuse_changed(folder, record, left)
+        stop = Stop()
+        beside_s: list[float] = []
+        with stop.listen(), Bar(console, len(points), done=len(points) - len(left)) as bar:
+            for index, number in enumerate(left):
+                point = points[number]
+                # What a run takes beside its phases, those that have been timed say best.
+                overhead_s = statistics.median(beside_s) if beside_s else ASSUMED_OVERHEAD_S["once"]
+                bar.begin(point, [max(1.0, points[one].takes_s + overhead_s) for one in left[index:]])
+                begun = time.monotonic()
+                run = _make_run(folder, number, bar, stop, how_to_go_on or f"floodmark lab {folder.path.name}")
+                took_s = time.monotonic() - begun
+                beside_s.append(took_s - point.takes_s)
+                bar.end(point, read_finished(run, took_s))
 
 
 def _refuse_changed(folder: LabFolder, record: LabRecord, left: Sequence[int]) -> None:
@@ -158,8 +166,7 @@ def _is_complete(folder: LabFolder, run_id: str | None) -> bool:
     return run_id is not None and folder.run(run_id).record.exists()
 
 
-def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop) -> RunFolder:
-    how_to_go_on = f"go on with: floodmark lab {folder.path.name}"
+def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop, how_to_go_on: str) -> RunFolder:
     record = folder.read()
     point = record.points[number]
 
@@ -175,11 +182,11 @@ def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop) -> RunFolder
         extra = {**record.given, "lab": record.lab, "point": point.name}
         run = play.make(ROOT, Path(record.inventory), [], extra, folder.path / "ansible-runner", log)
     if stop.wanted_at is not None:
-        raise Interrupted(f"interrupted after {bar.done} of {bar.total} points: {how_to_go_on}")
+        raise Interrupted(f"interrupted after {bar.done} of {bar.total} points: go on with: {how_to_go_on}")
     if run is None:
         raise FloodmarkError(
             f"the point '{point.name}' ended without a verdict: {play.why or 'Ansible did not say why'}. What it "
-            f"said is in {relative(log)}; {how_to_go_on}"
+            f"said is in {relative(log)}; go on with: {how_to_go_on}"
         )
     return run
 

@@ -10,7 +10,6 @@ names its folder and that holds a run.json; so nothing is lost between writing t
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from floodmark.errors import RunError, SuiteError
 from floodmark.inputs.suites import Suite, SuiteRun
 from floodmark.model.stored import write_json
 from floodmark.runs.folders import RunFolder, unwritable
+from floodmark.runs.lock import only_process
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,7 @@ def open_journal(suite: Suite, results: Path) -> Iterator[Journal]:
         folder.joinpath("logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SuiteError(unwritable(folder, error)) from None
-    # The kernel releases the lock when the process ends, however it ends.
-    with folder.joinpath("lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise SuiteError(
-                f"suite {suite.name} is being run by another process ({lock.read().strip() or 'just started'}): wait "
-                "until it has ended, or end it; what it has finished is kept."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"pid {os.getpid()} since {_now()}")
-        lock.flush()
+    with only_process(folder, f"suite {suite.name}", SuiteError):
         journal = read_journal(suite, results)
         _prepare(journal, suite)
         yield journal

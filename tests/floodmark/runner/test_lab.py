@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from floodmark.model.verdict import Prediction, Verdict
 from floodmark.runner import lab as lab_runner
 from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
 from floodmark.runs.folders import LabFolder, RunFolder, is_lab_folder
+from floodmark.runs.lock import only_process
 from floodmark.runs.verdicts import read_verdict
 from floodmark.show import lab as lab_show
 from floodmark.show.lab import print_lab
@@ -121,6 +123,18 @@ def test_a_lab_makes_its_points_and_judges_them_together(results: Path) -> None:
     print_lab(Console(file=screen, width=150), folder)
     assert "3 of 3 points are valid" in screen.getvalue()
     assert "confirmed" in screen.getvalue()
+
+
+def test_a_lab_is_made_by_one_process_at_a_time(results: Path) -> None:
+    folder = begin(results)
+    with (
+        only_process(folder.path, "the other one", LabError),
+        pytest.raises(
+            LabError, match=f"lab {folder.path.name} is being run by another process .pid {os.getpid()} since"
+        ),
+    ):
+        run_points(quiet(), folder)
+    assert FakePlay.made == []
 
 
 def test_a_lab_goes_on_where_it_was_ended(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
