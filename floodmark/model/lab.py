@@ -68,6 +68,7 @@ class LabRecord(Stored):
 
     Attributes:
         case: number of the case that all points share; None where they have cases of their own.
+        parameters: what the lab's file sets for all points; empty in labs of before it was recorded.
         given: what was given with `-e`.
         table: a row for each point and host; None until all points have runs.
         overall: what they say together, host by host; None until then.
@@ -79,6 +80,7 @@ class LabRecord(Stored):
     case: int | None = None
     inventory: str
     inventory_parameters: dict[str, Value] = {}
+    parameters: ParameterValues = {}
     given: dict[str, Value]
     control_node: ControlNode = ControlNode()
     points: list[LabPoint] = Field(min_length=1)

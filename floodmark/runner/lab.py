@@ -73,6 +73,35 @@ def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = R
     Raises:
         FloodmarkError: something is not as it must be; nothing was written then.
     """
+    return write_lab(plan_lab(name, inventory, extra), results)
+
+
+def write_lab(record: LabRecord, results: Path = RESULTS) -> LabFolder:
+    """Create the folder of an execution that was planned.
+
+    Args:
+        record: its plan.
+        results: where runs are kept.
+
+    Raises:
+        RunError: it cannot be written there.
+    """
+    folder = LabFolder(new_folder(f"lab-{record.lab}", results))
+    save(folder.file, record)
+    return folder
+
+
+def plan_lab(name: object, inventory: Path, extra: Variables) -> LabRecord:
+    """Check a lab with all its points, and return what an execution of it is to be.
+
+    Args:
+        name: of the lab.
+        inventory: where the hosts are described.
+        extra: what else is given with `-e`: parameters, and options of a run.
+
+    Raises:
+        FloodmarkError: something is not as it must be.
+    """
     need_setpriv()
     lab = find_lab(name)
     refuse_other_case(extra, lab)
@@ -88,13 +117,13 @@ def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = R
         parameters = _parameters(lab, point, cases, given, variables)
         check_caps(parameters, variables)
         phases_s.append(parameters.baseline_s + parameters.flood_likely_s + parameters.drain_s)
-    folder = LabFolder(new_folder(f"lab-{lab.name}", results))
-    record = LabRecord(
+    return LabRecord(
         lab=lab.name,
         question=lab.file.question,
         case=lab.file.case,
         inventory=str(inventory.resolve()),
         inventory_parameters=inventory_parameters(variables, lab),
+        parameters=lab.file.parameters,
         given=given,
         control_node=control_node(),
         points=[
@@ -102,8 +131,6 @@ def begin_lab(name: object, inventory: Path, extra: Variables, results: Path = R
             for one, takes_s in zip(points, phases_s, strict=True)
         ],
     )
-    save(folder.file, record)
-    return folder
 
 
 def _parameters(lab: Lab, point: Point, cases: dict[int, Case], given: Variables, variables: Variables) -> Parameters:
@@ -152,7 +179,13 @@ def _refuse_changed(folder: LabFolder, record: LabRecord, left: Sequence[int]) -
     Raises:
         LabError: there is one among those that are left.
     """
-    known = {one.name: one for one in find_lab(record.lab).points(record.given)}
+    lab = find_lab(record.lab)
+    known = {one.name: one for one in lab.points(record.given)}
+    if left and record.parameters not in ({}, lab.file.parameters):
+        raise LabError(
+            f"labs/{record.lab}.yml has changed since {folder.path.name} was begun, and sets other parameters for all "
+            "points: begin the lab anew, or take the file back. What was made is kept."
+        )
     for one in (record.points[number] for number in left):
         case = record.case if one.case is None else one.case
         if one.name not in known or (case, one.varied) != (known[one.name].case, known[one.name].varied):

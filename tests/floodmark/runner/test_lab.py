@@ -222,6 +222,17 @@ def test_a_lab_whose_file_has_changed_goes_on_only_if_what_is_left_is_still_ther
     assert len(FakePlay.made) == 4
 
 
+def test_a_lab_whose_file_sets_other_parameters_now_does_not_go_on(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begin(results)
+    lab = find_lab(NAME)
+    changed = replace(lab, file=lab.file.model_copy(update={"parameters": {"users": 33}}))
+    monkeypatch.setattr(lab_runner, "find_lab", lambda _: changed)
+    with pytest.raises(LabError, match=r"has changed since .*, and sets other parameters for all points"):
+        run_points(quiet(), folder)
+
+
 def test_one_point_can_be_made_alone(results: Path) -> None:
     folder = begin(results, point="transport=tcp")
     run_points(quiet(), folder)

@@ -1,0 +1,143 @@
+"""The study as its author ran it, with runs that are made up: where it goes on, and when another one is begun."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floodmark.errors import FloodmarkError, LabError, RunError
+from floodmark.model.stored import save
+from floodmark.runner import lab as lab_runner
+from floodmark.runner.study import begin_or_go_on, command_of
+from floodmark.runs.folders import LabFolder
+from tests.conftest import ROOT
+
+GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
+
+
+@pytest.fixture(autouse=True)
+def inventories(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Let inventories have the variables that a test gives to them."""
+    variables: dict[str, Any] = {}
+    monkeypatch.setattr(lab_runner, "list_inventory", lambda path: (GROUPS, variables.get(path.name, {})))
+    return variables
+
+
+def study(results: Path, inventory: str = "testbed", *, anew: bool = False, **extra: Any) -> LabFolder:
+    return begin_or_go_on(ROOT / f"inventory/{inventory}.yml", extra, anew=anew, results=results)
+
+
+def make_one_run(folder: LabFolder) -> None:
+    """Let the first point have a run."""
+    record = folder.read()
+    first = record.points[0].model_copy(update={"run_id": "20260101T000000Z-case1-unix"})
+    save(folder.file, record.model_copy(update={"points": [first, *record.points[1:]]}))
+    run = folder.run("20260101T000000Z-case1-unix")
+    run.path.mkdir()
+    run.record.touch()
+
+
+def finish(folder: LabFolder) -> None:
+    save(folder.file, folder.read().model_copy(update={"table": [], "overall": []}))
+
+
+def test_it_goes_on_where_it_was_ended_and_begins_another_one_when_it_has_come_to_its_end(tmp_path: Path) -> None:
+    first = study(tmp_path)
+    assert study(tmp_path) == first
+    finish(first)
+    second = study(tmp_path)
+    assert second != first
+    assert study(tmp_path) == second
+    assert study(tmp_path, anew=True) not in (first, second)
+
+
+def test_an_older_one_that_was_left_does_not_go_on(tmp_path: Path) -> None:
+    study(tmp_path)
+    newer = study(tmp_path, anew=True)
+    finish(newer)
+    assert study(tmp_path).path.name > newer.path.name
+
+
+@pytest.mark.parametrize(
+    ("begun", "then", "was"),
+    [
+        ({}, {"users": "9"}, "with nothing given by -e"),
+        ({"users": "9"}, {}, "with -e users=9"),
+        ({"users": "9"}, {"users": "8"}, "with -e users=9"),
+        ({}, {"point": "case 2"}, "with nothing given by -e"),
+    ],
+)
+def test_one_with_other_settings_is_begun_only_if_somebody_says_so(
+    tmp_path: Path, begun: dict[str, str], then: dict[str, str], was: str
+) -> None:
+    first = study(tmp_path, **begun)
+    make_one_run(first)
+    before = first.file.read_text()
+    with pytest.raises(LabError) as error:
+        study(tmp_path, **then)
+    sentence = str(error.value)
+    of = len(first.read().points)
+    assert f"{first.path.name} was ended after 1 of {of} points, {was}: go on with it by `floodmark study" in sentence
+    assert "or begin another one by `floodmark study --anew" in sentence
+    assert (first.file.read_text(), len(list(tmp_path.glob("*-lab-*")))) == (before, 1), "nothing was written"
+    assert study(tmp_path, **begun) == first
+    assert study(tmp_path, anew=True, **then) != first
+
+
+def test_another_inventory_or_an_inventory_with_other_parameters_is_other_settings(
+    tmp_path: Path, inventories: dict[str, Any]
+) -> None:
+    study(tmp_path, "kernels")
+    with pytest.raises(LabError, match=r"with the inventory inventory/kernels.yml: go on with it by .*-i inventory/kern"):
+        study(tmp_path)
+    inventories["kernels.yml"] = {"floodmark_parameters": {"accept_queue_hz": 77}}
+    with pytest.raises(LabError, match="with other parameters of its inventory"):
+        study(tmp_path, "kernels")
+
+
+def test_how_a_run_goes_may_be_given_otherwise(tmp_path: Path) -> None:
+    first = study(tmp_path)
+    assert study(tmp_path, guard_margin_s="240") == first
+    assert first.read().given == {"guard_margin_s": "240"}
+
+
+def test_the_command_that_goes_on_says_all_that_was_given(tmp_path: Path) -> None:
+    record = study(tmp_path, "kernels", users="9", point="case 2").read()
+    assert command_of(record) == "floodmark study -i inventory/kernels.yml -e users=9 -e 'point=case 2'"
+
+
+def test_one_that_is_damaged_is_left_as_it_is_and_named(tmp_path: Path) -> None:
+    first = study(tmp_path)
+    first.file.write_text(json.dumps({"lab": "study"}))
+    with pytest.raises(RunError, match=r"damaged: it has no \w+.*`floodmark study --anew` begins another one"):
+        study(tmp_path)
+    assert study(tmp_path, anew=True) != first
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"order": "nginx,upstream"}, "order=nginx,upstream is not allowed"),
+        ({"nginx_listen_backlog": "0"}, "nginx_listen_backlog=0 is not allowed: it must be 1 to 65535"),
+        ({"nginx_listen_backlog": "-1"}, "nginx_listen_backlog=-1 is not allowed"),
+        ({"nginx_listen_backlog": "1000000000"}, "nginx_listen_backlog=1000000000 is not allowed"),
+        ({"somaxcon": "8"}, "did you mean 'somaxconn'?"),
+        ({"case": "2"}, "case=2 is not that of lab study, whose points have cases of their own"),
+        ({"point": "case 9"}, "lab study has no point 'case 9': did you mean 'case "),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    tmp_path: Path, extra: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        study(tmp_path, **extra)
+    assert sentence in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_inventory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"-i: inventory .*kernel.yml does not exist"):
+        study(tmp_path, "kernel")
