@@ -74,6 +74,9 @@ def add_options(parser: LocustArgumentParser) -> None:
     group.add_argument("--arrival-seed", type=int, default=1, help="open: of arrivals at random")
     group.add_argument("--payload-bytes", type=int, default=0, help="body of a POST; 0 sends GET")
     group.add_argument("--keepalive", type=_boolean, default=False, help="true keeps connections for later requests")
+    group.add_argument(
+        "--connection-header", choices=["close", "keep-alive"], default="close", help="of clients that close"
+    )
     group.add_argument("--answer-timeout-s", type=float, default=60, help="how long a client waits for its answer")
     group.add_argument("--start-after-s", type=float, default=0.0, help="time without load before the flood")
     group.add_argument("--id-prefix", default="", help="what the numbers of the requests begin with")
@@ -179,6 +182,7 @@ class Flood:
             host,
             payload_bytes=options.payload_bytes,
             keepalive=options.keepalive,
+            connection_header=options.connection_header,
             id_prefix=options.id_prefix,
             share=share,
             of=of,

@@ -111,6 +111,7 @@ class Flood:
                 host,
                 payload_bytes=payload_bytes,
                 keepalive=keepalive,
+                connection_header=str(self.hold.parameters["connection_header"]),
                 id_prefix=f"{self.hold.run_id}/{self.number}-",
             ),
             timeout_s=self.hold.answer_timeout_s,

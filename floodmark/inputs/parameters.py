@@ -21,12 +21,13 @@ from floodmark.values import ParameterValue, ParameterValues, Variables
 Transport = Literal["unix", "tcp"]
 LoadShape = Literal["burst", "sustained", "open"]
 Arrivals = Literal["constant", "poisson"]
+ConnectionHeader = Literal["close", "keep-alive"]
 # One process sends no more than this, and one connection takes a port for a minute.
 MOST_PER_S = 50_000
 # What the load generator has to know: options of locustfiles/flood.py, by the same names.
 OF_THE_FLOOD = (
     "users", "load_shape", "start_spread_ms", "duration_s", "think_time_ms", "rate", "arrivals", "arrival_seed",
-    "payload_bytes", "keepalive",
+    "payload_bytes", "keepalive", "connection_header",
 )  # fmt: skip
 # Those in which repetitions may differ.
 SEEDS = ("virtual_seed", "arrival_seed")
@@ -80,6 +81,18 @@ class Parameters(BaseModel):
             "worker_connections of nginx: slots of one worker for everything it holds open.",
         ),
     ]
+    nginx_listen_backlog: Annotated[
+        int,
+        _number(
+            "conns",
+            1,
+            65535,
+            "backlog of nginx's listen; somaxconn caps it as it is when nginx starts.",
+        ),
+    ]
+    nginx_keepalive_timeout_s: Annotated[
+        int, _number("s", 0, 3600, "keepalive_timeout of nginx: how long an idle client connection stays open.")
+    ]
     load_shape: Annotated[
         LoadShape,
         Field(
@@ -127,12 +140,22 @@ class Parameters(BaseModel):
     ]
     payload_bytes: Annotated[int, _number("bytes", 0, 10485760, "Body of each POST request; 0 sends GET instead.")]
     keepalive: Annotated[bool, Field(description="Reuse client connections to nginx instead of one for each request.")]
+    connection_header: Annotated[
+        ConnectionHeader,
+        Field(
+            description="Connection header of clients that close after each answer; with keepalive=true it is "
+            "keep-alive."
+        ),
+    ]
     proxy_connect_timeout_s: Annotated[
         int, _number("s", 1, 75, "proxy_connect_timeout of nginx (it has no effect on unix sockets).")
     ]
     proxy_read_timeout_s: Annotated[int, _number("s", 1, 600, "proxy_read_timeout and proxy_send_timeout of nginx.")]
     proxy_request_buffering: Annotated[
         bool, Field(description="proxy_request_buffering of nginx: read the whole request before connecting upstream.")
+    ]
+    proxy_buffering: Annotated[
+        bool, Field(description="proxy_buffering of nginx: read the answer as fast as the upstream writes it.")
     ]
     client_body_buffer_size_kb: Annotated[
         int,

@@ -36,7 +36,14 @@ def look_up(url: str) -> tuple[Target, str]:
 
 
 def composer(
-    host: str, *, payload_bytes: int, keepalive: bool, id_prefix: str, share: int = 0, of: int = 1
+    host: str,
+    *,
+    payload_bytes: int,
+    keepalive: bool,
+    connection_header: str,
+    id_prefix: str,
+    share: int = 0,
+    of: int = 1,
 ) -> Callable[[int], tuple[str, bytes]]:
     """Return a function that makes the number of a request, and all of its bytes, of the turn it is sent in.
 
@@ -44,12 +51,13 @@ def composer(
         host: for the Host header.
         payload_bytes: of the body; 0 is a GET without one.
         keepalive: whether the connection is to be kept.
+        connection_header: what a client says in it that closes its connection after the answer.
         id_prefix: what the numbers begin with.
         share: which of several generators this is.
         of: how many there are; they number their requests by turns, so nobody has to be asked for the next number.
     """
     body = b"x" * payload_bytes
-    connection = "keep-alive" if keepalive else "close"
+    connection = "keep-alive" if keepalive else connection_header
     before_id = f"{method_of(payload_bytes)} / HTTP/1.1\r\nHost: {host}\r\nX-Floodmark-Id: ".encode()
     after_id = f"\r\nConnection: {connection}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, field_validator
@@ -61,11 +62,21 @@ class RecordedCase(Part):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-def _with_parameters_of_version_2(content: Content) -> Content:
-    """Give the parameters that came with version 2 the values that were in force before."""
-    added = {"machine_hz": 0, "warmup_s": 0}
+# Version of the plan -> the parameters that came with it, and what was in force before there were any. A parameter that
+# is new stands here; then runs of before are read, compared and judged again.
+CAME_WITH: dict[int, ParameterValues] = {
+    2: {"machine_hz": 0, "warmup_s": 0},
+    3: {
+        "nginx_listen_backlog": 4096, "nginx_keepalive_timeout_s": 65, "proxy_buffering": True,
+        "connection_header": "close",
+    },
+}  # fmt: skip
+
+
+def _with_parameters_of(version: int, content: Content) -> Content:
+    """Give the parameters that came with a version the values that were in force before."""
     parameters = content.get("parameters")
-    return {**content, "parameters": {**added, **parameters}} if isinstance(parameters, dict) else content
+    return {**content, "parameters": {**CAME_WITH[version], **parameters}} if isinstance(parameters, dict) else content
 
 
 class Plan(Stored):
@@ -84,8 +95,10 @@ class Plan(Stored):
         inventory_parameters: what these set for their hosts.
     """
 
-    newest: ClassVar[int] = 2
-    migrations: ClassVar[Mapping[int, Callable[[Content], Content]]] = {1: _with_parameters_of_version_2}
+    newest: ClassVar[int] = max(CAME_WITH)
+    migrations: ClassVar[Mapping[int, Callable[[Content], Content]]] = {
+        version - 1: partial(_with_parameters_of, version) for version in CAME_WITH
+    }
 
     schema_version: int = newest
     run_id: str

@@ -38,9 +38,15 @@ def test_nginx_conf_has_each_directive_from_its_variable() -> None:
     text = render(
         ROOT / "roles/nginx/templates/nginx.conf.j2",
         nginx_worker_connections=77,
+        nginx_listen_backlog=16,
+        nginx_keepalive_timeout="10s",
+        nginx_proxy_buffering="off",
         nginx_proxy_read_timeout="9s",
         nginx_upstream_servers=["127.0.0.1:9000", "unix:/run/two.sock"],
     )
     assert "worker_connections 77;" in text
+    assert "listen 8080 backlog=16;" in text
+    assert "keepalive_timeout 10s;" in text
+    assert "proxy_buffering off;" in text
     assert "proxy_read_timeout 9s;" in text
     assert "        server 127.0.0.1:9000;\n        server unix:/run/two.sock;\n    }" in text

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from floodmark.errors import RunError
+from floodmark.inputs.cases import load_cases
 from floodmark.inputs.parameters import Parameters
 from floodmark.model.host import HostDescription
 from floodmark.model.lab import LabRecord
 from floodmark.model.load import GeneratorSummary
 from floodmark.model.metrics import Metrics
-from floodmark.model.run import Plan, RunRecord
+from floodmark.model.run import CAME_WITH, Plan, RunRecord
 from floodmark.model.stored import Stored, load, save
 from floodmark.model.verdict import CHANGED_IN_VERSION_2, Verdict
 from floodmark.runs.folders import RunFolder
@@ -227,11 +228,20 @@ def test_what_is_no_text_is_damaged_and_what_is_not_there_is_missing(tmp_path: P
 
 def test_parameters_of_a_later_version_have_the_values_that_were_in_force(tmp_path: Path) -> None:
     plan = plan_of(RunFolder(tmp_path / "run"), case=2)
-    old = {name: value for name, value in plan.parameters.items() if name not in ("machine_hz", "warmup_s")}
-    content = {**plan.model_dump(mode="json", by_alias=True), "schema_version": 1, "parameters": old}
-    read = Plan.parse(content)
-    assert read.parameters == {**plan.parameters, "machine_hz": 0, "warmup_s": 0}
-    assert read.parameters.keys() == Parameters.model_fields.keys()
+    for version, later in CAME_WITH.items():
+        came = {name for number, added in CAME_WITH.items() if number >= version for name in added}
+        old = {name: value for name, value in plan.parameters.items() if name not in came}
+        content = {**plan.model_dump(mode="json", by_alias=True), "schema_version": version - 1, "parameters": old}
+        read = Plan.parse(content)
+        assert {name: read.parameters[name] for name in later} == later
+        assert {name: read.parameters[name] for name in old} == old
+        assert read.parameters.keys() == Parameters.model_fields.keys()
+
+
+def test_what_a_parameter_was_before_there_was_one_is_what_it_is_by_default_or_nothing_was_measured() -> None:
+    base = load_cases()[1].parameters.model_dump()
+    differing = {name: value for added in CAME_WITH.values() for name, value in added.items() if value != base[name]}
+    assert differing == {"machine_hz": 0}
 
 
 def of_version_1(**parts: Value) -> Verdict:
