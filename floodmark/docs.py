@@ -10,8 +10,9 @@ from floodmark.claims import DOCS, PAGE, claims_page, read_evidence
 from floodmark.inputs.cases import CASES, case_schema, load_cases
 from floodmark.inputs.labs import LABS, lab_schema
 from floodmark.inputs.suites import SUITES, suite_schema
+from floodmark.model.check import Severity
 from floodmark.runs.folders import RESULTS
-from floodmark.verdict.rules import RULES, About
+from floodmark.verdict.rules import RULES, About, Rule
 
 _HEAD = """\
 # Results
@@ -87,11 +88,17 @@ def checks_page() -> str:
     for about in About:
         parts.append(f"\n## {about}\n\n| id | what must be so | limit | otherwise |\n|---|---|---|---|\n")
         parts += [
-            f"| `{rule.id}` | {rule.asks} | {rule.shown_limit} | {rule.severity}{' ¹' if rule.rested else ''} |\n"
+            f"| `{rule.id}` | {rule.asks} | {rule.shown_limit} | {_otherwise(rule)} |\n"
             for rule in RULES.values()
             if rule.about is about
         ]
     return "".join(parts)
+
+
+def _otherwise(rule: Rule) -> str:
+    """Return what follows when a rule is not kept."""
+    asked_for = f"; with `{rule.may}=true` {Severity.NOTE}" if rule.may else ""
+    return f"{rule.severity}{' ¹' if rule.rested else ''}{asked_for}"
 
 
 def generated_files() -> dict[Path, str]:

@@ -93,6 +93,10 @@ class Parameters(BaseModel):
     nginx_keepalive_timeout_s: Annotated[
         int, _number("s", 0, 3600, "keepalive_timeout of nginx: how long an idle client connection stays open.")
     ]
+    front_may_overflow: Annotated[
+        bool,
+        Field(description="The run is about nginx's own accept queue too: that it overflows does not make it invalid."),
+    ]
     load_shape: Annotated[
         LoadShape,
         Field(

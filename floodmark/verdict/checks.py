@@ -293,7 +293,8 @@ def of_nginx(tables: Ingested, metrics: Metrics, parameters: Parameters) -> Iter
     if metrics.front_overflows is None:
         yield rules.FRONT_OVERFLOWED.cannot_tell("ListenOverflows was not read before and after the flood")
     else:
-        yield rules.FRONT_OVERFLOWED.check(metrics.front_overflows)
+        severity = Severity.NOTE if parameters.front_may_overflow else None
+        yield rules.FRONT_OVERFLOWED.check(metrics.front_overflows, severity=severity)
     if metrics.front_queue_max is None or metrics.front_queue_limit is None:
         why = scalar(database, "SELECT any_value(reason) FROM accept_queue WHERE listener = 'front'")
         yield rules.FRONT_FULL.cannot_tell(why or "it has no rows")

@@ -58,6 +58,7 @@ class Rule:
         bound: how the value is held against the limit.
         limit: what is allowed; None where each run has its own.
         rested: the severity holds where an expectation, a claim or a compared metric of the run rests on the source.
+        may: the parameter that asks for what the rule forbids; with it the rule is only a note.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Rule:
     bound: Bound = Bound.AT_MOST
     limit: float | None = None
     rested: bool = False
+    may: str = ""
 
     def check(
         self,
@@ -491,6 +493,7 @@ FRONT_OVERFLOWED = Rule(
     "raise nginx_listen_backlog or lower users",
     "times",
     limit=0,
+    may="front_may_overflow",
 )
 FRONT_FULL = Rule(
     "front_full",

@@ -355,6 +355,14 @@ def test_an_overflow_of_nginx_s_own_queue_makes_a_run_invalid(fake: NoAccept) ->
     assert "nginx's own accept queue overflowed 3 times" in verdict["reasons"][0]
 
 
+def test_an_overflow_of_nginx_s_own_queue_is_a_note_where_it_is_asked_for(fake: NoAccept) -> None:
+    fake.files["tcp_ext.csv"] = re.sub(r"(?m)^([4-9]\d{9}),0,", r"\1,3,", fake.files["tcp_ext.csv"])
+    with_evidence(fake)
+    verdict = fake.judge(front_may_overflow=True)
+    assert (verdict["valid"], broken(verdict)) == (True, [("front_overflowed", "", "note")])
+    assert "nginx's own accept queue overflowed 3 times" in verdict["doubts"][0]
+
+
 def test_a_full_queue_of_nginx_is_a_note_because_it_has_refused_nobody(fake: NoAccept) -> None:
     fake.depth(3.05, 4097, 4096, "front")
     with_evidence(fake)
