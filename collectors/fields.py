@@ -12,13 +12,14 @@ History of FORMAT_VERSION, raised when a column changes its meaning, name or uni
     5  requests.generator, intended_ns, connected_ns, first_byte_ns; a file of requests for each process
     6  process.deleted_files, deleted_bytes; socket_memory; syscalls; upstream_events
     7  machine; host.json has clocks.kernel_boot_id, cpu.governor and kernel.psi; written.json, units.json
+    8  syscalls from nginx's start on, with the phase of each; its object may be listener
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 
 
 @dataclass(frozen=True)
@@ -432,10 +433,18 @@ _STRACE = "strace"
 
 SYSCALLS = Table(
     "syscalls",
-    "Every system call of nginx's processes, captured by strace, which slows them; only with strace=true.",
+    "Every system call of nginx's processes from their start on, captured by strace, which slows them; only with "
+    "strace=true.",
     (
         Field("t_ns", "integer", "ns", "When it began, on the host's monotonic clock; strace knows the µs.", _STRACE),
-        Field("role", "text", "", "nginx-master or nginx-worker.", "collectors/strace.py"),
+        Field(
+            "role",
+            "text",
+            "",
+            "nginx-master or nginx-worker; the process that reads the configuration, calls listen() and clones the master "
+            "is nginx-master too.",
+            "floodmark/verdict/strace.py",
+        ),
         Field("pid", "integer", "", "Process id.", _STRACE),
         Field("name", "text", "", "Name of the call.", _STRACE),
         Field("fd", "integer", "", "Its first argument, where that is a descriptor.", _STRACE),
@@ -443,8 +452,8 @@ SYSCALLS = Table(
             "object",
             "text",
             "",
-            "What it acts on: client (a descriptor that accept4() gave), upstream (socket()), file (openat()); empty "
-            "for what was open before.",
+            "What it acts on: client (a descriptor that accept4() gave), upstream (socket() for a client), listener "
+            "(socket() before, and listen()), file (openat()); empty for anything else and for what was open before.",
             "floodmark/verdict/strace.py",
         ),
         Field(

@@ -112,7 +112,7 @@ def ingest(run: RunFolder, folder: HostFolder, sources: Collection[str]) -> Inge
         for table, divided in ((QUEUE_WAITS, phases), (UPSTREAM_EVENTS, None)):
             if (raw / f"{table.name}.csv").exists():
                 checks += load_csv(database, table, raw / f"{table.name}.csv", divided)
-        load_strace(database, raw, wall_ns)
+        load_strace(database, raw, wall_ns, phases)
         units = _read_if_there(UNITS, raw / "units.json")
         written = _read_if_there(ROWS_WRITTEN, raw / "written.json")
     for table in TABLES.values():

@@ -15,8 +15,8 @@ import duckdb
 from collectors.fields import NGINX_ERRORS, SYSCALLS
 from floodmark.model.check import Check
 from floodmark.verdict.rules import LOG_WHOLE
-from floodmark.verdict.strace import parse_strace
-from floodmark.verdict.tables import CHUNK_BYTES, Cell, load_rows, sql_text, whole_lines
+from floodmark.verdict.strace import parse_strace, roles_of
+from floodmark.verdict.tables import CHUNK_BYTES, Cell, Phases, load_rows, sql_text, whole_lines
 
 
 def load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int) -> list[Check]:
@@ -134,7 +134,7 @@ def _lines(path: Path) -> Iterator[str]:
             yield from (line for line in opened if line.endswith("\n"))
 
 
-def load_strace(database: duckdb.DuckDBPyConnection, raw: Path, wall_ns: int) -> None:
+def load_strace(database: duckdb.DuckDBPyConnection, raw: Path, wall_ns: int, phases: Phases) -> None:
     """Load what strace has captured, or why it has not; nothing where it was not wanted."""
     description = raw / "strace.json"
     if not description.exists():
@@ -143,7 +143,11 @@ def load_strace(database: duckdb.DuckDBPyConnection, raw: Path, wall_ns: int) ->
     rows: list[tuple[Cell, ...]] = []
     if about["reason"] is not None:
         rows.append((*[None] * (len(SYSCALLS.columns) - 1), about["reason"]))
-    for pid, role in about["processes"].items():
-        calls = parse_strace(_lines(raw / f"strace.{pid}"), wall_ns)
-        rows += ((call.t_ns, role, int(pid), *call[1:], None) for call in calls)
-    load_rows(database, SYSCALLS, rows, description)
+    # strace.812
+    files = {int(path.suffix[1:]): path for path in raw.glob("strace.*") if path.suffix[1:].isdigit()}
+    calls = {pid: parse_strace(_lines(path), wall_ns) for pid, path in files.items()}
+    # Before format 8 strace came when nginx had started, and the host said who was who.
+    roles = {int(pid): role for pid, role in about.get("processes", {}).items()} or roles_of(calls)
+    for pid, role in roles.items():
+        rows += ((call.t_ns, role, pid, *call[1:], None) for call in calls.get(pid, []))
+    load_rows(database, SYSCALLS, rows, description, phases)

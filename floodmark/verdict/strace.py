@@ -7,15 +7,21 @@
     1795402568.110555 epoll_wait(8,  <detached ...>
     1795402568.110901 +++ exited with 0 +++
 
-A descriptor is only a number. What it stands for follows from the call that gave it: accept4() a client, socket() a
-connection to the upstream, openat() a file. nginx handles one event after the other, so what it opens is for the
-client that it has read from last.
+A descriptor is only a number. What it stands for follows from the call that gave it: accept4() a client, openat() a
+file, socket() a connection to the upstream. nginx handles one event after the other, so what it opens is for the
+client that it has read from last. A socket of before the first client is nginx's own: a listener if it calls listen().
+
+nginx opens its listeners, clones itself and ends; the clone is the master, and clones the workers:
+
+    1796066086.653569 listen(4, 511)        = 0 <0.000010>
+    1796066086.654319 clone(child_stack=NULL, flags=…|SIGCHLD, child_tidptr=0x7f9330b7aa10) = 2383 <0.000333>
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 _LINE = re.compile(r"(?P<s>\d+)\.(?P<us>\d{6}) (?P<name>\w+)\((?P<arguments>.*)")
@@ -28,7 +34,11 @@ _FIRST_NUMBER = re.compile(r"\d+(?=,|$)")
 GIVES = {"accept4": "client", "accept": "client", "socket": "upstream", "openat": "file", "open": "file"}
 READS = ("recvfrom", "read", "readv", "recv", "recvmsg")
 # Calls whose first argument is a number that is no descriptor.
-NO_DESCRIPTOR = ("brk", "mmap", "munmap", "getpid", "gettid", "kill", "exit", "exit_group", "alarm", "umask")
+NO_DESCRIPTOR = (
+    "brk", "mmap", "munmap", "getpid", "gettid", "kill", "exit", "exit_group", "alarm", "umask", "prlimit64", "setuid",
+    "setgid", "setgroups", "epoll_create", "epoll_create1", "eventfd2", "io_setup",
+)  # fmt: skip
+CLONES = ("clone", "clone3", "fork", "vfork")
 
 
 class Call(NamedTuple):
@@ -45,18 +55,22 @@ class Call(NamedTuple):
     took_ns: int | None
 
 
-class _Descriptor(NamedTuple):
-    object: str
+@dataclass
+class _Descriptor:
+    """What a descriptor stands for, as far as it is known; of a socket later calls tell more."""
+
+    object: str | None
     client: int | None
 
 
-def parse_strace(lines: Iterable[str], wall_ns: int) -> Iterator[Call]:
-    """Yield the calls of one process in their order.
+def parse_strace(lines: Iterable[str], wall_ns: int) -> list[Call]:
+    """Return the calls of one process in their order.
 
     Args:
         lines: of the file that `strace -ff -ttt -T` has written.
         wall_ns: how far the host's wall clock is ahead of its monotonic clock.
     """
+    calls: list[tuple[Call, _Descriptor | None]] = []
     open_now: dict[int, _Descriptor] = {}
     clients = 0
     read_last: int | None = None
@@ -74,21 +88,36 @@ def parse_strace(lines: Iterable[str], wall_ns: int) -> Iterator[Call]:
         known = open_now.get(fd) if fd is not None else None
         if name in READS and known and known.object == "client":
             read_last = known.client
+        if name == "listen" and known:
+            known.object = "listener"
         if name in GIVES and result is not None and result >= 0:
             if GIVES[name] == "client":
                 clients += 1
                 read_last = clients
-            known = open_now[result] = _Descriptor(GIVES[name], read_last)
-        yield Call(
+            own_socket = name == "socket" and read_last is None
+            known = open_now[result] = _Descriptor(None if own_socket else GIVES[name], read_last)
+        call = Call(
             t_ns=int(begun["s"]) * 1_000_000_000 + int(begun["us"]) * 1000 - wall_ns,
             name=name,
             fd=fd,
-            object=known.object if known else None,
+            object=None,
             client=known.client if known else None,
             arguments=arguments,
             result=result,
             error=returned["error"] if returned else None,
             took_ns=round(float(returned["took"]) * 1e9) if returned and returned["took"] else None,
         )
+        calls.append((call, known))
         if name == "close" and fd is not None:
             open_now.pop(fd, None)
+    return [call._replace(object=known.object) if known else call for call, known in calls]
+
+
+def roles_of(calls: Mapping[int, Sequence[Call]]) -> dict[int, str]:
+    """Return the role of each process that was captured from nginx's start on.
+
+    Args:
+        calls: pid -> what it called.
+    """
+    parent = {call.result: pid for pid, of in calls.items() for call in of if call.name in CLONES and call.result}
+    return {pid: "nginx-worker" if parent.get(pid) in parent else "nginx-master" for pid in calls}

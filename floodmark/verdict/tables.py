@@ -96,7 +96,11 @@ def load_csv(
 
 
 def load_rows(
-    database: duckdb.DuckDBPyConnection, table: Table, rows: Iterable[tuple[Cell, ...]], log: Path
+    database: duckdb.DuckDBPyConnection,
+    table: Table,
+    rows: Iterable[tuple[Cell, ...]],
+    log: Path,
+    phases: Phases | None = None,
 ) -> list[Check]:
     """Load what was made of a log, by way of a file: row by row it would take a millisecond each."""
     path = log.with_suffix(".csv")
@@ -104,7 +108,7 @@ def load_rows(
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerow(table.columns)
         writer.writerows(rows)
-    return load_csv(database, table, path)
+    return load_csv(database, table, path, phases)
 
 
 def _phase_of(phases: Phases | None) -> str:

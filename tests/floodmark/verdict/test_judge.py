@@ -302,6 +302,28 @@ def test_what_strace_has_captured_is_a_table_and_slows_nginx(fake: NoAccept) -> 
     assert rows == [(2 * 10**9, "nginx-worker", 7, "accept4", 7)]
 
 
+def test_a_capture_from_the_start_has_its_roles_and_phases(fake: NoAccept) -> None:
+    fake.files["strace.json"] = json.dumps({"reason": None})
+    fake.files["strace.6"] = (
+        "1700000000.000001 socket(AF_INET, SOCK_STREAM, IPPROTO_IP) = 4 <0.000016>\n"
+        "1700000000.000002 listen(4, 511)        = 0 <0.000010>\n"
+        "1700000000.000003 clone(child_stack=NULL, flags=SIGCHLD) = 7 <0.000333>\n"
+    )
+    fake.files["strace.7"] = "1700000000.000004 clone(child_stack=NULL, flags=SIGCHLD) = 8 <0.000333>\n"
+    fake.files["strace.8"] = "1700000002.500000 accept4(4, NULL, NULL, SOCK_NONBLOCK) = 7 <0.000014>\n"
+    fake.judge(strace=True)
+    rows = duckdb.execute(
+        f"SELECT role, pid, name, object, phase FROM '{fake.run.path}/proxy1/syscalls.parquet' ORDER BY t_ns"
+    ).fetchall()
+    assert rows == [
+        ("nginx-master", 6, "socket", "listener", "baseline"),
+        ("nginx-master", 6, "listen", "listener", "baseline"),
+        ("nginx-master", 6, "clone", None, "baseline"),
+        ("nginx-master", 7, "clone", None, "baseline"),
+        ("nginx-worker", 8, "accept4", "client", "flood"),
+    ]
+
+
 def test_a_wrong_number_fails_its_expectation(fake: NoAccept) -> None:
     fake.files["accept_queue.csv"] = fake.files["accept_queue.csv"].replace(",upstream,9,", ",upstream,8,")
     verdict = fake.judge()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from floodmark.verdict.strace import Call, parse_strace
+from floodmark.verdict.strace import Call, parse_strace, roles_of
 
 WALL_NS = 1_795_720_000_000_000_000
 ONE_REQUEST = r"""
@@ -67,3 +67,60 @@ def test_an_error_has_its_name() -> None:
 def test_a_number_that_is_used_again_is_another_client() -> None:
     again = [*ONE_REQUEST[:-1], *ONE_REQUEST[1:4]]
     assert [call.client for call in parsed(again) if call.name == "recvfrom"] == [1, 2]
+
+
+# --- nginx's start ---------------------------------------------------------------------------------
+
+START = r"""
+1796066086.626476 execve("/usr/sbin/nginx", ["/usr/sbin/nginx", "-c", "/etc/floodmark/nginx.conf"], 0x7ffc1c0d8d30 /* 9 vars */) = 0 <0.000310>
+1796066086.649155 read(3, "TZif2\0\0\0\0"..., 4096) = 114 <0.000009>
+1796066086.650788 prlimit64(0, RLIMIT_NOFILE, NULL, {rlim_cur=20000, rlim_max=20000}) = 0 <0.000008>
+1796066086.651060 socket(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0) = 4 <0.000021>
+1796066086.651101 connect(4, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT (No such file or directory) <0.000023>
+1796066086.651151 close(4)              = 0 <0.000014>
+1796066086.652072 epoll_create(100)     = 4 <0.000012>
+1796066086.652103 close(4)              = 0 <0.000010>
+1796066086.653427 socket(AF_INET, SOCK_STREAM, IPPROTO_IP) = 4 <0.000016>
+1796066086.653462 setsockopt(4, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0 <0.000010>
+1796066086.653494 ioctl(4, FIONBIO, [1]) = 0 <0.000008>
+1796066086.653526 bind(4, {sa_family=AF_INET, sin_port=htons(8080), sin_addr=inet_addr("0.0.0.0")}, 16) = 0 <0.000014>
+1796066086.653569 listen(4, 511)        = 0 <0.000010>
+1796066086.653813 listen(4, 511)        = 0 <0.000008>
+1796066086.654319 clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD, child_tidptr=0x7f9330b7aa10) = 2383 <0.000333>
+1796066086.655202 exit_group(0)         = ?
+1796066086.655458 +++ exited with 0 +++
+""".strip().splitlines()  # noqa: E501 - real lines are long
+
+
+def test_what_nginx_opens_at_its_start_is_its_own() -> None:
+    objects = [(call.name, call.object) for call in parsed(START) if call.fd == 4 or call.name == "socket"]
+    resolver, listener = objects[:3], objects[4:]
+    assert resolver == [("socket", None), ("connect", None), ("close", None)], "of no upstream"
+    assert listener == [
+        (name, "listener") for name in ("socket", "setsockopt", "ioctl", "bind", "listen", "listen")
+    ]
+    assert {call.client for call in parsed(START)} == {None}
+
+
+def test_a_number_that_is_no_descriptor_is_none() -> None:
+    numbers = {call.name: call.fd for call in parsed(START)}
+    assert {numbers[name] for name in ("execve", "prlimit64", "epoll_create", "clone", "exit_group")} == {None}
+
+
+def test_the_process_that_daemonizes_is_the_master_and_what_the_daemon_clones_are_workers() -> None:
+    cloned = "1796066086.655918 clone(child_stack=NULL, flags=SIGCHLD, child_tidptr=0x7f9330b7aa10) = {} <0.000146>"
+    calls = {
+        2372: parsed(START),
+        2383: parsed([cloned.format(2384), cloned.format(2385)]),
+        2384: parsed(ONE_REQUEST),
+        2385: parsed([]),
+    }
+    assert roles_of(calls) == {
+        2372: "nginx-master", 2383: "nginx-master", 2384: "nginx-worker", 2385: "nginx-worker",
+    }  # fmt: skip
+
+
+def test_a_worker_of_which_only_the_clone_is_known_makes_no_row() -> None:
+    assert roles_of({7: parsed(["1796066086.655918 clone(child_stack=NULL, flags=SIGCHLD) = 8 <0.1>"])}) == {
+        7: "nginx-master"
+    }
