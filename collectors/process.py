@@ -21,6 +21,8 @@ Row = tuple[Union[int, float, str, None], ...]
 
 # Where systemd's tree of control groups may be mounted: v2, and v1 with or without a v2 beside it.
 CGROUP_MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd"))
+# With strace=true it is in nginx's unit as well, as strace.py starts it there.
+TRACER = "strace"
 # Looking at more descriptors in one go would take longer than the fastest source can wait.
 FDS_A_STEP = 100
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -59,13 +61,6 @@ def parent_and_cpu_s(stat: str) -> tuple[int, float]:
     return int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
-def nginx_roles(unit: str) -> dict[int, str]:
-    """Return the processes of nginx's unit: pid -> nginx-master or nginx-worker."""
-    lists = unit_processes({"nginx": unit})
-    pids = [int(line) for path in lists.values() for line in path.read_text(encoding="ascii").split()]
-    return {pid: _role_of_nginx(parent_and_cpu_s(_text(f"/proc/{pid}/stat"))[0], pids) for pid in pids}
-
-
 def _role_of_nginx(parent: int, siblings: list[int]) -> str:
     return "nginx-worker" if parent in siblings else "nginx-master"
 
@@ -91,9 +86,10 @@ class Processes:
     def _pids(self, name: str) -> list[int]:
         """Return the processes of a unit, none when it has stopped."""
         try:
-            return [int(line) for line in self._lists[name].read_text().split()]
+            pids = [int(line) for line in self._lists[name].read_text().split()]
         except (KeyError, OSError):
             return []
+        return [pid for pid in pids if _name_of(pid) != TRACER]
 
     def _rounds(self) -> Iterator[Iterable[Row | None]]:
         """Yield the reading of one process after the other, for ever."""
@@ -169,6 +165,13 @@ def _size(links: int, fd: str) -> int:
         return os.stat(fd, dir_fd=links).st_size
     except FileNotFoundError:
         return 0
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return _text(f"/proc/{pid}/comm").rstrip("\n")
+    except OSError:
+        return ""  # it has ended meanwhile; who looks at it will say so
 
 
 def _text(path: str) -> str:

@@ -1,85 +1,63 @@
-"""Captures every system call of nginx's processes, by strace.
+"""Starts nginx under strace, so that every system call is captured from its first instruction on.
 
-    python3 -m collectors.strace /etc/floodmark/agent.json
+    python3 -m collectors.strace /etc/floodmark/agent.json /usr/sbin/nginx -c /etc/floodmark/nginx.conf
 
-A service of its own, which is only there when somebody asks for it: each call of nginx then stops twice for another
-process. What it writes into the folder of the run:
+Only where somebody asks for it: each call of nginx then stops twice for another process. This program becomes strace,
+and that becomes nginx, so systemd sees the process that it has started. Where strace cannot be used this becomes nginx
+at once. What is written into the folder of the run:
 
     strace.PID     what strace prints of one process
-    strace.json    the role of each process, and why there is no capture, if so
+    strace.json    why there is no capture, if so
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from collectors.config import read_config
-from collectors.errors import Unreadable
-from collectors.process import nginx_roles
-from collectors.systemd import notify
 
 NAME = "strace"
 # A time of the wall clock before each call and how long it took behind it; one file for each process, so that no line
 # is cut by another; as much of a text as shows which request it is.
 OPTIONS = ("-ff", "-ttt", "-T", "-s", "64")
-# strace: Process 812 attached
-ATTACHED = b" attached"
+# The tracer is a grandchild that nobody waits for, and the process itself goes on as nginx. It ends when nginx has, or
+# by SIGTERM, which would be blocked otherwise: then nginx is let go and runs on.
+BESIDE = ("-D", "--interruptible=waiting", "--quiet=attach")
 
 
-def attach(pids: list[int], output: Path) -> subprocess.Popen[bytes]:
-    """Start strace, and wait until it has all processes in its hands.
-
-    Args:
-        pids: the processes.
-        output: folder for its files.
-
-    Raises:
-        Unreadable: it cannot have them; with what it says.
-    """
-    targets = [word for pid in pids for word in ("-p", str(pid))]
-    command = [NAME, *OPTIONS, "-o", str(output / NAME), *targets]
+def why_not() -> str | None:
+    """Return why strace cannot be used on this host, None if it can."""
+    # As nginx will be started: a kernel may allow one way to trace and forbid another.
+    command = [NAME, *BESIDE, "-o", os.devnull, sys.executable, "-S", "-c", ""]
     try:
-        strace = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # The tracer holds the pipe open until it has ended.
+        tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except FileNotFoundError:
-        raise Unreadable("strace is not installed on this host") from None
-    assert strace.stderr
-    attached = 0
-    for line in strace.stderr:
-        attached += line.rstrip().endswith(ATTACHED)
-        if attached == len(pids):
-            return strace
-        complaint = line.decode(errors="replace").strip()
-    strace.communicate()
-    raise Unreadable(complaint if pids else "nginx does not run")
+        return "strace is not installed on this host"
+    # strace: attach: ptrace(PTRACE_SEIZE, 7): Operation not permitted
+    said = tried.stderr.decode(errors="replace").strip().splitlines()
+    if said or tried.returncode:
+        return said[0] if said else f"strace ended with status {tried.returncode}"
+    return None
 
 
 def main() -> int:
-    """Capture until SIGTERM, or until nginx has ended."""
+    """Become nginx, under strace if that can be."""
     parser = argparse.ArgumentParser(prog="collectors.strace", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", type=Path, help="agent.json")
-    config = read_config(parser.parse_args().config)
-    roles = nginx_roles(config.nginx_unit)
-    reason = None
-    try:
-        strace = attach(list(roles), config.output)
-    except Unreadable as why:
-        reason = str(why)
-    content = {"processes": {str(pid): role for pid, role in roles.items()}, "reason": reason}
-    (config.output / f"{NAME}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-    if reason is not None:
-        notify("READY=1")
-        return 0
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: strace.terminate())
-    notify("READY=1")
-    # It says more while it works, such as that a process has ended; nobody needs it, but it must not wait for us.
-    strace.communicate()
-    return 0
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="nginx and its arguments")
+    arguments = parser.parse_args()
+    output = read_config(arguments.config).output
+    reason = why_not()
+    (output / f"{NAME}.json").write_text(json.dumps({"reason": reason}) + "\n", encoding="utf-8")
+    before = [NAME, *OPTIONS, *BESIDE, "-o", str(output / NAME)] if reason is None else []
+    command = [*before, *arguments.command]
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

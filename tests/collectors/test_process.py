@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -72,6 +74,17 @@ def test_a_unit_that_does_not_run_has_a_reason_and_no_number(this_process: Proce
     row = read(this_process)
     assert (row["role"], row["pid"], row["rss_bytes"]) == ("upstream", None, None)
     assert row["reason"] == "upstream.service does not run"
+
+
+def test_the_tracer_of_nginx_is_no_process_of_nginx(tmp_path: Path, this_process: Processes) -> None:
+    tracer = tmp_path / "strace"
+    shutil.copy("/bin/sleep", tracer)
+    with subprocess.Popen([tracer, "5"]) as traces:
+        while Path(f"/proc/{traces.pid}/comm").read_text() != "strace\n":
+            time.sleep(0.001)  # execve() closes the pipe that Popen waits for before it names the process
+        (tmp_path / "cgroup.procs").write_text(f"{traces.pid}\n{os.getpid()}\n")
+        assert [read(this_process)["pid"], read(this_process)["role"]] == [os.getpid(), "upstream"]
+        traces.kill()
 
 
 def test_a_process_that_ends_while_it_is_looked_at_has_a_reason(tmp_path: Path, this_process: Processes) -> None:
