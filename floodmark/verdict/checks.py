@@ -181,7 +181,7 @@ def _logged_rows(database: duckdb.DuckDBPyConnection) -> Iterator[Check]:
 def units_of(case: Case) -> list[str]:
     """Return the names of the units that a run of a case starts on its host."""
     names = ["nginx", "sysctl", f"upstream@{case.number}", "agent"]
-    names += [name for name in ("trace", "strace") if getattr(case.parameters, name)]
+    names += ["trace"] if case.parameters.trace else []
     return [f"floodmark-{name}.service" for name in names]
 
 
@@ -304,14 +304,21 @@ def of_nginx(tables: Ingested, metrics: Metrics, parameters: Parameters) -> Iter
     if priority is not None:
         yield rules.SCHEDULED_FIRST.check(priority, ok=priority == "SCHED_FIFO")
     if parameters.strace:
-        yield from _strace(database)
+        yield from _strace(tables)
 
 
-def _strace(database: duckdb.DuckDBPyConnection) -> Iterator[Check]:
-    """Yield what a capture costs, or why there is none."""
-    reason = scalar(database, "SELECT any_value(reason) FROM syscalls")
-    rows = scalar(database, "SELECT count(*) FROM syscalls WHERE reason IS NULL")
-    yield rules.STRACE_CAPTURED.check(rows, ok=bool(rows), why=reason or "strace wrote nothing")
+def _strace(tables: Ingested) -> Iterator[Check]:
+    """Yield what a capture costs, or why there is none, or not all of it: until the agent ends its poll makes calls."""
+    reason = scalar(tables.database, "SELECT any_value(reason) FROM syscalls")
+    last_ns = scalar(tables.database, "SELECT max(t_ns) FROM syscalls")
+    end_ns = tables.phases.flood_end_ns
+    missing_s = (end_ns - last_ns) / 1e9 if last_ns is not None and end_ns is not None else 0
+    if missing_s > 0:
+        reason = f"strace ended {missing_s:.1f} s before the flood did"
+    elif last_ns is None:
+        reason = reason or "strace wrote nothing"
+    rows = scalar(tables.database, "SELECT count(*) FROM syscalls WHERE reason IS NULL")
+    yield rules.STRACE_CAPTURED.check(rows, ok=reason is None, why=reason or "")
     if rows:
         yield rules.STRACE_SLOWS.check(True, ok=False)
 

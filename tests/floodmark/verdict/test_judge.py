@@ -324,6 +324,16 @@ def test_a_capture_from_the_start_has_its_roles_and_phases(fake: NoAccept) -> No
     ]
 
 
+def test_a_capture_that_ended_before_the_flood_is_said(fake: NoAccept) -> None:
+    fake.files["strace.json"] = json.dumps({"reason": None})
+    fake.files["strace.7"] = "1700000002.500000 accept4(4, NULL, NULL, SOCK_NONBLOCK) = 7 <0.000014>\n"
+    cut = "nginx's system calls were not captured: strace ended 4.5 s before the flood did"
+    assert any(cut in one for one in fake.judge(strace=True)["doubts"])
+    fake.remove_written()
+    fake.files["strace.7"] += "1700000007.200000 epoll_wait(8,  <detached ...>\n"
+    assert not any("not captured" in one for one in fake.judge(strace=True)["doubts"])
+
+
 def test_a_wrong_number_fails_its_expectation(fake: NoAccept) -> None:
     fake.files["accept_queue.csv"] = fake.files["accept_queue.csv"].replace(",upstream,9,", ",upstream,8,")
     verdict = fake.judge()

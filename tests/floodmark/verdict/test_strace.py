@@ -96,9 +96,7 @@ def test_what_nginx_opens_at_its_start_is_its_own() -> None:
     objects = [(call.name, call.object) for call in parsed(START) if call.fd == 4 or call.name == "socket"]
     resolver, listener = objects[:3], objects[4:]
     assert resolver == [("socket", None), ("connect", None), ("close", None)], "of no upstream"
-    assert listener == [
-        (name, "listener") for name in ("socket", "setsockopt", "ioctl", "bind", "listen", "listen")
-    ]
+    assert listener == [(name, "listener") for name in ("socket", "setsockopt", "ioctl", "bind", "listen", "listen")]
     assert {call.client for call in parsed(START)} == {None}
 
 
