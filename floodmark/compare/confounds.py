@@ -21,6 +21,8 @@ FOLLOWS = {
     "kernel_version": ("kernel",),
     "host": ("machine",),
     "case": ("upstream", "others"),
+    "order": ("queue_limit", "front_queue_limit"),
+    "nginx_listen_backlog": ("front_queue_limit",),
     "somaxconn": ("sysctls.net.core.somaxconn", "queue_limit"),
     "upstream_backlog": ("queue_limit",),
     "queue_limit": ("somaxconn", "sysctls.net.core.somaxconn", "upstream_backlog"),

@@ -332,7 +332,8 @@ def create_points(lab: Lab, rows: Sequence[Mapping[str, object]]) -> duckdb.Duck
     """
     database = duckdb.connect()
     columns = dict(_columns(lab))
-    database.execute(f"CREATE TABLE points ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
+    described = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())  # order is a word of SQL
+    database.execute(f"CREATE TABLE points ({described})")
     for row in rows:
         marks = ", ".join("?" * len(columns))
         database.execute(f"INSERT INTO points VALUES ({marks})", [row.get(name) for name in columns])

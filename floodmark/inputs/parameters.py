@@ -21,6 +21,8 @@ from floodmark.values import ParameterValue, ParameterValues, Variables
 Transport = Literal["unix", "tcp"]
 LoadShape = Literal["burst", "sustained", "open"]
 Arrivals = Literal["constant", "poisson"]
+# listen() takes somaxconn as it is at that moment, so it matters what comes first.
+Order = Literal["nginx,sysctl,upstream", "sysctl,nginx,upstream", "nginx,upstream,sysctl"]
 ConnectionHeader = Literal["close", "keep-alive"]
 # One process sends no more than this, and one connection takes a port for a minute.
 MOST_PER_S = 50_000
@@ -60,7 +62,16 @@ class Parameters(BaseModel):
     ]
     somaxconn: Annotated[
         int,
-        _number("conns", 0, 65535, "net.core.somaxconn while the upstream calls listen(); it caps the backlog."),
+        _number(
+            "conns", 0, 65535, "net.core.somaxconn during the run; it caps the backlog of who calls listen() after it."
+        ),
+    ]
+    order: Annotated[
+        Order,
+        Field(
+            description="In which order nginx is started, somaxconn set and the upstream started; listen() takes "
+            "somaxconn as it is at that moment."
+        ),
     ]
     upstream_backlog: Annotated[int, _number("conns", 0, 65535, "What the upstream passes to listen().")]
     upstream_accepts_per_s: Annotated[
@@ -197,6 +208,16 @@ class Parameters(BaseModel):
     def answer_timeout_s(self) -> int:
         """How long a client waits for its answer: longer than nginx can possibly take."""
         return self.proxy_connect_timeout_s + 2 * self.proxy_read_timeout_s + 5
+
+    def somaxconn_at_listen(self, caller: Literal["nginx", "upstream"], before: int | None) -> int | None:
+        """Return net.core.somaxconn at the moment when somebody calls listen().
+
+        Args:
+            caller: who.
+            before: what it was before the run, None where nobody knows.
+        """
+        steps = self.order.split(",")
+        return self.somaxconn if steps.index("sysctl") < steps.index(caller) else before
 
     @property
     def rates_hz(self) -> dict[str, int]:

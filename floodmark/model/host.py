@@ -59,8 +59,15 @@ class HostDescription(Stored):
     kernel: Kernel
     listeners: list[Listener | None] = []
     clocks: Clocks = Clocks()
+    sysctls_before: dict[str, str] | None = None
     scheduling: dict[str, str | None] = {}
     unread: dict[str, str] = {}
+
+    @property
+    def somaxconn_before(self) -> int | None:
+        """net.core.somaxconn before the run, None where it was not recorded."""
+        value = (self.sysctls_before or {}).get("net.core.somaxconn", "")
+        return int(value) if value.isdigit() else None
 
     def facts(self) -> Content:
         """Return all that was said, nested as it was written, without the version of the file."""

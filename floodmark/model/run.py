@@ -68,7 +68,7 @@ CAME_WITH: dict[int, ParameterValues] = {
     2: {"machine_hz": 0, "warmup_s": 0},
     3: {
         "nginx_listen_backlog": 4096, "nginx_keepalive_timeout_s": 65, "proxy_buffering": True,
-        "connection_header": "close", "front_may_overflow": False,
+        "connection_header": "close", "front_may_overflow": False, "order": "nginx,sysctl,upstream",
     },
 }  # fmt: skip
 

@@ -69,6 +69,8 @@ FROM_THE_PLAN = {"testbed_start_state", "testbed_measurement"}
 # Where the servers behind nginx listen: in the folder that systemd makes for their unit, or from this port on.
 UPSTREAM_DIR = "/run/floodmark-upstream"
 UPSTREAM_PORT = 9000
+# What the units say among themselves, for a boot in virtual time.
+ORDER_OF_A_BOOT = "nginx,sysctl,upstream"
 # Ansible's names for the order in which the hosts of a run take turns.
 HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
 # What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
@@ -217,6 +219,11 @@ def _check_virtual(case: Case, parameters: Parameters) -> None:
             f"case {case.number} ({case.name}) names nothing that is measured in virtual time: cases "
             f"{', '.join(str(one.number) for one in known)} do (the key virtual of their files), or take "
             "testbed_clock: host."
+        )
+    if parameters.order != ORDER_OF_A_BOOT:
+        raise ParameterError(
+            f"-e: order={parameters.order} is not possible in virtual time, where the boot itself starts everything: "
+            "leave it out."
         )
     needs_unix = [name for name in case.virtual if name in ("connection_refused", "request_refused")]
     if parameters.transport != "unix" and needs_unix:

@@ -6,9 +6,12 @@ It sees the tables of the registry and these views:
     moments                       upstream_conns, each reading with those of the queue and of nginx just before it;
                                   where one of the two is too old, there is no row
     listeners                     what host.json read back: name, owner, limit_conns
-    params                        one row, joined to everything: all parameters, and
+    params                        one row, joined to everything: all parameters ("order" in quotation marks, as it is a
+                                  word of SQL), and
         queue_limit     limit of the upstream's queue as the kernel has it; limit + 1 connections fit. Where the kernel
                         does not tell it, what listen() makes of backlog and somaxconn
+        somaxconn_at_listen   net.core.somaxconn when the upstream called listen(); what it was before the run where
+                        the order says so
         sent            requests that were sent
         worker_slots    slots of one nginx worker for clients and upstream connections
         uncrowded       no worker can run out of slots, however the kernel spreads the clients
@@ -58,6 +61,7 @@ def create_views(
     parameters: Parameters,
     listeners: Iterable[Listener | None],
     generators: Sequence[GeneratorSummary] = (),
+    somaxconn_before: int | None = None,
 ) -> None:
     """Create the views that case files may use beside the tables.
 
@@ -66,12 +70,17 @@ def create_views(
         parameters: of the run.
         listeners: what the kernel says of the accept queues.
         generators: what each process of the flood wrote about itself.
+        somaxconn_before: net.core.somaxconn before the run, None where the host did not say.
     """
     database.execute("CREATE TABLE listeners (name VARCHAR, owner VARCHAR, limit_conns BIGINT)")
     for one in listeners:
         if one is not None:
             database.execute("INSERT INTO listeners VALUES (?, ?, ?)", [one.name, one.owner, one.limit_conns])
-    values = {**parameters.model_dump(), **_plan_of_the_flood(parameters, generators)}
+    values = {
+        **parameters.model_dump(),
+        **_plan_of_the_flood(parameters, generators),
+        "somaxconn_at_listen": parameters.somaxconn_at_listen("upstream", somaxconn_before),
+    }
     columns = ", ".join(f"${name} AS {name}" for name in values)
     database.execute(
         f"""
@@ -79,7 +88,7 @@ def create_views(
         SELECT *, worker_slots >= 2 * users + 1 AS uncrowded FROM (
             SELECT {columns}, $worker_connections - {SLOTS_NOT_FOR_CLIENTS} AS worker_slots,
                 coalesce((SELECT limit_conns FROM listeners WHERE name = 'upstream'),
-                         least($upstream_backlog, $somaxconn)) AS queue_limit,
+                         least($upstream_backlog, $somaxconn_at_listen)) AS queue_limit,
                 (SELECT count(*) FROM requests) AS sent,
                 (SELECT min(t_ns) FROM upstream_events WHERE event = 'paused') AS paused_ns,
                 (SELECT min(t_ns) FROM upstream_events WHERE event = 'resumed') AS resumed_ns,

@@ -177,6 +177,12 @@ def test_a_lab_file_that_is_wrong_says_where_and_how(tmp_path: Path, changes: An
     assert "mine.yml" in str(error.value)
 
 
+def test_a_parameter_may_be_called_like_a_word_of_sql() -> None:
+    row = load_cases()[2].parameters.model_dump()
+    points = create_points(load_labs()["single-request"], [row])
+    assert points.execute('SELECT "order" FROM points').fetchall() == [("nginx,sysctl,upstream",)]
+
+
 def test_a_lab_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(LabError, match=r"there is no lab 'single-requst': did you mean 'single-request'\? Allowed are"):
         find_lab("single-requst")

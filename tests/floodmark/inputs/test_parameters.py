@@ -33,6 +33,10 @@ def test_the_last_layer_wins_and_text_becomes_what_it_means() -> None:
         ),
         ({"nginx_keepalive_timeout_s": "-1"}, "nginx_keepalive_timeout_s=-1 is not allowed: it must be 0 to 3600 s"),
         ({"proxy_buffering": "some"}, "proxy_buffering=some is not allowed: it must be true or false"),
+        (
+            {"order": "upstream,nginx"},
+            "it must be nginx,sysctl,upstream or sysctl,nginx,upstream or nginx,upstream,sysctl",
+        ),
         ({"connection_header": "upgrade"}, "connection_header=upgrade is not allowed: it must be close or keep-alive"),
         ({"somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
         ({"nothing_like_it": "8"}, "there is no parameter 'nothing_like_it': Allowed are accept_queue_hz,"),

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from floodmark.inputs.cases import load_cases
+from floodmark.inputs.parameters import resolve_parameters
 from floodmark.inputs.sql import as_json, observe, plain
 from floodmark.verdict.tables import create_tables
 from floodmark.verdict.views import create_views
@@ -24,6 +25,26 @@ def expectation(number: int, name: str, requests: str) -> tuple[Any, bool | None
     create_views(database, CASES[number].parameters, [])
     (found,) = (one for one in CASES[number].expect if one.name == name)
     return observe(database, found)
+
+
+@pytest.mark.parametrize(
+    ("order", "somaxconn"),
+    [("nginx,sysctl,upstream", 8), ("sysctl,nginx,upstream", 8), ("nginx,upstream,sysctl", 100)],
+)
+def test_listen_takes_somaxconn_as_it_is_at_that_moment(order: str, somaxconn: int) -> None:
+    database = duckdb.connect()
+    create_tables(database)
+    parameters = resolve_parameters(CASES[2].parameters.model_dump(), {"order": order}, origin="test")
+    create_views(database, parameters, [], somaxconn_before=100)
+    columns = 'somaxconn, somaxconn_at_listen, queue_limit, "order"'
+    assert database.execute(f"SELECT {columns} FROM params").fetchall() == [(8, somaxconn, somaxconn, order)]
+    database.execute(
+        "INSERT INTO accept_queue BY NAME (SELECT 'upstream' AS listener, unnest([8, 100]) AS limit_conns)"
+    )
+    (expected,) = (one for one in CASES[2].expect if one.name.startswith("queue_limit_is_the_smaller"))
+    for limit in (8, 100):
+        seen = expected.model_copy(update={"from_": f"(SELECT * FROM upstream_queue WHERE limit_conns = {limit})"})
+        assert observe(database, seen) == (limit, limit == somaxconn)
 
 
 @pytest.mark.parametrize("number", [6, 10, 12])

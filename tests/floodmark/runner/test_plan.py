@@ -221,6 +221,7 @@ def test_the_disk_depends_on_what_is_on_it_alone(results: Path) -> None:
         ({}, {**QEMU, "testbed_kernel": "disk"}, "testbed_kernel=disk is the kernel on the disk"),
         ({"case": "5"}, QEMU, "case 5 (no-close) names nothing that is measured in virtual time: cases 1, 2, 3, 4 do"),
         ({"case": "2", "transport": "tcp"}, QEMU, "transport=tcp is not possible in virtual time with case 2"),
+        ({"order": "nginx,upstream,sysctl"}, QEMU, "order=nginx,upstream,sysctl is not possible in virtual time"),
         ({"virtual_window_ms": "2"}, QEMU, "virtual_window_ms=2 is not allowed: it must be 4 to 10000 ms"),
         ({"testbed_start_state": "x"}, QEMU, "testbed_start_state follows from the parameters of a run"),
     ],

@@ -1,0 +1,35 @@
+"""What a plan becomes for the roles, by Ansible's own templates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+from floodmark.inputs.cases import load_cases
+from tests.conftest import ROOT
+
+
+def variable(name: str, **parameters: Any) -> Any:
+    """Return a variable of playbooks/vars/case.yml in a run of case 2."""
+    loader = DataLoader()
+    given = loader.load_from_file(str(ROOT / "playbooks/vars/case.yml"), trusted_as_template=True)
+    plan = {
+        "run_id": "run", "clock": "host", "folder": "/results/run", "case": {"number": 2}, "servers": [],
+        "parameters": {**load_cases()[2].parameters.model_dump(), **parameters},
+    }  # fmt: skip
+    variables = {**given, "hostvars": {"localhost": {"floodmark": {"plan": plan}}}, "inventory_hostname": "proxy1"}
+    return Templar(loader, variables).template(variables[name])
+
+
+@pytest.mark.parametrize(
+    "order", [["nginx", "sysctl", "upstream@2"], ["sysctl", "nginx", "upstream@2"], ["nginx", "upstream@2", "sysctl"]]
+)
+def test_units_are_started_in_the_order_of_the_run_and_what_looks_on_comes_last(order: list[str]) -> None:
+    units = [f"floodmark-{name}.service" for name in order]
+    asked = ",".join(order).replace("@2", "")
+    assert variable("guard_units", order=asked) == [*units, "floodmark-agent.service"]
+    traced = [*units, *(f"floodmark-{name}.service" for name in ("agent", "trace", "strace"))]
+    assert variable("guard_units", order=asked, trace=True, strace=True) == traced

@@ -1,0 +1,1 @@
+_RESERVED_NAMES: frozenset[str]
