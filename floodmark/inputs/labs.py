@@ -77,6 +77,7 @@ class LabRun(Model):
     )
     case: int | None = Field(default=None, description="Number of its case, where it is not the lab's.")
     parameters: dict[str, WrittenValue] = Field(default={}, description="What it differs in.")
+    draw: list[Picture] = Field(default=[], description="Figures that the lab's page has of this point besides.")
 
 
 class LabFile(Shared):
