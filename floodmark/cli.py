@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -510,30 +511,36 @@ def edge(
 
 
 @main.command()
-@click.option("--write", is_flag=True, help="Write what was found into docs/claims-evidence.json, and the page.")
+@click.option("--write", is_flag=True, help="Write what was found into study/evidence.csv, and docs/claims.md.")
 def claims(write: bool) -> None:
     """Collect from all runs in results/ what they say of the study's sentences.
 
-    A run counts when it is valid and has the parameters of its case or lab; docs/claims.md is the page that is made
-    of it.
+    A run counts when it is valid and has the parameters of its case or lab, whether our model holds in it or not;
+    docs/claims.md is the page that is made of it.
 
     \b
     Example:  floodmark claims
               floodmark claims --write
     """
-    from floodmark.claims import PAGE, claims_page, collect, merge, read_evidence, stated_claims, write_evidence
+    from floodmark.study.evidence import EVIDENCE, collect, evidence_csv, merge, read_evidence
+    from floodmark.study.outcome import sentences_of
+    from floodmark.study.page import PAGE, claims_page
+    from floodmark.study.sentences import check_sentences, load_sentences
 
+    check_sentences(load_sentences().values())
     new = collect()
     found = merge(new, read_evidence())
-    lacking = sorted(set(stated_claims()) - {one.claim for one in found})
-    runs = len({one.run_id for one in new})
-    click.echo(f"{len(new)} verdicts of {runs} runs were found, {len(found) - len(new)} of other runs were known.")
+    outcomes = sentences_of(found)
+    counts = Counter(one.verdict for one in outcomes)
+    click.echo(f"{len(new)} answers were found, {len(found) - len(new)} of other runs were known.")
+    click.echo(f"{len(outcomes)} sentences: {', '.join(f'{n} {verdict}' for verdict, n in counts.most_common())}.")
+    lacking = [one.id for one in outcomes if one.verdict == "not observed"]
     if lacking:
-        click.echo(f"No run says anything of: {', '.join(lacking)}.", err=True)
-    if write and not lacking:
-        write_evidence(found)
-        PAGE.write_text(claims_page(found), encoding="utf-8")
-        click.echo(f"wrote {PAGE}")
+        click.echo(f"No run could tell of: {', '.join(lacking)}.", err=True)
+    if write:
+        for path, text in ((EVIDENCE, evidence_csv(found)), (PAGE, claims_page(found))):
+            path.write_text(text, encoding="utf-8")
+            click.echo(f"wrote {path}")
     sys.exit(1 if lacking else 0)
 
 

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 
 from collectors.fields import TABLES, VIRTUAL_WINDOWS, Table
-from floodmark.claims import DOCS, PAGE, claims_page, read_evidence
 from floodmark.inputs.cases import CASES, case_schema, load_cases
 from floodmark.inputs.labs import LABS, lab_schema
 from floodmark.inputs.suites import SUITES, suite_schema
-from floodmark.model.check import Severity
+from floodmark.paths import ROOT
 from floodmark.runs.folders import RESULTS
-from floodmark.verdict.rules import RULES, About, Rule
+from floodmark.study.evidence import read_evidence
+from floodmark.study.page import PAGE, claims_page
+from floodmark.study.sentences import FOLDER, sentence_schema
+from floodmark.verdict.rules import RULES, About
 
+DOCS = ROOT / "docs"
 _HEAD = """\
 # Results
 
@@ -107,6 +110,7 @@ def generated_files() -> dict[Path, str]:
         CASES / "schema.json": json.dumps(case_schema(), indent=2) + "\n",
         LABS / "schema.json": json.dumps(lab_schema(), indent=2) + "\n",
         SUITES / "schema.json": json.dumps(suite_schema(), indent=2) + "\n",
+        FOLDER / "schema.json": json.dumps(sentence_schema(), indent=2) + "\n",
         RESULTS / "README.md": data_dictionary(),
         PAGE: claims_page(read_evidence()),
         DOCS / "checks.md": checks_page(),

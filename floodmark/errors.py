@@ -6,6 +6,7 @@
     ├── RunError          a folder below results/
     ├── CompareError      runs that cannot be compared in the way that was asked for
     ├── LabError          a lab file, or the name that selects one
+    ├── StudyError        a sentence of the study, or what was collected for it
     └── SuiteError        a suite file, or the journal of a suite
 
 The command line and the Ansible plugins print the sentence and nothing else; anything that is not
@@ -40,6 +41,10 @@ class CompareError(FloodmarkError):
 
 class LabError(FloodmarkError):
     """A lab that does not exist, or a lab file that does not fit its schema or contradicts itself."""
+
+
+class StudyError(FloodmarkError):
+    """A sentence of the study that does not fit its schema or contradicts itself, or evidence that is damaged."""
 
 
 class SuiteError(FloodmarkError):

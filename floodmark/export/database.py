@@ -5,7 +5,7 @@
     metrics        run, host, name, value of all key figures that are a number
     expectations   run, host, name, value, holds
     checks         run, host, id, subject, severity, ok, value, allowed, unit, sentence
-    claims         run, host, study, verdict, value
+    claims         run, host, name, role, study, verdict, value
 
 and the tables of the data dictionary, with `run` and `host` in front.
 """
@@ -88,7 +88,7 @@ def _checks(said: Said) -> Iterator[tuple[Any, ...]]:
 
 def _claims(said: Said) -> Iterator[tuple[Any, ...]]:
     for one in said.verdict.claims:
-        yield *said.place, one.study, one.verdict, _text(one.value)
+        yield *said.place, one.name, one.role, one.study, one.verdict, _text(one.value)
 
 
 def _text(value: Any) -> str | None:
@@ -125,7 +125,9 @@ STATED = {
         },
         _checks,
     ),
-    "claims": Statement({"study": "VARCHAR", "verdict": "VARCHAR", "value": "VARCHAR"}, _claims),
+    "claims": Statement(
+        {"name": "VARCHAR", "role": "VARCHAR", "study": "VARCHAR", "verdict": "VARCHAR", "value": "VARCHAR"}, _claims
+    ),
 }  # fmt: skip
 
 

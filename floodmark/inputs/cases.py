@@ -98,19 +98,36 @@ class Expectation(Observation):
     """What our model of the kernel and nginx predicts; if it fails, the run fails."""
 
 
-class Claim(Observation):
-    """A sentence of the original study, which a run confirms, refutes or could not observe."""
+Role = Literal["sentence", "limit", "context"]
 
-    study: str = Field(description="What the study says, in its words.")
+
+class Asked(Observation):
+    """What a run is asked about a sentence of the original study."""
+
+    role: Role = Field(
+        default="sentence",
+        description="What follows when the condition does not hold. sentence: the sentence is refuted. limit: it is "
+        "confirmed with a limit. context: nothing.",
+    )
     measured: str = Field(default="", description="What the value is, where the sentence does not say it.")
-    why: str = Field(description="What is so, and why.")
-    source: str = Field(description="The function of the kernel or of nginx that explains it, or how else one sees it.")
+    limit: str = Field(default="", description="Of a question with the role limit: the limit in words.")
 
     @property
     def digest(self) -> str:
         """The hash of what is measured: verdicts with one digest are answers to one question."""
         asked = [self.value, self.from_, self.holds, *([] if self.applies == "true" else [self.applies])]
         return hashlib.sha256("\0".join(asked).encode()).hexdigest()[:12]
+
+
+class Claim(Asked):
+    """A sentence of the original study with one question, as a run is asked; study/sentences.yml has them."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9_]+(/[a-z0-9_]+)?$", description="Of the sentence, and of the question if it has several."
+    )
+    study: str = Field(description="What the study says, in its words.")
+    why: str = Field(description="What is so, and why.")
+    source: str = Field(description="The function of the kernel or of nginx that explains it, or how else one sees it.")
 
 
 class Shared(Model):
@@ -120,7 +137,6 @@ class Shared(Model):
         default=[], description="What must have been seen for the run to be valid: the misbehaviour itself."
     )
     expect: list[Expectation] = Field(default=[], description="Predictions of our model.")
-    claims: list[Claim] = Field(default=[], description="Sentences of the original study.")
 
 
 class Base(Shared):
@@ -149,7 +165,7 @@ class CaseFile(Shared):
 
 
 class Case(Model):
-    """A case with what it takes from `base.yml` filled in."""
+    """A case with what it takes from `base.yml` filled in, and what a run of it is asked about the study."""
 
     number: int
     name: str
@@ -161,7 +177,7 @@ class Case(Model):
     parameters: Parameters
     fault: list[Expectation]
     expect: list[Expectation]
-    claims: list[Claim]
+    claims: list[Claim] = []
     figures: list[Figure] = []
 
 
@@ -222,7 +238,6 @@ def load_cases(folder: Path = CASES) -> dict[int, Case]:
             parameters=resolve_parameters(base.parameters.model_dump(), file.parameters, origin=relative(path)),
             fault=[*base.fault, *file.fault],
             expect=[*base.expect, *file.expect],
-            claims=[*file.claims, *base.claims],
         )
     return dict(sorted(cases.items()))
 

@@ -27,7 +27,6 @@ from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_m
 from floodmark.inputs.cases import (
     SCHEMA_DIALECT,
     Case,
-    Claim,
     Expectation,
     Figure,
     Model,
@@ -62,7 +61,6 @@ class Overall(Model):
     """What is said of all points together: SQL over `points`."""
 
     expect: list[Expectation] = Field(default=[], description="Predictions of our model.")
-    claims: list[Claim] = Field(default=[], description="Sentences of the original study.")
 
 
 class LabRun(Model):
@@ -102,10 +100,6 @@ class LabFile(Shared):
     figures: list[Figure] = Field(default=[], description="Numbers of each run that the table of points has besides.")
     draw: list[Picture] = Field(default=[], description="Figures that its page has of all points side by side.")
     overall: Overall = Overall()
-    also_asks: list[str] = Field(
-        default=[],
-        description="Claims of cases/base.yml that its runs are a test of; docs/claims.md then has them there.",
-    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +135,6 @@ class Lab:
             update={
                 "fault": [*case.fault, *self.file.fault],
                 "expect": [*case.expect, *self.file.expect],
-                "claims": [*self.file.claims, *case.claims],
                 "figures": self.file.figures,
             }
         )
@@ -365,12 +358,11 @@ def _check_overall(lab: Lab, case: Case) -> None:
             raise LabError(f"labs/{lab.name}.yml: figures has {name}, and the table of points has that already.")
     parameters = case.parameters.model_dump()
     database = create_points(lab, [parameters, parameters])
-    for part in ("expect", "claims"):
-        for one in getattr(lab.file.overall, part):
-            try:
-                try_sql(database, one)
-            except duckdb.Error as error:
-                message = str(error).strip().splitlines()[0]
-                raise LabError(
-                    f"labs/{lab.name}.yml, overall.{part}, '{one.name}': this SQL does not work: {message}."
-                ) from None
+    for one in lab.file.overall.expect:
+        try:
+            try_sql(database, one)
+        except duckdb.Error as error:
+            message = str(error).strip().splitlines()[0]
+            raise LabError(
+                f"labs/{lab.name}.yml, overall.expect, '{one.name}': this SQL does not work: {message}."
+            ) from None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Discriminator, Tag, computed_field, field_serializer, model_validator
 
+from floodmark.inputs.cases import Role
 from floodmark.model.check import Check, Severity
 from floodmark.model.metrics import Metrics, VirtualMetrics
 from floodmark.model.stored import Part, Stored
@@ -40,15 +41,33 @@ class Unstated(Part):
 
 
 class ClaimVerdict(Part):
-    """What becomes of a sentence of the study in one run. The first versions had no name, condition and digest."""
+    """What one run answers to a question about a sentence of the study.
+
+    Attributes:
+        name: of the sentence, and of the question if it has several; the first versions had no name, condition and
+            digest.
+        role: what follows for the sentence when its condition does not hold.
+        limit: of a question with the role limit: the limit in words.
+    """
 
     name: str = ""
+    role: Role = "sentence"
+    limit: str = ""
     study: str
     measured: str = ""
     verdict: Literal["confirmed", "refuted", "not observed"]
     value: Value
     condition: str = ""
     digest: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """What a reader is told: a limit is no refutation, and a context decides nothing."""
+        if self.verdict == "not observed" or self.role == "sentence":
+            return self.verdict
+        if self.role == "limit":
+            return f"limit: {self.limit}" if self.verdict == "refuted" else "no limit here"
+        return "so" if self.verdict == "confirmed" else "not so"
 
 
 class Phase(Part):

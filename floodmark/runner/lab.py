@@ -33,6 +33,7 @@ from floodmark.runs.journal import read_finished
 from floodmark.runs.lock import only_process
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.suite import ASSUMED_OVERHEAD_S, Bar
+from floodmark.study.sentences import asked_of_points, claims_of
 from floodmark.values import Variables
 from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run
 
@@ -282,14 +283,12 @@ def _row(point: LabPoint, record: LabRecord, verdict: Verdict) -> PointRow:
 
 
 def _judge_host(lab: Lab, rows: Sequence[PointRow]) -> Overall:
-    """Judge what one host has shown: our model by all valid runs, the study by those that the model explains."""
-    valid, explained = (
-        create_points(lab, [row.model_dump() for row in rows if getattr(row, how)]) for how in ("valid", "passed")
-    )
+    """Judge what one host has shown, by all valid runs."""
+    valid = create_points(lab, [row.model_dump() for row in rows if row.valid])
     # There is no transport that all points have: what is said is said of the table.
     return Overall(
         host=rows[0].host,
         kernel=next((row.kernel for row in rows if row.kernel), None),
         expectations=judge_expectations(valid, lab.file.overall.expect, "unix"),
-        claims=[judge_claim(explained, one, "unix") for one in lab.file.overall.claims],
+        claims=[judge_claim(valid, one, "unix") for one in claims_of(asked_of_points(lab.name))],
     )

@@ -42,6 +42,7 @@ from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runs.folders import RunFolder, new_run
+from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
 from floodmark.verdict.views import check_sql
 from floodmark.web.feed import HEARTBEAT_PATIENCE_S
@@ -117,6 +118,7 @@ def make_plan(
     resolve_parameters(*layers, origin="parameters of the inventory")
     parameters = resolve_parameters(*layers, given, origin="-e")
     case = lab.extend(case) if lab else case
+    case = with_questions(case, lab.name if lab else None, point.name if point else None)
     check_caps(parameters, inventory)
     hosts = hosts_of_a_run(known.groups)
     clock = clock_of_a_run(hosts, known.host_variables)

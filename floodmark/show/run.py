@@ -71,7 +71,8 @@ def print_run(console: Console, run: RunFolder) -> None:
             _print_path_lengths(console, verdict, verdict.metrics)
         elif verdict.metrics:
             print_expectations(console, verdict.expectations)
-            print_claims(console, verdict.claims)
+            if verdict.claims:
+                print_claims(console, verdict.claims)
             _print_figures(console, verdict)
     if len(verdicts) > 1:
         _print_hosts(console, verdicts)
@@ -198,12 +199,13 @@ def print_expectations(console: Console, expectations: Sequence[Prediction]) -> 
 
 
 def print_claims(console: Console, claims: Sequence[ClaimVerdict]) -> None:
-    """Print what the study says, and what becomes of it."""
+    """Print what the study says, and what a run answers."""
     table = table_of("the study says", ("value", "right"), "verdict")
     colours = {"confirmed": GOOD, "refuted": "red", "not observed": "dim"}
     for one in claims:
         said = f"{escape(one.study)}" + (f" [dim]({escape(one.measured)})[/]" if one.measured else "")
-        table.add_row(said, number(one.value), Text(one.verdict, colours[one.verdict]))
+        colour = colours[one.verdict] if one.role == "sentence" else "dim"
+        table.add_row(said, number(one.value), Text(one.in_words, colour))
     console.print(table)
 
 

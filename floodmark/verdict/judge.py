@@ -118,11 +118,13 @@ def _unstated(
 
 
 def judge_claim(database: duckdb.DuckDBPyConnection, claim: Claim, transport: str) -> ClaimVerdict:
-    """Return what becomes of a sentence of the study."""
+    """Return what a run answers to a question about the study."""
     stated = transport in claim.transport and is_so(database, claim.applies)
     value, holds = observe(database, claim) if stated else (None, None)
     return ClaimVerdict(
         name=claim.name,
+        role=claim.role,
+        limit=claim.limit,
         study=claim.study,
         measured=claim.measured,
         verdict="not observed" if holds is None else "confirmed" if holds else "refuted",

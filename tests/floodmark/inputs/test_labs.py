@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from floodmark.errors import FloodmarkError, LabError
-from floodmark.inputs.cases import CASES, Base, find_case, load_cases, read_model
+from floodmark.inputs.cases import find_case, load_cases
 from floodmark.inputs.labs import LABS, Lab, Point, create_points, find_lab, load_labs
 from floodmark.verdict.judge import judge_expectations
 from floodmark.verdict.views import check_sql
@@ -47,14 +47,6 @@ def test_the_sql_of_every_lab_works_and_its_names_are_its_own(name: str) -> None
     check_sql(case)
     names = [one.name for one in (*case.fault, *case.expect)]
     assert len(names) == len(set(names))
-    claims = [one.name for one in (*case.claims, *lab.file.overall.claims)]
-    assert len(claims) == len(set(claims))
-
-
-@pytest.mark.parametrize("name", load_labs())
-def test_what_a_lab_asks_besides_is_a_claim_of_all_cases(name: str) -> None:
-    known = {one.name for one in read_model(CASES / "base.yml", Base).claims}
-    assert set(load_labs()[name].file.also_asks) <= known
 
 
 @pytest.mark.parametrize("name", load_labs())

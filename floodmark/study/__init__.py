@@ -1,0 +1,1 @@
+"""What the study says, what runs are asked about it, and what came out."""
