@@ -167,7 +167,13 @@ STUB_STATUS = Table(
     "stub_status",
     "nginx's own counters, read over one keep-alive connection from loopback.",
     (
-        T_NS,
+        Field(
+            "t_ns",
+            "integer",
+            "ns",
+            "When the answer came, on the host's monotonic clock; nginx counts just before it answers.",
+            "CLOCK_MONOTONIC",
+        ),
         Field(
             "active_conns",
             "integer",

@@ -40,6 +40,7 @@ class Rests:
 _QUEUE = ("accept_queue",)
 _CONNS = ("upstream_conns",)
 _MOMENT = ("accept_queue", "upstream_conns", "stub_status")
+_FRONT_MOMENT = ("accept_queue", "stub_status", "requests")
 _STATUS = ("stub_status",)
 _REQUESTS = ("requests",)
 _WAITS = ("queue_waits",)
@@ -157,17 +158,36 @@ class Metrics(Part):
     active_n: Annotated[int | None, Rests("readings of the status page in the flood", "readings", _STATUS)] = None
     identity_share: Annotated[
         float | None,
-        Rests("share of the moments of the flood in which Active = Q + A + 1", "", _MOMENT, n="identity_n"),
+        Rests(
+            "share of the moments of the flood in which Active = Q + A + 1 at the upstream", "", _MOMENT, n="identity_n"
+        ),
     ] = None
     identity_n: Annotated[int | None, Rests("moments of the flood that had connections", "moments", _MOMENT)] = None
     identity_drain_share: Annotated[
         float | None,
         Rests(
-            "share of the moments of the drain in which Active = Q + A + 1", "", _MOMENT, _DRAINED, n="identity_drain_n"
+            "share of the moments of the drain in which Active = Q + A + 1 at the upstream",
+            "",
+            _MOMENT,
+            _DRAINED,
+            n="identity_drain_n",
         ),
     ] = None
     identity_drain_n: Annotated[
         int | None, Rests("moments of the drain that had connections", "moments", _MOMENT, _DRAINED)
+    ] = None
+    identity_front_share: Annotated[
+        float | None,
+        Rests(
+            "share of the moments of the flood in which Active = Q + A + 1 in front of nginx, as the study draws it",
+            "",
+            _FRONT_MOMENT,
+            n="identity_front_n",
+        ),
+    ] = None
+    identity_front_n: Annotated[
+        int | None,
+        Rests("moments of the flood that had clients, none of which came or went just then", "moments", _FRONT_MOMENT),
     ] = None
     listen_overflows: Annotated[
         int | None, Rests("growth of ListenOverflows since the baseline", "events", _TCP, _LOADED)

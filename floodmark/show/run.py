@@ -305,12 +305,17 @@ def _nginx_rows(verdict: Verdict, seen: Metrics) -> Iterator[tuple[str, str, str
         f"stub_status, n = {number(seen.active_n)} in the flood",
     )
     yield (
-        "Active = Q + A + 1",
+        "Active = Q + A + 1, in front of nginx",
+        f"in {percent(seen.identity_front_share)} of the moments of the flood that had clients",
+        f"stub_status, sock_diag, Locust, n = {number(seen.identity_front_n)}",
+    )
+    yield (
+        "Active = Q + A + 1, at the upstream",
         (
             f"in {percent(seen.identity_share)} of the moments of the flood that had connections, "
             f"in {percent(seen.identity_drain_share)} of those of the drain"
         ),
-        f"all three, n = {number(seen.identity_n)} and {number(seen.identity_drain_n)}",
+        f"stub_status, sock_diag, n = {number(seen.identity_n)} and {number(seen.identity_drain_n)}",
     )
     if verdict.params.get("transport") == "unix":
         rows = (f"{count} × {state} {STATE_NAMES.get(state, '')}" for state, count in seen.states.items() if count)

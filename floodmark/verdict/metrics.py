@@ -15,6 +15,7 @@ from floodmark.model.verdict import Phase
 from floodmark.verdict.coverage import Coverage
 from floodmark.verdict.ingest import Ingested
 from floodmark.verdict.queries import counts, first_row, scalar
+from floodmark.verdict.views import READING_NS
 
 # What nginx's errors have in common: a message without the number of a temporary file.
 # a client request body is buffered to a temporary file /var/lib/nginx/body/0000000001
@@ -177,10 +178,6 @@ def _pause(database: duckdb.DuckDBPyConnection) -> Figures:
     )
 
 
-# A reading says how deep the queue was within this time of its own.
-READING_NS = 2_000_000
-
-
 def _trace(database: duckdb.DuckDBPyConnection, window: Window) -> Figures:
     """Return how long connections waited for accept(), and how well that agrees with the sampled depth.
 
@@ -240,6 +237,18 @@ def _nginx(database: duckdb.DuckDBPyConnection, window: Window) -> Figures:
         ),
         **_identity(database, "identity", "flood", window["measured_from"], window["flood_end"]),
         **_identity(database, "identity_drain", "drain", window["flood_end"], window["horizon"]),
+        **first_row(
+            database,
+            """
+            SELECT count(*) FILTER (active_conns = front_depth_conns + accepted_clients_conns + 1) / nullif(count(*), 0)
+                       AS identity_front_share,
+                   count(*) AS identity_front_n
+            FROM front_moments
+            WHERE active_conns + front_depth_conns + accepted_clients_conns > 1 AND uncertain_conns = 0
+                AND t_ns BETWEEN $measured_from AND $flood_end
+            """,
+            {name: window[name] for name in ("measured_from", "flood_end")},
+        ),
         "nginx_errors": counts(
             database,
             f"SELECT coalesce('errno ' || errno, {MESSAGE_CLASS}), count(*) FROM nginx_errors "
@@ -251,7 +260,7 @@ def _nginx(database: duckdb.DuckDBPyConnection, window: Window) -> Figures:
 def _identity(
     database: duckdb.DuckDBPyConnection, name: str, phase: str, start_ns: int | None, end_ns: int | None
 ) -> Figures:
-    """Return in which share of the moments of a phase that had connections Active was Q + A + 1."""
+    """Return in which share of the moments of a phase that had connections Active was Q + A + 1 at the upstream."""
     return first_row(
         database,
         f"""

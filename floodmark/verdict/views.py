@@ -5,6 +5,16 @@ It sees the tables of the registry and these views:
     upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
     moments                       upstream_conns, each reading with those of the queue and of nginx just before it;
                                   where one of the two is too old, there is no row
+    front_moments                 stub_status, readings that succeeded, each with the clients of the flood at that moment:
+        active_conns, active_without_poll_conns   as nginx counted them
+        open_clients_conns      client connections that stand: requests with connected_ns <= t_ns < end_ns. t_ns is when
+                                the answer came, and nginx counts just before it answers; it may have been asked long
+                                ago. Empty where the requests cannot tell: with keepalive a connection stays when its
+                                request has ended, and no log says until when; they may lack a time, or a common clock
+        front_depth_conns       depth of nginx's own queue just before; empty where that reading is too old
+        accepted_clients_conns  the first less the second: what nginx's workers have accepted. Empty where the queue
+                                has more than there are clients: a busy client learns late that it is connected
+        uncertain_conns         clients that came or went so near that the errors of clocks and readings hide the order
     listeners                     what host.json read back: name, owner, limit_conns
     params                        one row, joined to everything: all parameters ("order" in quotation marks, as it is a
                                   word of SQL), and
@@ -28,7 +38,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 
-from collectors.fields import ACCEPT_QUEUE, LOGS, QUEUE_WAITS, SOURCES, STUB_STATUS, SYSCALLS, TABLES, UPSTREAM_CONNS
+from collectors.fields import (
+    ACCEPT_QUEUE,
+    LOGS,
+    QUEUE_WAITS,
+    REQUESTS,
+    SOURCES,
+    STUB_STATUS,
+    SYSCALLS,
+    TABLES,
+    UPSTREAM_CONNS,
+)
 from floodmark.errors import CaseError
 from floodmark.inputs.cases import Case, Figure, Observation
 from floodmark.inputs.parameters import Parameters
@@ -44,11 +64,14 @@ SLOTS_NOT_FOR_CLIENTS = 2
 # this, or where its source is read seldom not much older than the time between two readings.
 SAME_MOMENT_NS = {ACCEPT_QUEUE.name: 30_000_000, STUB_STATUS.name: 60_000_000}
 PERIODS_OF_A_MOMENT = 1.2
+# A reading is of an instant within this time of its own.
+READING_NS = 2_000_000
 # Which tables a view is made of.
 MADE_OF = {
     "upstream_queue": (ACCEPT_QUEUE.name,),
     "front_queue": (ACCEPT_QUEUE.name,),
     "moments": (UPSTREAM_CONNS.name, ACCEPT_QUEUE.name, STUB_STATUS.name),
+    "front_moments": (STUB_STATUS.name, ACCEPT_QUEUE.name, REQUESTS.name),
 }
 
 
@@ -61,7 +84,8 @@ def create_views(
     parameters: Parameters,
     listeners: Iterable[Listener | None],
     generators: Sequence[GeneratorSummary] = (),
-    somaxconn_before: int | None = None,
+    *,
+    clock_error_ns: int | None = 0,
 ) -> None:
     """Create the views that case files may use beside the tables.
 
@@ -70,7 +94,7 @@ def create_views(
         parameters: of the run.
         listeners: what the kernel says of the accept queues.
         generators: what each process of the flood wrote about itself.
-        somaxconn_before: net.core.somaxconn before the run, None where the host did not say.
+        clock_error_ns: how wrong the times of requests may be on the host's clock; None where nothing tells it.
     """
     database.execute("CREATE TABLE listeners (name VARCHAR, owner VARCHAR, limit_conns BIGINT)")
     for one in listeners:
@@ -100,6 +124,8 @@ def create_views(
     )
     create_queue_views(database)
     database.execute(f"CREATE VIEW moments AS {same_moment(parameters.rates_hz)}")
+    in_front = front_moment(parameters.rates_hz, keepalive=parameters.keepalive, clock_error_ns=clock_error_ns)
+    database.execute(f"CREATE VIEW front_moments AS {in_front}")
 
 
 def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:
@@ -116,16 +142,70 @@ def same_moment(rates_hz: Mapping[str, float]) -> str:
     Args:
         rates_hz: how often the sources are read; one that is not known is taken for fast.
     """
-    queue_ns, status_ns = (
-        max(least_ns, round(PERIODS_OF_A_MOMENT * 1e9 / rates_hz[source])) if source in rates_hz else least_ns
-        for source, least_ns in SAME_MOMENT_NS.items()
-    )
+    queue_ns, status_ns = (_same_moment_ns(source, rates_hz) for source in SAME_MOMENT_NS)
     return f"""
         SELECT conns.t_ns, conns.phase, accepted_conns, depth_conns, active_conns, active_without_poll_conns
         FROM (SELECT * FROM upstream_conns WHERE reason IS NULL) conns
         ASOF JOIN upstream_queue queue ON conns.t_ns >= queue.t_ns
         ASOF JOIN (SELECT * FROM stub_status WHERE reason IS NULL) status ON conns.t_ns >= status.t_ns
         WHERE conns.t_ns - queue.t_ns <= {queue_ns} AND conns.t_ns - status.t_ns <= {status_ns}
+    """
+
+
+def _same_moment_ns(source: str, rates_hz: Mapping[str, float]) -> int:
+    """Return how old a reading of a source may be to be of the same moment."""
+    least_ns = SAME_MOMENT_NS[source]
+    return max(least_ns, round(PERIODS_OF_A_MOMENT * 1e9 / rates_hz[source])) if source in rates_hz else least_ns
+
+
+def open_clients(*, keepalive: bool) -> str:
+    """Return the query for how many client connections stand, at each instant at which one begins or ends.
+
+    `changes` counts these instants. There is no row where the requests do not say when connections began and ended.
+
+    Args:
+        keepalive: whether clients keep their connections after an answer.
+    """
+    return f"""
+        SELECT t_ns, CAST(sum(step) OVER (ORDER BY t_ns) AS BIGINT) AS open_clients_conns,
+               count(*) OVER (ORDER BY t_ns) AS changes
+        FROM (
+            SELECT unnest([connected_ns, end_ns]) AS t_ns, unnest([1, -1]) AS step
+            FROM requests WHERE connected_ns IS NOT NULL
+        )
+        WHERE NOT {keepalive}
+        AND (SELECT count(*) FROM requests WHERE status IS NOT NULL AND connected_ns IS NULL) = 0
+    """
+
+
+def front_moment(rates_hz: Mapping[str, float], *, keepalive: bool, clock_error_ns: int | None) -> str:
+    """Return the query for readings of stub_status, each with the clients of the flood and nginx's own queue.
+
+    Args:
+        rates_hz: how often the sources are read; one that is not known is taken for fast.
+        keepalive: whether clients keep their connections after an answer.
+        clock_error_ns: how wrong the times of requests may be on the host's clock; None where nothing tells it.
+    """
+    queue_ns = _same_moment_ns(ACCEPT_QUEUE.name, rates_hz)
+    around_ns = READING_NS + (clock_error_ns or 0)
+    # Before the first of them connects there is none.
+    known = f"{clock_error_ns is not None} AND (SELECT count(*) FROM clients) > 0"
+    return f"""
+        WITH clients AS ({open_clients(keepalive=keepalive)}),
+        status AS (SELECT * FROM stub_status WHERE reason IS NULL)
+        SELECT *, CASE WHEN front_depth_conns <= open_clients_conns THEN open_clients_conns - front_depth_conns END
+            AS accepted_clients_conns
+        FROM (
+            SELECT status.t_ns, phase, active_conns, active_without_poll_conns,
+                CASE WHEN {known} THEN coalesce(clients.open_clients_conns, 0) END AS open_clients_conns,
+                CASE WHEN status.t_ns - queue.t_ns <= {queue_ns} THEN queue.depth_conns END AS front_depth_conns,
+                CASE WHEN {known} THEN coalesce(after.changes, 0) - coalesce(before.changes, 0) END AS uncertain_conns
+            FROM status
+            ASOF LEFT JOIN clients ON status.t_ns >= clients.t_ns
+            ASOF LEFT JOIN clients before ON status.t_ns - {around_ns} > before.t_ns
+            ASOF LEFT JOIN clients after ON status.t_ns + {around_ns} >= after.t_ns
+            ASOF LEFT JOIN (SELECT t_ns, depth_conns FROM front_queue) queue ON status.t_ns >= queue.t_ns
+        )
     """
 
 

@@ -181,6 +181,17 @@ def test_how_the_queue_filled_stood_and_emptied(fake: NoAccept) -> None:
     # At 7 s nginx has no connection left, and the queue still has nine.
     assert (metrics["identity_n"], metrics["identity_share"]) == (50, 0.98)
     assert (metrics["identity_drain_n"], metrics["identity_drain_share"]) == (20, 0)
+    # The nine clients wait until 7.001 s, so at 7 s one cannot tell.
+    assert (metrics["identity_front_n"], metrics["identity_front_share"]) == (49, 1)
+
+
+def test_the_identity_in_front_counts_clients_that_no_worker_has_accepted(fake: NoAccept) -> None:
+    """Two of the nine wait in nginx's own queue from 4 s to 5 s: Q + A + 1 is still ten, and Active is eight."""
+    for name, old, new in (("accept_queue", "front,0", "front,2"), ("stub_status", "10,9", "8,7")):
+        fake.files[f"{name}.csv"] = re.sub(rf"(?m)^(4\d{{9}}),{old},", rf"\1,{new},", fake.files[f"{name}.csv"])
+    metrics = fake.judge()["metrics"]
+    assert (metrics["identity_front_n"], metrics["identity_front_share"]) == (49, pytest.approx(39 / 49))
+    assert metrics["front_queue_max"] == 2
 
 
 def empty_the_queue_late(fake: NoAccept) -> None:
