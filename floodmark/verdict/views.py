@@ -5,12 +5,12 @@ It sees the tables of the registry and these views:
     upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
     moments                       upstream_conns, each reading with those of the queue and of nginx just before it;
                                   where one of the two is too old, there is no row
-    front_moments                 stub_status, readings that succeeded, each with the clients of the flood at that moment:
+    front_moments                 stub_status, readings that succeeded, with clients and front queue of each moment:
         active_conns, active_without_poll_conns   as nginx counted them
-        open_clients_conns      client connections that stand: requests with connected_ns <= t_ns < end_ns. t_ns is when
-                                the answer came, and nginx counts just before it answers; it may have been asked long
-                                ago. Empty where the requests cannot tell: with keepalive a connection stays when its
-                                request has ended, and no log says until when; they may lack a time, or a common clock
+        open_clients_conns      client connections that stand: requests with connected_ns <= t_ns < end_ns. t_ns is
+                                when the answer came, and nginx counts just before it answers, however long ago it was
+                                asked. Empty where requests cannot tell: with keepalive a connection stays when its
+                                request has ended, and no log says until when; or a time or a common clock is missing
         front_depth_conns       depth of nginx's own queue just before; empty where that reading is too old
         accepted_clients_conns  the first less the second: what nginx's workers have accepted. Empty where the queue
                                 has more than there are clients: a busy client learns late that it is connected
