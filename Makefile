@@ -31,6 +31,11 @@ lab: $(VENV)/run.stamp ## run a lab, all its points: make lab LAB=single-request
 	@$(if $(LAB),$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed))
 	@floodmark lab $(LAB) $(ARGS)
 
+.PHONY: study
+study: $(VENV)/run.stamp ## do again what the study did, 8 minutes, and say of each of its sentences what comes out [ARGS='-i …']
+	@$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed)
+	@floodmark study $(ARGS)
+
 .PHONY: web
 web: $(VENV)/run.stamp ## hold a case up for Locust's web page, with the accept queue in it: make web CASE=3
 	@$(if $(filter -i --inventory%,$(ARGS)),,scripts/need testbed)

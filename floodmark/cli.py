@@ -410,9 +410,10 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
               floodmark lab single-request -e transport=tcp
               floodmark lab 20261126T191500Z-lab-single-request
     """
-    from floodmark.inputs.labs import load_labs
+    from floodmark.inputs.labs import STUDY, load_labs
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
+    from floodmark.report.study import write_study_page
     from floodmark.runner.case_player import Interrupted
     from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
     from floodmark.runs.folders import is_lab_folder
@@ -421,22 +422,72 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
     if name is None:
         print_labs(Console(), load_labs())
         return
-    begun = is_lab_folder(name)
     given = dict(one.partition("=")[::2] for one in extra)
-    folder = go_on_with(name, given) if begun else begin_lab(name, inventory, given)
+    folder = go_on_with(name, given) if is_lab_folder(name) else begin_lab(name, inventory, given)
+    again = folder.read().overall is not None
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
         try:
             run_points(Console(file=progress if quiet else None, stderr=as_json), folder)
         except Interrupted as sentence:
             click.echo(f"floodmark: {sentence}", err=True)
             sys.exit(130)
-    record = judge_lab(folder, again=begun)
+    record = judge_lab(folder, again=again)
     write_lab_report(folder.path)
+    if record.lab == STUDY:
+        write_study_page(folder)
     write_index(folder.path.parent)
     if as_json:
         click.echo(json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False))
     elif not quiet:
         print_lab(Console(), folder)
+    sys.exit(0 if record.passed else 1)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option(
+    "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."
+)
+@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help="A parameter of the runs; may be repeated.")
+@click.option("--anew", is_flag=True, help="Begin another execution, although the last one was ended too early.")
+@click.option("--quiet", is_flag=True, help="Write how it goes into progress.txt of its folder, and print nothing.")
+def study(name: str | None, inventory: Path, extra: tuple[str, ...], anew: bool, quiet: bool) -> None:
+    """Do again what the study did, and say of each of its sentences what comes out.
+
+    The runs are those of labs/study.yml: the author's five cases and four labs as he ran them. If the last execution
+    was ended, what is missing of it is made. It ends with a page, study.html in its folder. NAME is an execution in
+    results/, whose runs are judged anew, and whose page is written anew.
+
+    The exit status is 0 when every run is valid and all expectations hold, otherwise 1; 130 when it was interrupted.
+
+    \b
+    Example:  floodmark study
+              floodmark study -i inventory/kernels.yml
+              floodmark study -e proxy_read_timeout_s=60 -e proxy_connect_timeout_s=60
+    """
+    from floodmark.report.index import write_index
+    from floodmark.report.lab import write_lab_report
+    from floodmark.report.study import write_study_page
+    from floodmark.runner.case_player import Interrupted
+    from floodmark.runner.lab import go_on_with, judge_lab, run_points
+    from floodmark.runner.study import begin_or_go_on, command_of
+    from floodmark.show.study import print_study
+
+    given = dict(one.partition("=")[::2] for one in extra)
+    folder = go_on_with(name, given) if name else begin_or_go_on(inventory, given, anew=anew)
+    again = folder.read().overall is not None
+    with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
+        try:
+            run_points(Console(file=progress if quiet else None), folder, command_of(folder.read()))
+        except Interrupted as sentence:
+            click.echo(f"floodmark: {sentence}", err=True)
+            sys.exit(130)
+    record = judge_lab(folder, again=again)
+    write_lab_report(folder.path)
+    write_study_page(folder)
+    write_index(folder.path.parent)
+    if not quiet:
+        print_study(Console(), folder)
     sys.exit(0 if record.passed else 1)
 
 

@@ -43,6 +43,8 @@ from floodmark.paths import ROOT, relative
 from floodmark.values import Content, ParameterValues, Variables
 
 LABS = ROOT / "labs"
+# The lab that does what the study did.
+STUDY = "study"
 # Of the figures that every run has.
 KEY_FIGURES = (
     "sent", "queue_limit", "accept_queue_max", "accept_queue_last", "accepted_max", "active_max", "active_median",
@@ -128,6 +130,15 @@ class Lab:
     def cases(self) -> list[int]:
         """The numbers of its cases, without repetition."""
         return list(dict.fromkeys(point.case for point in self.points({})))
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The figures that its page has of some points or of all."""
+        return list(dict.fromkeys([*(name for run in self.file.runs for name in run.draw), *self.file.draw]))
+
+    def drawn_of(self, point: str) -> list[Picture]:
+        """Return the figures that its page has of a point, by the point's name."""
+        return [*self.file.draw, *(name for run in self.file.runs if run.name == point for name in run.draw)]
 
     def extend(self, case: Case) -> Case:
         """Return a case with what the lab says of each run besides."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floodmark.errors import RunError
-from floodmark.inputs.labs import Lab, find_lab
+from floodmark.inputs.labs import Lab, Picture, find_lab
 from floodmark.model.lab import LabRecord, Overall, PointRow
 from floodmark.model.verdict import ClaimVerdict, Prediction
 from floodmark.report.multiples import Multiples, side_by_side
@@ -89,16 +89,32 @@ def _section(lab: Lab, results: Path, record: LabRecord, overall: Overall) -> _S
         figures=[(one.name, [figure_text(row, one.name) for row in rows]) for one in lab.file.figures],
         expectations=overall.expectations,
         claims=overall.claims,
-        multiples=list(_multiples(lab, results, rows)) if lab.file.draw else [],
+        multiples=list(multiples_of(lab, results, rows)),
     )
 
 
-def _multiples(lab: Lab, results: Path, rows: Sequence[PointRow]) -> Iterator[Multiples]:
-    """Yield, for each figure that the lab wants drawn, that of every point."""
-    points = {row.point: _read(results / row.run_id, row.host, lab, len(rows)) for row in rows}
+def multiples_of(lab: Lab, results: Path, rows: Sequence[PointRow]) -> Iterator[Multiples]:
+    """Yield, for each figure that a lab wants drawn, that of every point of which it is wanted.
+
+    Args:
+        lab: whose points.
+        results: the folder that has their runs.
+        rows: of the table of points, of one host.
+    """
+    wanted = {row.point: lab.drawn_of(row.point) for row in rows}
+    points = {
+        row.point: _read(results / row.run_id, row.host, wanted[row.point], len(rows))
+        for row in rows
+        if wanted[row.point]
+    }
     phases = {point: one.phases for point, one in points.items()}
-    for name in lab.file.draw:
-        figures = {point: figure for point, one in points.items() for figure in one.figures if figure.name == name}
+    for name in lab.pictures:
+        figures = {
+            point: figure
+            for point, one in points.items()
+            for figure in one.figures
+            if figure.name == name and name in wanted[point]
+        }
         if not figures:
             continue
         first = next(iter(figures.values()))
@@ -107,6 +123,6 @@ def _multiples(lab: Lab, results: Path, rows: Sequence[PointRow]) -> Iterator[Mu
             yield row
 
 
-def _read(path: Path, host: str, lab: Lab, share: int) -> HostReport:
+def _read(path: Path, host: str, pictures: Sequence[Picture], share: int) -> HostReport:
     run = RunFolder(path)
-    return read_host(run.host(host), read_content(run)[0], share, lab.file.draw)
+    return read_host(run.host(host), read_content(run)[0], share, pictures)

@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 
 from floodmark.errors import LabError, RunError
+from floodmark.inputs.labs import STUDY
 from floodmark.inputs.parameters import as_yaml
 from floodmark.model.lab import LabRecord
 from floodmark.model.stored import save
@@ -20,7 +21,6 @@ from floodmark.runner.plan import RUN_OPTIONS
 from floodmark.runs.folders import RESULTS, LabFolder, labs_in
 from floodmark.values import Variables
 
-STUDY = "study"
 # 20261130T194500Z-lab-study, or with -2 behind it where two began in the same second.
 EXECUTION = re.compile(rf"-lab-{STUDY}(-\d+)?$")
 # ansible.cfg names it too.
@@ -47,7 +47,7 @@ def begin_or_go_on(inventory: Path, extra: Variables, *, anew: bool = False, res
     if ended is None:
         return write_lab(wanted, results)
     record = ended.read()
-    if (other := _difference(record, wanted)):
+    if other := _difference(record, wanted):
         made = sum(one.run_id is not None and ended.run(one.run_id).record.exists() for one in record.points)
         raise LabError(
             f"{ended.path.name} was ended after {made} of {len(record.points)} points, with {other}: go on with it by "
@@ -83,8 +83,9 @@ def _difference(record: LabRecord, wanted: LabRecord) -> str:
     """Say what an execution was begun with that is not wanted now; empty if nothing."""
     if record.inventory != wanted.inventory:
         return f"the inventory {relative(Path(record.inventory))}"
-    was, is_ = ({name: as_yaml(value) for name, value in one.given.items() if name not in HOW_ONLY}
-                for one in (record, wanted))
+    was, is_ = (
+        {name: as_yaml(value) for name, value in one.given.items() if name not in HOW_ONLY} for one in (record, wanted)
+    )
     if was != is_:
         return f"-e {' -e '.join(f'{name}={value}' for name, value in was.items())}" if was else "nothing given by -e"
     for what in ("inventory_parameters", "parameters"):

@@ -21,6 +21,8 @@ RESULTS = ROOT / "results"
 LATEST = "latest"
 # What people look at, in the folder of each run.
 REPORT = "report.html"
+# Of the study, in the folder of its execution: each of its sentences.
+STUDY_PAGE = "study.html"
 # Beside runs a results folder has those of labs, which say what their runs are, suites, `latest` and benchmarks.
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-case")
 LAB_ID = re.compile(r"\d{8}T\d{6}Z-lab-")

@@ -1,15 +1,20 @@
-"""Action of the task that begins a lab: checks all its points on the control node before a host is touched."""
+"""Action of the task that begins a lab: checks all its points on the control node before a host is touched.
+
+With `study: true` it is the study: the execution that was ended, or another one.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
 from floodmark.runner.lab import begin_lab
+from floodmark.runner.study import begin_or_go_on
 
 
 class ActionModule(ActionBase):
@@ -19,7 +24,12 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         extra = load_extra_vars(self._loader)
         try:
-            result["lab"] = str(begin_lab(extra.pop("lab", None), self._inventory(task_vars or {}), extra).path)
+            inventory = self._inventory(task_vars or {})
+            if self._task.args.get("study"):
+                anew = boolean(extra.pop("anew", False), strict=False)
+                result["lab"] = str(begin_or_go_on(inventory, extra, anew=anew).path)
+            else:
+                result["lab"] = str(begin_lab(extra.pop("lab", None), inventory, extra).path)
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result

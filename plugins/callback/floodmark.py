@@ -21,11 +21,13 @@ from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError
+from floodmark.inputs.labs import STUDY
 from floodmark.model.run import Plan
 from floodmark.runs.folders import LabFolder, RunFolder
 from floodmark.show.lab import print_lab
 from floodmark.show.progress import Event, is_rescued, message_of, step_of
 from floodmark.show.run import print_run
+from floodmark.show.study import print_study
 from floodmark.web.control import ask
 
 DOCUMENTATION = r"""
@@ -227,7 +229,8 @@ class CallbackModule(DefaultCallback):
     def _show_verdict(self) -> None:
         try:
             if self._lab and self._lab.read().overall is not None:
-                print_lab(Console(), self._lab)
+                show = print_study if self._lab.read().lab == STUDY else print_lab
+                show(Console(), self._lab)
             if self._run and self._plan:
                 self._show_run(self._run, self._plan)
         except FloodmarkError as error:

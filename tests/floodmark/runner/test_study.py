@@ -71,7 +71,7 @@ def test_an_older_one_that_was_left_does_not_go_on(tmp_path: Path) -> None:
     ],
 )
 def test_one_with_other_settings_is_begun_only_if_somebody_says_so(
-    tmp_path: Path, begun: dict[str, str], then: dict[str, str], was: str
+    tmp_path: Path, begun: Any, then: Any, was: str
 ) -> None:
     first = study(tmp_path, **begun)
     make_one_run(first)
@@ -91,7 +91,9 @@ def test_another_inventory_or_an_inventory_with_other_parameters_is_other_settin
     tmp_path: Path, inventories: dict[str, Any]
 ) -> None:
     study(tmp_path, "kernels")
-    with pytest.raises(LabError, match=r"with the inventory inventory/kernels.yml: go on with it by .*-i inventory/kern"):
+    with pytest.raises(
+        LabError, match=r"with the inventory inventory/kernels.yml: go on with it by .*-i inventory/kern"
+    ):
         study(tmp_path)
     inventories["kernels.yml"] = {"floodmark_parameters": {"accept_queue_hz": 77}}
     with pytest.raises(LabError, match="with other parameters of its inventory"):
@@ -129,9 +131,7 @@ def test_one_that_is_damaged_is_left_as_it_is_and_named(tmp_path: Path) -> None:
         ({"point": "case 9"}, "lab study has no point 'case 9': did you mean 'case "),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_written(
-    tmp_path: Path, extra: dict[str, str], sentence: str
-) -> None:
+def test_what_is_wrong_is_said_before_anything_is_written(tmp_path: Path, extra: Any, sentence: str) -> None:
     with pytest.raises(FloodmarkError) as error:
         study(tmp_path, **extra)
     assert sentence in str(error.value)
