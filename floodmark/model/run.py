@@ -10,6 +10,7 @@ from pydantic import ConfigDict, field_validator
 
 from floodmark.inputs.cases import Upstream
 from floodmark.inputs.inventory import Hosts
+from floodmark.inputs.status_page import StatusPage
 from floodmark.model.stored import Part, Stored
 from floodmark.model.verdict import Phase
 from floodmark.values import Content, ParameterValues, Value
@@ -91,6 +92,7 @@ class Plan(Stored):
         web: the case is kept applied for Locust's web page, and not measured.
         owner: the process that makes it.
         fingerprint: of all that provisioning puts on a host.
+        status_pages: host -> where nginx's status page is, and who may read it.
         inventory: the files that the hosts are described in.
         inventory_parameters: what these set for their hosts.
     """
@@ -120,6 +122,7 @@ class Plan(Stored):
     clock: Literal["host", "virtual"] = "host"
     web: bool = False
     servers: list[Server] = []
+    status_pages: dict[str, StatusPage] = {}
     start_state: str = ""
     owner: str = ""
     fingerprint: str | None = None

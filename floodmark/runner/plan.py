@@ -9,7 +9,7 @@ import math
 import platform
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -38,6 +38,7 @@ from floodmark.inputs.parameters import (
     unknown_parameter,
     whole_number,
 )
+from floodmark.inputs.status_page import StatusPage, status_pages
 from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase, Server
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
@@ -58,7 +59,8 @@ RUN_OPTIONS = frozenset(
         "lab",
         "metrics",
         "nginx_listen_port",
-        "point",
+        "nginx_status_allow",
+        "nginx_status_path",
         "provision",
         "run_order",
         "run_serial",
@@ -140,6 +142,7 @@ def make_plan(
     if web:
         check_hosts(hosts, known.host_variables, clock)
         longest_s, guard_timeout_s = WebOptions.read(extra).hold_s, HEARTBEAT_PATIENCE_S
+    pages = status_pages(hosts.proxies, known.host_variables, extra)
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
     kind = "-virtual" if clock == "virtual" else f"-{lab.name}" if lab else ""
@@ -166,7 +169,8 @@ def make_plan(
         clock=clock,
         web=web,
         servers=servers,
-        start_state=start_state(case, servers, parameters, inventory) if clock == "virtual" else "",
+        status_pages=pages,
+        start_state=start_state(case, servers, parameters, inventory, pages) if clock == "virtual" else "",
         owner=owner(ansible_pid),
         fingerprint=provisioning_fingerprint(),
         control_node=control_node(),
@@ -263,7 +267,13 @@ def servers_of_a_run(case: Case, parameters: Parameters, first_port: object) -> 
     return servers
 
 
-def start_state(case: Case, servers: Sequence[Server], parameters: Parameters, inventory: Variables) -> str:
+def start_state(
+    case: Case,
+    servers: Sequence[Server],
+    parameters: Parameters,
+    inventory: Variables,
+    pages: Mapping[str, StatusPage],
+) -> str:
     """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
     on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
     # Its packages are for the role testbed to know, and its other variables leave the disk as it is.
@@ -271,7 +281,8 @@ def start_state(case: Case, servers: Sequence[Server], parameters: Parameters, i
     given = {name: str(inventory[name]) for name in inputs if name in inventory}
     roles = _digest([ROOT / "roles/virtual", ROOT / "roles/testbed"])
     planned = [one.model_dump() for one in servers]
-    content = [provisioning_fingerprint(), roles, case.number, planned, on_disk, given]
+    own_pages = {host: page.model_dump() for host, page in pages.items() if page != StatusPage()}
+    content = [provisioning_fingerprint(), roles, case.number, planned, on_disk, given, own_pages]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -16,7 +16,9 @@ def variable(name: str, **parameters: Any) -> Any:
     """Return a variable of playbooks/vars/case.yml in a run of case 2."""
     loader = DataLoader()
     given = loader.load_from_file(str(ROOT / "playbooks/vars/case.yml"), trusted_as_template=True)
+    pages = {"proxy1": {"path": "/stats", "allow": ["10.0.0.0/8"]}}
     plan = {
+        "status_pages": pages,
         "run_id": "run", "clock": "host", "folder": "/results/run", "case": {"number": 2}, "servers": [],
         "parameters": {**load_cases()[2].parameters.model_dump(), **parameters},
     }  # fmt: skip
@@ -33,3 +35,8 @@ def test_units_are_started_in_the_order_of_the_run_and_what_looks_on_comes_last(
     assert variable("guard_units", order=asked) == [*units, "floodmark-agent.service"]
     traced = [*units, *(f"floodmark-{name}.service" for name in ("agent", "trace", "strace"))]
     assert variable("guard_units", order=asked, trace=True, strace=True) == traced
+
+
+def test_the_agent_asks_for_the_status_page_where_it_is() -> None:
+    assert variable("nginx_status_path") == variable("collector_status_path") == "/stats"
+    assert variable("nginx_status_allow") == ["10.0.0.0/8"]

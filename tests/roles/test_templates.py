@@ -21,6 +21,7 @@ def render(path: Path, **changes: Any) -> str:
         comment=lambda text: f"# {text}",
         dirname=lambda text: str(Path(text).parent),
         basename=lambda text: Path(text).name,
+        union=lambda one, other: list(dict.fromkeys([*one, *other])),
     )
     variables = yaml.safe_load((path.parent.parent / "defaults/main.yml").read_text())
     template = environment.from_string(path.read_text())
@@ -41,6 +42,8 @@ def test_nginx_conf_has_each_directive_from_its_variable() -> None:
         nginx_listen_backlog=16,
         nginx_keepalive_timeout="10s",
         nginx_proxy_buffering="off",
+        nginx_status_path="/stats",
+        nginx_status_allow=["10.0.0.0/8"],
         nginx_proxy_read_timeout="9s",
         nginx_upstream_servers=["127.0.0.1:9000", "unix:/run/two.sock"],
     )
@@ -48,5 +51,8 @@ def test_nginx_conf_has_each_directive_from_its_variable() -> None:
     assert "listen 8080 backlog=16;" in text
     assert "keepalive_timeout 10s;" in text
     assert "proxy_buffering off;" in text
+    status = text.partition("location = /stats {")[2].partition("}")[0]
+    assert status.split("deny")[0].count("allow") == 2
+    assert status.index("allow 127.0.0.1;") < status.index("allow 10.0.0.0/8;") < status.index("deny all;")
     assert "proxy_read_timeout 9s;" in text
     assert "        server 127.0.0.1:9000;\n        server unix:/run/two.sock;\n    }" in text

@@ -33,6 +33,10 @@ def complains(done: object, *sentences: str) -> None:
         ("case=2 users=0", "users=0 is not allowed: it must be 1 to 10000 users"),
         ("case=2 transport=udp", "transport=udp is not allowed: it must be unix or tcp"),
         ("case=2 order=upstream,nginx", "it must be nginx,sysctl,upstream or sysctl,nginx,upstream or nginx,"),
+        (
+            "case=2 nginx_status_path=stats",
+            "nginx_status_path=stats is not allowed: it must begin with / and go on with",
+        ),
         ("case=2 nginx_listen_backlog=0", "nginx_listen_backlog=0 is not allowed: it must be 1 to 65535 conns"),
         ("case=2 user=5", "there is no parameter 'user': did you mean 'users'?"),
     ],

@@ -40,3 +40,15 @@ def test_listen_clamps_to_somaxconn_as_it_is_at_that_moment(
     assert described["sysctls_before"] == {"net.core.somaxconn": "4096"}
     assert described["sysctls"]["net.core.somaxconn"] == "8"
     assert snapshot() == before, "the host was not left as it was found"
+
+
+@pytest.mark.usefixtures("testbed")
+def test_the_status_page_is_where_the_inventory_says_and_the_agent_finds_it() -> None:
+    given = {"nginx_status_path": "/stats", "nginx_status_allow": ["10.0.0.0/8"]}
+    done = play("-e", "case=2", "-e", json.dumps(given))
+    assert done.returncode == 0, evidence(done)
+    verdict = verdict_of(done)
+    assert verdict["valid"]
+    assert verdict["metrics"]["active_max"] == 9
+    record = RunFolder(folder_of(done)).read_run()
+    assert record.status_pages["proxy1"].model_dump() == {"path": "/stats", "allow": ["10.0.0.0/8"]}

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from floodmark.errors import FloodmarkError
+from floodmark.inputs.status_page import StatusPage
 from floodmark.model.run import Plan, PlannedListener
 from floodmark.runner import plan
 from floodmark.runs.folders import RunFolder
@@ -77,6 +78,11 @@ def test_a_longer_run_needs_more_space() -> None:
         ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
         ({"case": "11", "upstream_port": "65535"}, "upstream_port=65535 is not allowed: it must be 1 to 65534"),
         ({"case": "2", "run_order": "random"}, "run_order=random is not allowed: it must be inventory, reverse_"),
+        (
+            {"case": "2", "nginx_status_path": "stats"},
+            "-e: nginx_status_path=stats is not allowed: it must begin with /",
+        ),
+        ({"case": "2", "nginx_status_allow": ["all"]}, "-e: nginx_status_allow has 'all', which is no address and no"),
         ({}, "no case was given"),
     ],
 )
@@ -95,6 +101,12 @@ def test_an_inventory_without_a_group_is_refused(missing: str) -> None:
 
 def test_where_on_a_host_and_ansibles_own_variables_may_be_given() -> None:
     assert make(case="2", nginx_listen_port="8181", ansible_user="me", provision="always").case.number == 2
+
+
+def test_a_plan_says_where_the_status_page_of_each_host_is() -> None:
+    inventory = {"groups": GROUPS, "hostvars": {"proxy1": {"nginx_status_path": "/stats"}}}
+    made = plan.make_plan({"case": "2"}, inventory, os.getpid()).plan
+    assert made.status_pages == {"proxy1": StatusPage(path="/stats")}
 
 
 def test_the_owner_of_a_run_is_gone_when_its_process_has_ended() -> None:

@@ -1,0 +1,91 @@
+"""Where nginx's status page is, and who may read it: two variables of an inventory or of `-e`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from floodmark.errors import ParameterError
+from floodmark.inputs.inventory import HostVariables
+from floodmark.values import Variables
+
+# Variables of the role nginx.
+PATH = "nginx_status_path"
+ALLOW = "nginx_status_allow"
+# nginx compares with what it has made of a request's path: without //, /./ and /../, and with %41 decoded.
+_PATH = re.compile(r"(/[\w~-][\w.~-]*)+/?", re.ASCII)
+
+
+class StatusPage(BaseModel):
+    """The status page of one host.
+
+    Attributes:
+        path: where it is, on the port for clients.
+        allow: addresses and networks that may read it; the agent may always, from loopback.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = "/floodmark-status"
+    allow: list[str] = ["127.0.0.1"]
+
+
+def status_pages(hosts: Iterable[str], variables: HostVariables, extra: Variables) -> dict[str, StatusPage]:
+    """Return the status page of each host.
+
+    Args:
+        hosts: that are measured.
+        variables: host -> its variables.
+        extra: what was given with `-e`.
+
+    Raises:
+        ParameterError: a path is none, or who may read it is no address and no network.
+    """
+    pages = {}
+    for host in hosts:
+        given = {name: value for name, value in variables.get(host, {}).items() if name in (PATH, ALLOW)}
+        page = {}
+        for name, check in ((PATH, _path), (ALLOW, _allowed)):
+            origin, values = ("-e", extra) if name in extra else (f"host {host}", given)
+            if name in values:
+                page[name.removeprefix("nginx_status_")] = check(values[name], origin)
+        pages[host] = StatusPage.model_validate(page)
+    return pages
+
+
+def _path(value: object, origin: str) -> object:
+    if not isinstance(value, str) or not _PATH.fullmatch(value):
+        raise ParameterError(
+            f"{origin}: {PATH}={value} is not allowed: it must begin with / and go on with letters, digits and . _ ~ - "
+            "/, such as /stats or /nginx/status; / itself is what the flood asks for."
+        )
+    return str(value)
+
+
+def _allowed(value: object, origin: str) -> object:
+    if not isinstance(value, list):
+        raise ParameterError(
+            f"{origin}: {ALLOW}={value} is not allowed: it must be a list of addresses and networks; on the command "
+            f'line -e \'{{"{ALLOW}": ["192.0.2.0/24"]}}\'.'
+        )
+    for one in value:
+        if not _is_network(one):
+            raise ParameterError(
+                f"{origin}: {ALLOW} has {one!r}, which is no address and no network: name some like 192.0.2.7 or "
+                "192.0.2.0/24; 0.0.0.0/0 is everybody."
+            )
+    return [str(one) for one in value]
+
+
+def _is_network(value: object) -> bool:
+    """Tell whether nginx takes it for an address or a network."""
+    if not isinstance(value, str) or re.search("%|/.*[.:]", value):  # a zone, a network mask
+        return False
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return False
+    return True
