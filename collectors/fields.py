@@ -447,8 +447,8 @@ SYSCALLS = Table(
             "role",
             "text",
             "",
-            "nginx-master or nginx-worker; the process that reads the configuration, calls listen() and clones the master "
-            "is nginx-master too.",
+            "nginx-master or nginx-worker; what reads the configuration, calls listen() and clones the master is "
+            "nginx-master too.",
             "floodmark/verdict/strace.py",
         ),
         Field("pid", "integer", "", "Process id.", _STRACE),

@@ -18,7 +18,6 @@ from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.inputs.suites import SuiteFile
 from floodmark.paths import ROOT
 from floodmark.verdict import views as case_views
-from floodmark.verdict.views import SLOTS_NOT_FOR_CLIENTS
 
 # Links of these pages are relative to where they would be in the repository.
 FOLDER = "docs/reference"
@@ -92,8 +91,8 @@ def _by_default(case: Case, one: Expectation, formula: str) -> str:
     """Evaluate a prediction for the case's own parameters; empty where it needs to know what happened."""
     values = {**case.parameters.model_dump(), "sent": case.parameters.users}
     values["queue_limit"] = min(values["somaxconn"], values["upstream_backlog"])
-    values["worker_slots"] = values["worker_connections"] - SLOTS_NOT_FOR_CLIENTS
-    values["uncrowded"] = values["worker_slots"] >= 2 * values["users"] + 1
+    values["worker_slots"] = case.parameters.worker_slots
+    values["uncrowded"] = case.parameters.uncrowded
     columns = ", ".join(f"${name} AS {name}" for name in values)
     try:
         row = duckdb.execute(f"SELECT {formula}, {one.applies} FROM (SELECT {columns})", values).fetchone()

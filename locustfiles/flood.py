@@ -5,7 +5,8 @@
 
 Three load shapes:
 
-    burst      every user sends exactly one request: the study's loop of 32 curls
+    burst      every user sends exactly one request: the study's loop of 32 curls. Several bursts are the same again,
+               and a user who still waits for its answer then sends nothing
     sustained  users send again when they were answered, until the duration is over: a closed loop
     open       requests start when they were planned to, answered or not: an open loop
 
@@ -37,7 +38,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from floodmark.loadgen.arrivals import ClosedLoop, Load, OpenLoop, parse_steps, planned, spread
+from floodmark.loadgen.arrivals import ClosedLoop, Load, OpenLoop, bursts, parse_steps, planned, spread
 from floodmark.loadgen.client import raise_descriptor_limit
 from floodmark.loadgen.epoch import Epoch, SharedEpoch, baseline_end_ns
 from floodmark.loadgen.generator import Generator
@@ -67,6 +68,10 @@ def add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("Floodmark")
     group.add_argument("--load-shape", choices=["burst", "sustained", "open"], default="burst")
     group.add_argument("--start-spread-ms", type=int, default=50, help="time over which users send for the first time")
+    group.add_argument("--bursts", type=int, default=1, help="burst: how many times it is sent")
+    group.add_argument(
+        "--burst-every-s", type=int, default=10, help="from the beginning of a burst to that of the next"
+    )
     group.add_argument("--duration-s", type=int, default=10, help="how long a sustained or open flood sends")
     group.add_argument("--think-time-ms", type=int, default=50, help="pause of a sustained user after an answer")
     group.add_argument("--rate", default="100", help="open: requests per second, or steps and ramps: 100:10 100-500:20")
@@ -192,7 +197,7 @@ class Flood:
             compose,
             timeout_s=options.answer_timeout_s,
             reuse=options.keepalive,
-            most_in_flight=math.ceil(options.num_users / of) if options.load_shape == "open" else None,
+            most_in_flight=math.ceil(options.num_users / of) if options.load_shape != "sustained" else None,
             log=log,
             on_end=teller(self.environment, method_of(options.payload_bytes)),
         )
@@ -212,7 +217,7 @@ class Flood:
             return OpenLoop(planned(steps, seed=seed, share=share, of=of), begin_ns)
         first = spread(options.num_users, options.start_spread_ms * MS, share=share, of=of)
         if options.load_shape == "burst":
-            return OpenLoop(first, begin_ns)
+            return OpenLoop(bursts(options.bursts, options.burst_every_s * 1000 * MS, list(first)), begin_ns)
         return ClosedLoop(first, begin_ns, options.think_time_ms * MS, begin_ns + options.duration_s * 1000 * MS)
 
 

@@ -29,7 +29,7 @@ MOST_PER_S = 50_000
 # What the load generator has to know: options of locustfiles/flood.py, by the same names.
 OF_THE_FLOOD = (
     "users", "load_shape", "start_spread_ms", "duration_s", "think_time_ms", "rate", "arrivals", "arrival_seed",
-    "payload_bytes", "keepalive", "connection_header",
+    "payload_bytes", "keepalive", "bursts", "burst_every_s",
 )  # fmt: skip
 # Those in which repetitions may differ.
 SEEDS = ("virtual_seed", "arrival_seed")
@@ -92,27 +92,30 @@ class Parameters(BaseModel):
             "worker_connections of nginx: slots of one worker for everything it holds open.",
         ),
     ]
-    nginx_listen_backlog: Annotated[
+    nginx_listens: Annotated[
         int,
         _number(
-            "conns",
+            "",
             1,
-            65535,
-            "backlog of nginx's listen; somaxconn caps it as it is when nginx starts.",
+            8,
+            "listen directives of nginx, on ports from nginx_listen_port upwards; the flood goes to the first.",
         ),
     ]
-    nginx_keepalive_timeout_s: Annotated[
-        int, _number("s", 0, 3600, "keepalive_timeout of nginx: how long an idle client connection stays open.")
-    ]
-    front_may_overflow: Annotated[
-        bool,
-        Field(description="The run is about nginx's own accept queue too: that it overflows does not make it invalid."),
+    nginx_proxy_passes: Annotated[
+        int,
+        _number(
+            "",
+            1,
+            8,
+            "Locations with a proxy_pass: / and, from the second on, /floodmark-2 and so on, each to an upstream group "
+            "of its own with the same servers.",
+        ),
     ]
     load_shape: Annotated[
         LoadShape,
         Field(
-            description="burst: each user sends one request. sustained: users send again when answered. open: requests "
-            "start at their times, answered or not."
+            description="burst: each user sends one request, and one more in each further burst. sustained: users send "
+            "again when answered. open: requests start at their times, answered or not."
         ),
     ]
     users: Annotated[
@@ -127,8 +130,19 @@ class Parameters(BaseModel):
     start_spread_ms: Annotated[
         int, _number("ms", 0, 60000, "Time over which the users send their first requests, evenly; 0 is all at once.")
     ]
+    bursts: Annotated[int, _number("", 1, 10, "How many times a burst is sent.")]
+    burst_every_s: Annotated[
+        int,
+        _number(
+            "s",
+            1,
+            3600,
+            "From the beginning of one burst to that of the next. A user who still waits then sends nothing in it: its "
+            "request is dropped.",
+        ),
+    ]
     duration_s: Annotated[
-        int, _number("s", 1, 3600, "How long a sustained or open flood sends new requests; a burst sends once.")
+        int, _number("s", 1, 3600, "How long a sustained or open flood sends new requests; a burst has no length.")
     ]
     warmup_s: Annotated[
         int,
@@ -220,6 +234,16 @@ class Parameters(BaseModel):
         return self.somaxconn if steps.index("sysctl") < steps.index(caller) else before
 
     @property
+    def worker_slots(self) -> int:
+        """Slots of a worker for clients and upstream connections; each listener and the master's channel have one."""
+        return self.worker_connections - self.nginx_listens - 1
+
+    @property
+    def uncrowded(self) -> bool:
+        """Whether no worker can run out of slots, however the kernel spreads the clients; our poll is one more."""
+        return self.worker_slots >= 2 * self.users + 1
+
+    @property
     def rates_hz(self) -> dict[str, int]:
         """Table -> readings a second, for the sources that the agent reads."""
         return {name.removesuffix("_hz"): value for name, value in self if name.endswith("_hz") and value}
@@ -240,7 +264,9 @@ class Parameters(BaseModel):
         if self.load_shape == "open":
             return sum(step.seconds for step in self.steps)
         spread_s = self.start_spread_ms / 1000
-        return spread_s if self.load_shape == "burst" else max(spread_s, self.duration_s)
+        if self.load_shape == "burst":
+            return (self.bursts - 1) * self.burst_every_s + spread_s
+        return max(spread_s, self.duration_s)
 
     @property
     def flood_likely_s(self) -> float:
@@ -287,7 +313,7 @@ def resolve_parameters(*layers: Mapping[str, ParameterValue], origin: str) -> Pa
     """
     merged = {name: value for layer in layers for name, value in layer.items()}
     try:
-        return Parameters.model_validate(merged)
+        parameters = Parameters.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -296,6 +322,24 @@ def resolve_parameters(*layers: Mapping[str, ParameterValue], origin: str) -> Pa
         if first["type"] == "missing":
             raise ParameterError(f"{origin}: parameter '{name}' has no value: set it in cases/base.yml.") from None
         raise ParameterError(_not_allowed(name, first["input"], origin)) from None
+    _check_together(parameters, origin)
+    return parameters
+
+
+def _check_together(parameters: Parameters, origin: str) -> None:
+    """Refuse values that are allowed each, and not one with the other."""
+    if parameters.worker_slots < 0:
+        raise ParameterError(
+            f"{origin}: worker_connections={parameters.worker_connections} is not allowed with "
+            f"nginx_listens={parameters.nginx_listens}: a worker needs a slot for each of them and one for the "
+            f"channel to the master, so it must be {parameters.nginx_listens + 1} or more."
+        )
+    spread_ms = parameters.start_spread_ms
+    if parameters.load_shape == "burst" and parameters.bursts > 1 and parameters.burst_every_s * 1000 <= spread_ms:
+        raise ParameterError(
+            f"{origin}: burst_every_s={parameters.burst_every_s} is not allowed with start_spread_ms={spread_ms}: a "
+            f"burst must be sent before the next begins, so it must be {spread_ms // 1000 + 1} or more."
+        )
 
 
 def parameter_values(given: Variables, origin: str) -> ParameterValues:

@@ -121,6 +121,19 @@ def spread(requests: int, spread_ns: int, *, share: int = 0, of: int = 1) -> Ite
         yield turn * spread_ns // requests
 
 
+def bursts(count: int, every_ns: int, first: Sequence[int]) -> Iterator[int]:
+    """Yield when the requests of several bursts start.
+
+    Args:
+        count: how many bursts.
+        every_ns: from the beginning of one to that of the next, longer than one takes.
+        first: when the requests of the first one start.
+    """
+    for burst in range(count):
+        for offset in first:
+            yield burst * every_ns + offset
+
+
 class Load(Protocol):
     """Says when requests are to start."""
 

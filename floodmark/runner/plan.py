@@ -72,8 +72,8 @@ FROM_THE_PLAN = {"testbed_start_state", "testbed_measurement"}
 # Where the servers behind nginx listen: in the folder that systemd makes for their unit, or from this port on.
 UPSTREAM_DIR = "/run/floodmark-upstream"
 UPSTREAM_PORT = 9000
-# What the units say among themselves, for a boot in virtual time.
-ORDER_OF_A_BOOT = "nginx,sysctl,upstream"
+# Where nginx does, unless it is told otherwise; playbooks/vars/case.yml has it as well.
+LISTEN_PORT = 8080
 # Ansible's names for the order in which the hosts of a run take turns.
 HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
 # What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
@@ -136,6 +136,7 @@ def make_plan(
             whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
     check_sql(case)
     servers = servers_of_a_run(case, parameters, extra.get("upstream_port", UPSTREAM_PORT))
+    _check_listen_ports(parameters, extra.get("nginx_listen_port", LISTEN_PORT), servers)
     margin_s = whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
     guard_timeout_s = longest_s + margin_s
@@ -267,13 +268,19 @@ def servers_of_a_run(case: Case, parameters: Parameters, first_port: object) -> 
     return servers
 
 
-def start_state(
-    case: Case,
-    servers: Sequence[Server],
-    parameters: Parameters,
-    inventory: Variables,
-    pages: Mapping[str, StatusPage],
-) -> str:
+def _check_listen_ports(parameters: Parameters, first_port: object, servers: Sequence[Server]) -> None:
+    """Refuse ports that nginx cannot listen on: it takes so many from the first one upwards."""
+    first = whole_number("nginx_listen_port", first_port, 1, 65536 - parameters.nginx_listens)
+    ports = range(first, first + parameters.nginx_listens)
+    taken = [one.listener.port for one in servers if one.listener.port in ports]
+    if taken:
+        raise ParameterError(
+            f"-e: nginx_listen_port={first} is not allowed: nginx would listen on ports {ports[0]} to {ports[-1]}, and "
+            f"an upstream listens on {taken[0]}. Choose another, or another upstream_port."
+        )
+
+
+def start_state(case: Case, servers: Sequence[Server], parameters: Parameters, inventory: Variables) -> str:
     """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
     on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
     # Its packages are for the role testbed to know, and its other variables leave the disk as it is.

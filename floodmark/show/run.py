@@ -97,6 +97,7 @@ _SETTINGS = (
 )  # fmt: skip
 _FLOODS = {
     "burst": "a burst of {users} users",
+    "bursts": "{bursts} bursts of {users} users, one every {burst_every_s} s",
     "sustained": "{users} users for {duration_s} s",
     "open": "{rate} requests a second, at most {users} at once",
 }
@@ -105,7 +106,7 @@ _FLOODS = {
 def settings_line(params: ParameterValues) -> str:
     """Return the parameters that a reader wants to know first, in one line; `-` where a run has not recorded one."""
     known = defaultdict(lambda: "-", {name: str(value) for name, value in params.items()})
-    shape = known["load_shape"]
+    shape = "bursts" if known["load_shape"] == "burst" and known["bursts"] not in ("-", "1") else known["load_shape"]
     known["flood"] = _FLOODS[shape].format_map(known) if shape in _FLOODS else shape
     return ", ".join(_SETTINGS).format_map(known) if params else ""
 

@@ -18,7 +18,6 @@ from floodmark.verdict import rules
 from floodmark.verdict.coverage import Coverage
 from floodmark.verdict.ingest import Ingested
 from floodmark.verdict.queries import scalar
-from floodmark.verdict.views import SLOTS_NOT_FOR_CLIENTS
 
 # A phase does not end with a reading: it may seem shorter by this (s).
 PHASE_EDGE_S = 0.1
@@ -79,8 +78,7 @@ def severity_of_a_hole(coverage: Coverage, parameters: Parameters, rested: Colle
     if coverage.source not in rested:
         return Severity.NOTE
     # nginx has no slot for the status page when clients have taken them all: that is a result.
-    slots = parameters.worker_connections - SLOTS_NOT_FOR_CLIENTS
-    if coverage.source == STUB_STATUS.name and slots < 2 * parameters.users + 1:
+    if coverage.source == STUB_STATUS.name and not parameters.uncrowded:
         return Severity.NOTE
     return None
 
@@ -90,7 +88,7 @@ def covered_sources(parameters: Parameters) -> dict[str, float]:
     left_out = set()
     if parameters.transport == "tcp":
         left_out.add(UNIX_STATES.name)
-    if parameters.worker_connections <= SLOTS_NOT_FOR_CLIENTS:
+    if parameters.worker_slots <= 0:
         left_out.add(STUB_STATUS.name)
     return {name: hz for name, hz in parameters.rates_hz.items() if name not in left_out}
 
@@ -119,7 +117,9 @@ def _flood_s(tables: Ingested, parameters: Parameters) -> float:
     if parameters.load_shape == "open":
         last_s = scalar(tables.database, "SELECT (max(intended_ns) - min(intended_ns)) / 1e9 FROM requests")
         return float(last_s or 0)
-    return 0.0
+    # Of the last bursts all may have been dropped.
+    dropped = sum(one.dropped for one in tables.generators)
+    return 0.0 if dropped else float((parameters.bursts - 1) * parameters.burst_every_s)
 
 
 def _rows(tables: Ingested) -> Iterator[Check]:

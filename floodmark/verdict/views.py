@@ -5,16 +5,8 @@ It sees the tables of the registry and these views:
     upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
     moments                       upstream_conns, each reading with those of the queue and of nginx just before it;
                                   where one of the two is too old, there is no row
-    front_moments                 stub_status, readings that succeeded, with clients and front queue of each moment:
-        active_conns, active_without_poll_conns   as nginx counted them
-        open_clients_conns      client connections that stand: requests with connected_ns <= t_ns < end_ns. t_ns is
-                                when the answer came, and nginx counts just before it answers, however long ago it was
-                                asked. Empty where requests cannot tell: with keepalive a connection stays when its
-                                request has ended, and no log says until when; or a time or a common clock is missing
-        front_depth_conns       depth of nginx's own queue just before; empty where that reading is too old
-        accepted_clients_conns  the first less the second: what nginx's workers have accepted. Empty where the queue
-                                has more than there are clients: a busy client learns late that it is connected
-        uncertain_conns         clients that came or went so near that the errors of clocks and readings hide the order
+    burst_times                   of a flood in bursts, a row for each that was sent: burst (from 1), start_ns (when it
+                                  was meant to begin), end_ns (when its last request ended), sent (requests)
     listeners                     what host.json read back: name, owner, limit_conns
     params                        one row, joined to everything: all parameters ("order" in quotation marks, as it is a
                                   word of SQL), and
@@ -58,8 +50,6 @@ from floodmark.model.host import Listener
 from floodmark.model.load import GeneratorSummary
 from floodmark.verdict.tables import create_tables
 
-# A worker needs one slot for its listener and one for the channel to the master.
-SLOTS_NOT_FOR_CLIENTS = 2
 # A reading of the queue or of nginx is of the same moment as one of the accepted connections when it is not older than
 # this, or where its source is read seldom not much older than the time between two readings.
 SAME_MOMENT_NS = {ACCEPT_QUEUE.name: 30_000_000, STUB_STATUS.name: 60_000_000}
@@ -70,6 +60,7 @@ READING_NS = 2_000_000
 MADE_OF = {
     "upstream_queue": (ACCEPT_QUEUE.name,),
     "front_queue": (ACCEPT_QUEUE.name,),
+    "burst_times": (REQUESTS.name,),
     "moments": (UPSTREAM_CONNS.name, ACCEPT_QUEUE.name, STUB_STATUS.name),
     "front_moments": (STUB_STATUS.name, ACCEPT_QUEUE.name, REQUESTS.name),
 }
@@ -103,14 +94,15 @@ def create_views(
     values = {
         **parameters.model_dump(),
         **_plan_of_the_flood(parameters, generators),
-        "somaxconn_at_listen": parameters.somaxconn_at_listen("upstream", somaxconn_before),
+        "worker_slots": parameters.worker_slots,
+        "uncrowded": parameters.uncrowded,
     }
     columns = ", ".join(f"${name} AS {name}" for name in values)
     database.execute(
         f"""
         CREATE TABLE params AS
-        SELECT *, worker_slots >= 2 * users + 1 AS uncrowded FROM (
-            SELECT {columns}, $worker_connections - {SLOTS_NOT_FOR_CLIENTS} AS worker_slots,
+        SELECT * FROM (
+            SELECT {columns},
                 coalesce((SELECT limit_conns FROM listeners WHERE name = 'upstream'),
                          least($upstream_backlog, $somaxconn_at_listen)) AS queue_limit,
                 (SELECT count(*) FROM requests) AS sent,
@@ -124,8 +116,17 @@ def create_views(
     )
     create_queue_views(database)
     database.execute(f"CREATE VIEW moments AS {same_moment(parameters.rates_hz)}")
-    in_front = front_moment(parameters.rates_hz, keepalive=parameters.keepalive, clock_error_ns=clock_error_ns)
-    database.execute(f"CREATE VIEW front_moments AS {in_front}")
+    database.execute(
+        """
+        CREATE VIEW burst_times AS
+        SELECT burst, min(intended_ns) AS start_ns, max(end_ns) AS end_ns, count(*) AS sent
+        FROM (
+            SELECT *, 1 + (intended_ns - min(intended_ns) OVER ()) // (burst_every_s * CAST(1e9 AS BIGINT)) AS burst
+            FROM requests CROSS JOIN params WHERE load_shape = 'burst'
+        )
+        GROUP BY burst ORDER BY burst
+        """
+    )
 
 
 def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:

@@ -67,6 +67,28 @@ def test_a_burst_is_one_request_of_each_user_at_its_place_in_the_spread(tmp_path
     assert sorted(gaps_ms)[1] > 50, gaps_ms
 
 
+def test_a_burst_is_sent_again(tmp_path: Path, port: int) -> None:
+    rows = flood(
+        tmp_path, port, "--users=3", "--spawn-rate=3", "--start-spread-ms=30", "--bursts=2", "--burst-every-s=1"
+    )
+    load = read_summary(tmp_path)
+    assert [row["status"] for row in rows] == ["200"] * 6
+    intended = sorted(int(row["intended_ns"]) - load["begin_ns"] for row in rows)
+    assert intended == [offset * 1_000_000 for offset in (0, 10, 20, 1000, 1010, 1020)]
+    assert load["dropped"] == 0
+
+
+def test_who_still_waits_sends_nothing_in_the_next_burst(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody_answers:
+        port = nobody_answers.getsockname()[1]
+        rows = flood(
+            tmp_path, port, "--users=3", "--spawn-rate=3", "--start-spread-ms=0", "--bursts=3", "--burst-every-s=1",
+            "--answer-timeout-s=1.5",
+        )  # fmt: skip
+    assert [row["error"] for row in rows] == ["timeout"] * 6
+    assert read_summary(tmp_path)["dropped"] == 3, "those of the second burst"
+
+
 def test_a_server_on_a_unix_socket_is_flooded_without_a_proxy(tmp_path: Path) -> None:
     with UnixServer(str(tmp_path / "upstream.sock"), Quiet) as server:
         threading.Thread(target=server.serve_forever).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,20 @@ def test_nginx_conf_has_each_directive_from_its_variable() -> None:
     assert status.index("allow 127.0.0.1;") < status.index("allow 10.0.0.0/8;") < status.index("deny all;")
     assert "proxy_read_timeout 9s;" in text
     assert "        server 127.0.0.1:9000;\n        server unix:/run/two.sock;\n    }" in text
+
+
+def test_nginx_has_so_many_listens_and_so_many_locations_with_a_proxy_pass() -> None:
+    template = ROOT / "roles/nginx/templates/nginx.conf.j2"
+    one = render(template)
+    assert one.count("listen 8080 backlog=4096;") == one.count("listen ") == 1
+    assert re.findall(r"location / \{\n +proxy_pass (\S+);", one) == ["http://floodmark_upstream"]
+    text = render(template, nginx_listens=3, nginx_listen_port="8181", nginx_proxy_passes=2)
+    assert re.findall(r"listen (\d+) ", text) == ["8181", "8182", "8183"]
+    assert re.findall(r"upstream (\w+) \{\n +server (\S+);", text) == [
+        ("floodmark_upstream", "unix:/run/floodmark-upstream/upstream.sock"),
+        ("floodmark_upstream_2", "unix:/run/floodmark-upstream/upstream.sock"),
+    ]
+    assert re.findall(r"location (/\S*) \{\n +proxy_pass http://(\S+);", text) == [
+        ("/", "floodmark_upstream"), ("/floodmark-2", "floodmark_upstream_2"),
+    ]  # fmt: skip
+    assert text.count("proxy_read_timeout 60s;") == 2

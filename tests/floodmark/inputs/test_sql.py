@@ -11,6 +11,7 @@ import pytest
 from floodmark.inputs.cases import load_cases
 from floodmark.inputs.parameters import resolve_parameters
 from floodmark.inputs.sql import as_json, observe, plain
+from floodmark.model.load import GeneratorSummary
 from floodmark.verdict.tables import create_tables
 from floodmark.verdict.views import create_views
 
@@ -52,6 +53,36 @@ def test_who_got_no_status_was_refused_as_well(number: int) -> None:
     answered = "SELECT unnest([200, 200, 504]) AS status"
     assert expectation(number, "nobody_is_refused", answered) == (0, True)
     assert expectation(number, "nobody_is_refused", f"{answered} UNION ALL SELECT NULL") == (1, False)
+
+
+def test_each_burst_has_its_times() -> None:
+    """Two bursts of three, 10 s apart; the second process is a millisecond behind, and one request is slow."""
+    database = duckdb.connect()
+    create_tables(database)
+    base = CASES[2].parameters
+    for intended_ms, end_ms in ((500, 600), (510, 5600), (521, 620), (10500, 10600), (10510, 10620), (10521, 10630)):
+        database.execute(
+            "INSERT INTO requests (intended_ns, end_ns) VALUES (?, ?)", [intended_ms * 10**6, end_ms * 10**6]
+        )
+    create_views(database, base.model_copy(update={"bursts": 2, "burst_every_s": 10}), [])
+    rows = database.execute("SELECT burst, start_ns / 1e6, end_ns / 1e6, sent FROM burst_times").fetchall()
+    assert rows == [(1, 500, 5600, 3), (2, 10500, 10630, 3)]
+
+
+@pytest.mark.parametrize(
+    ("bursts", "dropped", "sent", "holds"), [(1, 0, 32, True), (2, 0, 32, False), (2, 0, 64, True), (2, 5, 59, True)]
+)
+def test_every_user_sends_in_every_burst_or_is_dropped(bursts: int, dropped: int, sent: int, holds: bool) -> None:
+    database = duckdb.connect()
+    create_tables(database)
+    database.execute(f"INSERT INTO requests (status) SELECT 200 FROM range({sent})")
+    parameters = CASES[1].parameters.model_copy(update={"bursts": bursts})
+    generator = GeneratorSummary(
+        schema_version=1, generator=0, generators=1, wall_minus_monotonic_ns=0, dropped=dropped
+    )
+    create_views(database, parameters, [], [generator])
+    (found,) = (one for one in CASES[1].expect if one.name == "every_user_sent")
+    assert observe(database, found) == (sent, holds)
 
 
 @pytest.mark.parametrize(

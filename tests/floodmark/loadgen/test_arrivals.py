@@ -8,7 +8,7 @@ import random
 import pytest
 from scipy import stats
 
-from floodmark.loadgen.arrivals import NS, ClosedLoop, OpenLoop, Step, parse_steps, planned, spread
+from floodmark.loadgen.arrivals import NS, ClosedLoop, OpenLoop, Step, bursts, parse_steps, planned, spread
 
 MS = NS // 1000
 
@@ -82,6 +82,11 @@ def test_several_generators_at_random_are_one_poisson_process() -> None:
 
 def test_a_burst_is_spread_evenly() -> None:
     assert list(spread(5, 50 * MS)) == [0, 10 * MS, 20 * MS, 30 * MS, 40 * MS]
+
+
+def test_several_bursts_are_the_same_again() -> None:
+    assert list(bursts(3, 100, [0, 10])) == [0, 10, 100, 110, 200, 210]
+    assert list(bursts(1, 100, [])) == []
 
 
 # --- loads ----------------------------------------------------------------------------------------

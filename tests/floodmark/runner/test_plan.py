@@ -60,6 +60,10 @@ def test_the_sockets_are_in_the_folder_that_systemd_makes() -> None:
     assert f"/run/{defaults['upstream_runtime_dir']}" == plan.UPSTREAM_DIR
 
 
+def test_nginx_listens_where_the_playbooks_say() -> None:
+    assert yaml.safe_load((ROOT / "playbooks/vars/case.yml").read_text())["nginx_listen_port"] == plan.LISTEN_PORT
+
+
 def test_a_longer_run_needs_more_space() -> None:
     short, long = make(case="3"), make(case="3", transport="tcp", load_shape="sustained", duration_s="3600")
     # About 1,000 readings a second, each some 300 bytes in table and archive.
@@ -77,6 +81,14 @@ def test_a_longer_run_needs_more_space() -> None:
         ({"case": "2", "metrics": "0.0.0.0:9177"}, "metrics=0.0.0.0:9177 is not allowed: it must be an address on"),
         ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
         ({"case": "11", "upstream_port": "65535"}, "upstream_port=65535 is not allowed: it must be 1 to 65534"),
+        (
+            {"case": "2", "nginx_listen_port": "65535", "nginx_listens": "2"},
+            "=65535 is not allowed: it must be 1 to 65534",
+        ),
+        (
+            {"case": "2", "transport": "tcp", "upstream_port": "8082", "nginx_listens": "3"},
+            "=8080 is not allowed: nginx would listen on ports 8080 to 8082, and an upstream listens on 8082.",
+        ),
         ({"case": "2", "run_order": "random"}, "run_order=random is not allowed: it must be inventory, reverse_"),
         (
             {"case": "2", "nginx_status_path": "stats"},

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from floodmark.cli import main
 from floodmark.inputs.cases import load_cases
-from floodmark.show.run import print_cases, print_run
+from floodmark.show.run import print_cases, print_run, settings_line
 from floodmark.verdict.judge import judge_run
 from tests.floodmark.verdict.test_judge import NoAccept
 
@@ -30,6 +30,14 @@ def test_show_json_is_a_list_with_a_verdict_for_each_host(complete: NoAccept) ->
     (verdict,) = json.loads(done.output)
     assert {"run_id", "valid", "reasons", "params", "expectations", "claims", "phases", "metrics"} <= set(verdict)
     assert verdict["metrics"]["accept_queue_max"] == 9
+
+
+def test_the_flood_is_said_in_words() -> None:
+    params = load_cases()[2].parameters.model_dump()
+    assert "a burst of 32 users" in settings_line(params)
+    assert "3 bursts of 32 users, one every 20 s" in settings_line({**params, "bursts": 3, "burst_every_s": 20})
+    before_there_were_bursts = {name: value for name, value in params.items() if name != "bursts"}
+    assert "a burst of 32 users" in settings_line(before_there_were_bursts)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

@@ -76,6 +76,16 @@ def test_an_agent_that_stood_still_for_a_second(fake: NoAccept) -> None:
     assert ids(fake) == {"source_gap"}
 
 
+def test_a_generator_that_sends_only_the_first_of_its_bursts(fake: NoAccept) -> None:
+    """Its flood is shorter than the bursts are apart; if it dropped the second one it said so."""
+    again = {"bursts": 2, "burst_every_s": 6}
+    with_evidence(fake)
+    assert ("phase_length", "flood", "invalid") in broken(fake.judge(**again))
+    fake.remove_written()
+    fake.load["dropped"] = 12
+    assert "phase_length" not in {one for one, _, _ in broken(fake.judge(**again))}
+
+
 def test_an_agent_that_was_started_late(fake: NoAccept) -> None:
     cut(fake, 0, 1.8)
     with_evidence(fake)
