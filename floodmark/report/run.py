@@ -19,9 +19,10 @@ from floodmark.model.check import Check
 from floodmark.model.metrics import PHASES, Metrics, VirtualMetrics
 from floodmark.model.run import Plan
 from floodmark.model.verdict import ClaimVerdict, Prediction, Verdict
+from floodmark.report.diagram import Diagram, draw_diagram
 from floodmark.report.figures import Figure, columns_for, draw_host
 from floodmark.report.pages import render, uplot, write_page
-from floodmark.report.series import Numbers, Span, find_span, open_tables
+from floodmark.report.series import TICK_S, Numbers, Span, find_span, in_ticks, open_tables
 from floodmark.report.svg import MOST_TICKS, Scale, draw, scale_of_latency
 from floodmark.runs.folders import REPORT, HostFolder, RunFolder
 from floodmark.runs.records import flat
@@ -34,8 +35,6 @@ from floodmark.verdict.rules import RULES, Rule
 from floodmark.verdict.tables import FAULTY_SQL
 from floodmark.verdict.virtual import CAVEAT, WORKLOADS
 
-# The script gets times as whole numbers of this length, each as its distance from the one before.
-TICK_S = 1e-5
 # Things that a rule was applied to, up to which each is named in the row of the rule.
 MOST_SUBJECTS = 4
 # Kinds of lines of nginx's error log that are listed.
@@ -53,6 +52,7 @@ class HostReport:
         problems: sentences about what could not be read.
         figures: what is drawn.
         logged: level, message and number of lines of nginx's error log.
+        diagram: where connections are, at any moment; None where nothing was read of it, or where it was not wanted.
         span: what is drawn of time; None where nothing was sampled.
         phases: name, start and end in seconds on the axis.
     """
@@ -63,6 +63,7 @@ class HostReport:
     problems: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     logged: list[tuple[str, str, str]] = field(default_factory=list)
+    diagram: Diagram | None = None
     span: Span | None = None
     phases: list[tuple[str, float, float]] = field(default_factory=list)
 
@@ -196,6 +197,12 @@ def _draw(
             report.phases.append((name, start, end))
         report.figures = list(draw_host(database, span, parameters, share, only))
         try:
+            report.diagram = None if only else draw_diagram(database, span, parameters, share, report.figures)
+        except FAULTY_SQL:
+            raise
+        except duckdb.Error as error:
+            report.problems.append(f"where connections were cannot be drawn: {str(error).splitlines()[0]}")
+        try:
             report.logged = list(_logged(database))
         except FAULTY_SQL:
             raise
@@ -273,6 +280,7 @@ class _Section:
     logged: list[tuple[str, str, str]]
     checks: list[tuple[str, str, str, str, str]]
     description: dict[str, str]
+    diagram: Diagram | None
     figures: list[_FigureShown]
 
 
@@ -295,6 +303,7 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
         logged=host.logged,
         checks=list(_rules(verdict.checks)) if verdict else [],
         description={name: _fact(value) for name, value in host.description.items()},
+        diagram=host.diagram,
         figures=[
             _FigureShown(
                 one.name, one.kind, one.title, one.unit, one.notes, one.legend, _picture(one, host, across, highest)
@@ -423,11 +432,30 @@ class _FigureData(TypedDict):
     bars: list[_BarsData]
 
 
+class _NumberData(TypedDict):
+    """A number of the diagram over time; x is distances in ticks."""
+
+    x: list[int]
+    y: list[float | int | None]
+
+
+class _DiagramData(TypedDict):
+    """The diagram: the moment that it shows first, in ticks, and its numbers.
+
+    A number that a figure draws too is the place of that figure, and of its line in it.
+    """
+
+    at: int
+    settled_s: float
+    numbers: dict[str, _NumberData | tuple[int, int]]
+
+
 class _HostData(TypedDict):
-    """One host: name, start and end of its phases, and its figures."""
+    """One host: name, start and end of its phases, its figures, and its diagram."""
 
     phases: list[tuple[str, float, float]]
     figures: list[_FigureData]
+    diagram: _DiagramData | None
 
 
 class _Data(TypedDict):
@@ -444,7 +472,11 @@ def _data(hosts: Sequence[HostReport], across: Scale, highest: Mapping[str, floa
         "across": (across.low, across.high),
         "tick_s": TICK_S,
         "hosts": [
-            {"phases": host.phases, "figures": [_figure_data(one, highest[one.name]) for one in host.figures]}
+            {
+                "phases": host.phases,
+                "figures": [_figure_data(one, highest[one.name]) for one in host.figures],
+                "diagram": _diagram_data(host.diagram, host.figures) if host.diagram else None,
+            }
             for host in hosts
         ],
     }
@@ -482,7 +514,7 @@ def _figure_data(figure: Figure, highest: float) -> _FigureData:
                 "label": one.label,
                 "colour": one.colour,
                 "start": _distances(one.start),
-                "length": np.rint((one.end - one.start) / TICK_S).astype(np.int64).tolist(),
+                "length": in_ticks(one.end - one.start).tolist(),
                 "number": one.number.astype(np.int64).tolist(),
             }
             for one in figure.bars
@@ -490,9 +522,21 @@ def _figure_data(figure: Figure, highest: float) -> _FigureData:
     }
 
 
+def _diagram_data(diagram: Diagram, figures: Sequence[Figure]) -> _DiagramData:
+    drawn = {id(line): (i, j) for i, figure in enumerate(figures) for j, line in enumerate(figure.lines)}
+    return {
+        "at": diagram.at,
+        "settled_s": diagram.settled_s,
+        "numbers": {
+            name: drawn.get(id(line), {"x": _distances(line.x), "y": _compact(line.y)})
+            for name, line in diagram.lines.items()
+        },
+    }
+
+
 def _distances(x: Numbers) -> list[int]:
-    ticks = np.rint(x / TICK_S).astype(np.int64)
-    distances: list[int] = np.diff(ticks, prepend=0).tolist()
+    """Return times in ticks, each as its distance from the one before."""
+    distances: list[int] = np.diff(in_ticks(x), prepend=0).tolist()
     return distances
 
 

@@ -26,6 +26,8 @@ from floodmark.verdict.views import create_queue_views
 Numbers = npt.NDArray[np.float64]
 # Columns of a line, which all hosts of a run share: more than a wide screen has pixels, so that there is room to zoom.
 COLUMNS = 4000
+# Scripts get times as whole numbers of this length.
+TICK_S = 1e-5
 # Where so many readings in turn are missing, a line breaks.
 GAP_PERIODS = 10
 # Reasons that are named.
@@ -277,6 +279,11 @@ def counted(
         counts[-1] = counts[-2]  # the last step has an end
         lines.append((kind, *collapse(x, counts / shown_s), int(n)))
     return lines, len(kinds) - len(lines)
+
+
+def in_ticks(x: Numbers) -> npt.NDArray[np.int64]:
+    """Return places on the axis of time as a script has them."""
+    return np.rint(x / TICK_S).astype(np.int64)
 
 
 def collapse(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:

@@ -94,9 +94,11 @@ function build(figure) {
       drawClear: [(one) => !latency && shade(one, host.phases)],
       draw: [(one) => bars.length && drawBars(one, bars)],
       setScale: [(one, key) => key === "x" && !latency && follow(one)],
+      setCursor: [(one) => !latency && point(one)],
     },
   }, [...table_, ...bars.map(() => table_[0].map(() => null))], place);
   charts.push({ chart, figure, latency });
+  if (!latency) chart.over.addEventListener("click", () => choose(chart.posToVal(chart.cursor.left, "x")));
   if (!latency) chart.setScale("x", { min: least, max: most });
   figure.classList.add("drawn");
 }
@@ -136,6 +138,92 @@ function zoom(how, host) {
   show(...ways[how]());
 }
 
+// --- the diagram ----------------------------------------------------------------------------------
+
+let pointed = null, chosen = null; // moments: under the pointer, and kept; otherwise each host shows its own
+let drawing = null;
+
+function unfold(host, number) {
+  const { x, y } = Array.isArray(number) ? host.figures[number[0]].lines[number[1]] : number;
+  return { times: undistance(x), y };
+}
+
+// The last value that was read, and the least and the greatest in the time before; NaN where one was not read.
+function readAt({ times, y }, moment, settled) {
+  let after = 0, end = times.length;
+  while (after < end) {
+    const middle = (after + end) >> 1;
+    if (times[middle] <= moment) after = middle + 1;
+    else end = middle;
+  }
+  if (after === 0 || moment > times[times.length - 1]) return { value: null, low: NaN, high: NaN };
+  let first = after - 1;
+  while (first > 0 && times[first] > moment - settled + data.tick_s / 2) first--;
+  const values = y.slice(first, after).map((value) => value ?? NaN);
+  return { value: y[after - 1], low: Math.min(...values), high: Math.max(...values) };
+}
+
+// Whether Active is Q + A + 1, as far as readings that are not of one moment can tell.
+function sign(active, ...parts) {
+  const [low, high] = ["low", "high"].map((end) => parts.reduce((sum, part) => sum + part[end], 1));
+  if (active.high < low || high < active.low) return "≠";
+  return active.low === active.high && low === high && active.low === low ? "=" : "…";
+}
+
+function showMoment(place) {
+  const host = data.hosts[place.dataset.host], { at, settled_s: settled, numbers } = host.diagram;
+  host.unfolded ??= Object.entries(numbers).map(([name, number]) => [name, unfold(host, number)]);
+  const moment = pointed ?? chosen ?? at * data.tick_s;
+  const read = Object.fromEntries(host.unfolded.map(([name, number]) => [name, readAt(number, moment, settled)]));
+  const values = Object.fromEntries(Object.entries(read).map(([name, { value }]) => [name, value]));
+  const { clients, front } = values;
+  // A busy client learns later than the kernel that it is connected.
+  values.held = clients === null || front === null || front > clients ? null : clients - front;
+  const signs = {
+    study: values.held === null ? "…" : sign(read.active, read.clients),
+    upstream: sign(read.active, read.queue, read.accepted),
+  };
+
+  place.querySelector("[data-moment]").textContent = `${moment.toFixed(3)} s`;
+  const when = place.querySelector("[data-when]");
+  when.textContent = pointed === null && chosen === null ? `, ${when.dataset.when}` : "";
+  place.querySelectorAll("[data-number]").forEach((one) => {
+    const value = values[one.dataset.number];
+    one.textContent = value === null ? one.dataset.missing : value.toLocaleString("en");
+    one.classList.toggle("missing", value === null);
+  });
+  place.querySelectorAll("[data-sign]").forEach((one) => (one.textContent = signs[one.dataset.sign]));
+  place.querySelectorAll("[data-queue]").forEach((one) => {
+    const [depth, limit] = one.dataset.queue.split(" ").map((name) => values[name]);
+    one.style.setProperty("--share", depth === null || limit === null ? 0 : Math.min(depth / (limit + 1), 1));
+  });
+  const slider = place.querySelector("input");
+  slider.value = moment;
+  slider.setAttribute("aria-valuetext", `${moment.toFixed(3)} s`);
+}
+
+// The moment that is kept has the cursor while the pointer is elsewhere.
+function showMoments() {
+  drawing = null;
+  document.querySelectorAll(".diagram").forEach(showMoment);
+  if (pointed !== null) return;
+  charts.filter(({ latency }) => !latency).forEach(({ chart }) =>
+    chart.setCursor({ left: chosen === null ? -10 : chart.valToPos(chosen, "x"), top: -10 }, false));
+}
+
+const showSoon = () => (drawing ??= requestAnimationFrame(showMoments));
+
+function point(chart) {
+  const { left } = chart.cursor;
+  pointed = left >= 0 ? chart.posToVal(left, "x") : null;
+  showSoon();
+}
+
+function choose(moment) {
+  chosen = moment;
+  showSoon();
+}
+
 // --- the page -------------------------------------------------------------------------------------
 
 function drawAll() {
@@ -148,6 +236,14 @@ document.documentElement.classList.add("scripted");
 document.querySelectorAll(".zoom").forEach((bar) => {
   bar.hidden = false;
   bar.addEventListener("click", (event) => event.target.dataset.zoom && zoom(event.target.dataset.zoom, bar.dataset.host));
+});
+document.querySelectorAll(".diagram").forEach((place) => {
+  const [seek, slider] = [".seek", "input"].map((part) => place.querySelector(part));
+  seek.hidden = false;
+  [slider.min, slider.max] = data.across;
+  slider.value = data.hosts[place.dataset.host].diagram.at * data.tick_s;
+  slider.addEventListener("input", () => choose(+slider.value));
+  seek.querySelector("button").addEventListener("click", () => choose(null));
 });
 drawAll();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
