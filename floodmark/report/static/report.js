@@ -56,6 +56,14 @@ function drawBars(chart, bars) {
   ctx.restore();
 }
 
+// Each value is held until the next one, so it is that of the last point and not of the nearest.
+function lastPoint(chart, series, nearest, moment) {
+  const times = chart.data[0], values = chart.data[series];
+  let at = nearest;
+  while (at > 0 && (times[at] > moment || values[at] === undefined)) at--;
+  return at;
+}
+
 const secondsText = (value) => value === null ? "–" : value === 0 ? "0 s" : value >= 1 ? `${+value.toPrecision(4)} s` :
   value >= 1e-3 ? `${+(value * 1e3).toPrecision(4)} ms` : `${+(value * 1e6).toPrecision(4)} µs`;
 
@@ -77,13 +85,13 @@ function build(figure) {
       ...bars.map(({ label, colour }) => ({ label, colour: `--${colour}` })),
     ],
     across: latency ? { axis: { splits: () => across.ticks, filter: (_, splits) => splits, values: (_, values) => values.map(secondsText) }, label: "within", value: (_, value) => secondsText(value) }
-      : { axis: { values: (_, values) => values.map((one) => `${+one.toFixed(6)} s`), space: narrow ? 50 : 80 }, label: "time", value: (_, value) => value === null ? "–" : `${value.toFixed(3)} s` },
+      : { axis: { values: (_, values) => values.map((one) => `${+one.toFixed(6)} s`), space: narrow ? 50 : 80 }, label: "time", value: (chart, value) => value === null ? "–" : `${chart.posToVal(chart.cursor.left, "x").toFixed(3)} s` },
     up: { size: narrow ? 40 : 52, ...(WHOLE_UNITS.includes(unit) ? { incrs: WHOLE } : {}) },
   });
   const table_ = table(lines, kind);
   const chart = new uPlot({
     ...options,
-    ...(latency ? { cursor: { drag: { x: false, y: false } } } : {}),
+    cursor: latency ? { drag: { x: false, y: false } } : { ...options.cursor, dataIdx: lastPoint },
     // Bars have no value under the cursor.
     legend: { live: !bars.length, markers: { dash: (_, i) => i && options.series[i].dash ? "dashed" : "solid" } },
     scales: {

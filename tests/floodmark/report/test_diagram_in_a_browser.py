@@ -87,6 +87,25 @@ def test_it_has_the_numbers_of_the_moment_that_one_points_at(browser: Browser, p
         assert view.complaints == []
 
 
+def test_the_legends_say_the_same_of_that_moment(browser: Browser, path: Path) -> None:
+    """A value is held until the next one, so it is that of the last reading and not of the nearest."""
+    with View(browser, path) as view:
+        for share in (0.37, 0.42, 0.55):
+            at_s = point_at(view.page, share)
+            legend = view.page.locator("figure.queue .u-legend .u-value").all_inner_texts()
+            told = in_tables(at_s)
+            assert legend == [f"{at_s:.3f} s", told["queue"], told["limit"]]
+
+
+def test_a_tap_keeps_a_moment_where_nothing_hovers(browser: Browser, path: Path) -> None:
+    with View(browser, path, PHONE, has_touch=True) as view:
+        first = moment(view.page)
+        view.page.locator(".u-over").first.tap()
+        view.page.locator("h1").tap()
+        assert moment(view.page) != first
+        assert numbers(view.page.locator(".diagram")) == in_tables(moment(view.page))
+
+
 def test_without_a_pointer_it_shows_the_deepest_queue(browser: Browser, path: Path) -> None:
     with View(browser, path) as view:
         place = view.page.locator(".diagram")
