@@ -24,10 +24,13 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.vars.manager import VariableManager
 
 from floodmark.cli import main
-from floodmark.inputs.cases import CaseFile, Expectation, read_model
+from floodmark.inputs.cases import CaseFile, Expectation, find_case, load_cases, read_model
 from floodmark.inputs.inventory import CAPS, LAB_PARAMETERS, OWNED, PARAMETERS
+from floodmark.inputs.labs import STUDY, find_lab
+from floodmark.inputs.parameters import given_parameters, resolve_parameters
 from floodmark.inputs.suites import read_suite
 from floodmark.runner import plan
+from floodmark.runs.folders import is_lab_folder
 from tests.conftest import ROOT
 
 PAGES = sorted(
@@ -39,6 +42,8 @@ FENCE = re.compile(r"(<!-- runs -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re
 SHELL = ("", "sh")
 # Playbooks whose `-e` a plan is made of.
 PLANNED = {"run-case.yml": False, "web-ui.yml": True}
+# Those that make labs, with the lab, if it is always the same.
+LABS_OF = {"run-lab.yml": "", "study.yml": STUDY}
 # Targets of other Makefiles that the text speaks of: the kernel's own.
 KERNELS_TARGETS = {"bindeb-pkg", "modules_install"}
 # An inventory that a reader has written: two machines that are theirs.
@@ -130,6 +135,10 @@ def _check_floodmark(arguments: list[str], results: Path) -> None:
     if name == "edge":
         extra = dict(one.partition("=")[::2] for one in given["extra"])
         _check_plan({"case": given["number"], **extra}, str(given["inventory"]), results, web=False)
+    lab = {"study": STUDY, "lab": str(given.get("name"))}.get(name or "")
+    # Without a name it is the list of labs, or the study; a name may be that of an execution.
+    if lab and not is_lab_folder(str(given["name"])) and lab != "None":
+        _check_lab(lab, dict(one.partition("=")[::2] for one in given["extra"]), str(given["inventory"]))
 
 
 def _check_playbook(arguments: list[str], results: Path) -> None:
@@ -148,6 +157,10 @@ def _check_playbook(arguments: list[str], results: Path) -> None:
             extra[name] = extra_value
         elif option == "-i":
             inventory = value
+    if playbook in LABS_OF:
+        extra.pop("anew", None)
+        _check_lab(LABS_OF[playbook] or extra.pop("lab", ""), extra, inventory)
+        return
     if playbook in PLANNED:
         _check_plan(extra, inventory, results, web=PLANNED[playbook])
         return
@@ -166,6 +179,8 @@ def _check_make(arguments: list[str], results: Path) -> None:
         unknown |= given.keys() - set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE))
     if unknown:
         raise ExampleError(f"the Makefile has no {', '.join(sorted(unknown))}")
+    if "study" in targets:
+        _check_floodmark(["study", *shlex.split(given.get("ARGS", ""))], results)
     for target, playbook in (("case", "run-case.yml"), ("web", "web-ui.yml")):
         if target in targets:
             case = ["-e", f"case={given.get('CASE', '')}"]
@@ -180,6 +195,15 @@ def _check_plan(extra: Mapping[str, str], inventory: str, results: Path, *, web:
         raise IncompleteError("no case is named")
     made = plan.make_plan(extra, inventory_of(inventory), os.getpid(), web=web)
     assert made.folder.path.is_relative_to(results), "an example must not write into the results of this checkout"
+
+
+def _check_lab(name: str, extra: Mapping[str, str], inventory: str) -> None:
+    lab, cases = find_lab(name), load_cases()
+    inventory_of(inventory)
+    plan.check_names(extra, plan.RUN_OPTIONS)
+    for point in lab.points(extra):
+        layers = lab.layers(point, find_case(point.case, cases), {})
+        resolve_parameters(*layers, given_parameters(extra), origin="-e")
 
 
 @cache

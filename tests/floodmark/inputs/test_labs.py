@@ -36,17 +36,19 @@ def make(folder: Path, **changes: Any) -> Lab:
     return find_lab("mine", write(folder, **changes))
 
 
-def test_there_are_the_four_labs_of_the_study() -> None:
-    assert list(load_labs()) == ["active-over-somaxconn", "memory-stability", "single-request", "worker-connections"]
+def test_there_are_the_four_labs_of_the_study_and_what_it_ran_itself() -> None:
+    four = ["active-over-somaxconn", "memory-stability", "single-request", "worker-connections"]
+    assert sorted(load_labs()) == sorted([*four, "study"])
 
 
 @pytest.mark.parametrize("name", load_labs())
 def test_the_sql_of_every_lab_works_and_its_names_are_its_own(name: str) -> None:
     lab = load_labs()[name]
-    case = lab.extend(find_case(lab.file.case, load_cases()))
-    check_sql(case)
-    names = [one.name for one in (*case.fault, *case.expect)]
-    assert len(names) == len(set(names))
+    for number in lab.cases:
+        case = lab.extend(find_case(number, load_cases()))
+        check_sql(case)
+        names = [one.name for one in (*case.fault, *case.expect)]
+        assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("name", load_labs())

@@ -29,13 +29,17 @@ def test_the_last_layer_wins_and_text_becomes_what_it_means() -> None:
         ({"bursts": "0"}, "bursts=0 is not allowed: it must be 1 to 10"),
         (
             {"nginx_listens": "4", "worker_connections": "4"},
-            "-e: worker_connections=4 is not allowed with nginx_listens=4: a worker needs a slot for each of them and "
-            "one for the channel to the master, so it must be 5 or more.",
+            (
+                "-e: worker_connections=4 is not allowed with nginx_listens=4: a worker needs a slot for each of them and "
+                "one for the channel to the master, so it must be 5 or more."
+            ),
         ),
         (
             {"bursts": "2", "burst_every_s": "2", "start_spread_ms": "2000"},
-            "burst_every_s=2 is not allowed with start_spread_ms=2000: a burst must be sent before the next begins, "
-            "so it must be 3 or more.",
+            (
+                "burst_every_s=2 is not allowed with start_spread_ms=2000: a burst must be sent before the next begins, "
+                "so it must be 3 or more."
+            ),
         ),
         ({"somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
         ({"nothing_like_it": "8"}, "there is no parameter 'nothing_like_it': Allowed are accept_queue_hz,"),

@@ -121,7 +121,7 @@ def test_the_summary_says_how_many_and_names_those_that_are_not_simply_so(folder
     assert f"{folder.path.name}/study.html" in said
 
 
-def test_the_command_writes_the_page_of_an_execution_anew(folder: LabFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_page_of_an_execution_anew(folder: LabFolder) -> None:
     done = CliRunner().invoke(main, ["study", str(folder.path)])
     assert done.exit_code in (0, 1), done.output
     assert "Every sentence, with pictures: " in done.output
