@@ -39,6 +39,8 @@ def why_not() -> str | None:
         tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except FileNotFoundError:
         return "strace is not installed on this host"
+    except OSError as error:
+        return f"strace cannot be started: {error.strerror}"
     # strace: attach: ptrace(PTRACE_SEIZE, 7): Operation not permitted
     said = tried.stderr.decode(errors="replace").strip().splitlines()
     if said or tried.returncode:

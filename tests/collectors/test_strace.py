@@ -94,6 +94,13 @@ def test_what_strace_may_not_do_is_said_in_its_own_words(tmp_path: Path, status:
     assert reason(tmp_path) == said
 
 
+def test_what_cannot_be_started_is_no_strace(tmp_path: Path) -> None:
+    (tmp_path / "strace").write_bytes(b"no program")
+    (tmp_path / "strace").chmod(0o755)
+    assert start(tmp_path, "/bin/true", path=str(tmp_path)) == 0
+    assert reason(tmp_path) == "strace cannot be started: Exec format error"
+
+
 def test_nginx_that_does_not_start_ends_as_it_does_alone(tmp_path: Path) -> None:
     assert start(tmp_path, "/bin/sh", "-c", "exit 3") == 3
 
