@@ -16,7 +16,7 @@ from floodmark.text import many
 from floodmark.values import ParameterValues
 from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.tables import FAULTY_SQL
-from floodmark.verdict.views import same_moment
+from floodmark.verdict.views import front_moment, same_moment
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 3600)
@@ -125,7 +125,7 @@ def draw_host(
     figures: dict[Picture, Callable[[], Figure]] = {
         "accept-queue": lambda: accept_queue(line),
         "states": lambda: _states(line),
-        "active": lambda: _active(line, rates_hz),
+        "active": lambda: _active(database, line, rates_hz, keepalive=parameters.get("keepalive") is True),
         "answers": lambda: _answers(database, span),
         "errors": lambda: _errors(database, span),
         "memory": lambda: _memory(database, line),
@@ -215,11 +215,24 @@ def _states(line: ReadLine) -> Figure:
     return _figure("states", title, "sockets", seen, "Rows of /proc/net/unix")
 
 
-def _active(line: ReadLine, rates_hz: Mapping[str, float]) -> Figure:
+def _active(
+    database: duckdb.DuckDBPyConnection, line: ReadLine, rates_hz: Mapping[str, float], *, keepalive: bool
+) -> Figure:
+    """Return Active beside both readings of Q and A: that of the study, in front of nginx, and that at the upstream."""
+    in_front = front_moment(rates_hz, keepalive=keepalive, clock_error_ns=0)
+    # Asked several times, and it counts all requests.
+    database.execute(
+        "CREATE OR REPLACE TEMP TABLE in_front AS "
+        "SELECT t_ns, open_clients_conns + 1 AS expected_conns, NULL AS reason "
+        f"FROM ({in_front}) WHERE accepted_clients_conns IS NOT NULL"
+    )
     moments = (
         "(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason "
         f"FROM ({same_moment(rates_hz)}) "
         "UNION ALL SELECT t_ns, NULL, reason FROM upstream_conns WHERE reason IS NOT NULL)"
+    )
+    study = line(
+        "in_front", "expected_conns", "stub_status", label="Q + A + 1 in front of nginx", colour="in-front", dashed=True
     )
     return _figure(
         "active",
@@ -227,9 +240,17 @@ def _active(line: ReadLine, rates_hz: Mapping[str, float]) -> Figure:
         "connections",
         [
             line("stub_status", "active_conns", "stub_status", label="Active", colour="active"),
-            line(moments, "expected_conns", "upstream_conns", label="Q + A + 1", colour="expected", dashed=True),
+            *([study] if study.x.size else []),
+            line(
+                moments,
+                "expected_conns",
+                "upstream_conns",
+                label="Q + A + 1 at the upstream",
+                colour="expected",
+                dashed=True,
+            ),
         ],
-        "stub_status, its own poll included; Q and A by sock_diag, at the moments of A",
+        "stub_status, its own poll included; in front of nginx by Locust and sock_diag, at the upstream by sock_diag",
     )
 
 

@@ -110,7 +110,8 @@ def test_what_the_lab_wants_drawn_is_drawn_of_each_point(folder: Path, content: 
     page = page_of(folder, content)
     drawn = load_labs()["active-over-somaxconn"].file.draw
     assert page.count("svg", **{"class": "plot"}) == len(POINTS) * len(drawn)
-    assert "connections, the same time for all; mind the heights Active Q + A + 1 transport=unix" in page.text
+    legend = "Active Q + A + 1 in front of nginx Q + A + 1 at the upstream"
+    assert f"connections, the same time for all; mind the heights {legend} transport=unix" in page.text
 
 
 def test_a_run_that_is_gone_leaves_the_others(folder: Path, content: dict[str, Any]) -> None:

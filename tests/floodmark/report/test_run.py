@@ -221,8 +221,30 @@ def test_what_is_read_seldom_is_of_the_same_moment_for_longer(fake: NoAccept) ->
         r"(?m)^(\d{10}),", lambda line: f"{int(line[1]) - 90_000_000},", fake.files["stub_status.csv"]
     )
     lines = json.loads(read(judged(fake)).scripts[0])["hosts"][0]["figures"][2]["lines"]
-    (expected,) = (one for one in lines if one["label"] == "Q + A + 1")
+    (expected,) = (one for one in lines if one["label"] == "Q + A + 1 at the upstream")
     assert max(one for one in expected["y"] if one is not None) == 10
+
+
+def test_active_stands_beside_both_readings_of_q_and_a(fake: NoAccept) -> None:
+    """Two of the nine clients wait in front of nginx from 4 s to 5 s; all nine are at the upstream meanwhile."""
+    for name, old, new in (("accept_queue", "front,0", "front,2"), ("stub_status", "10,9", "8,7")):
+        fake.files[f"{name}.csv"] = re.sub(rf"(?m)^(4\d{{9}}),{old},", rf"\1,{new},", fake.files[f"{name}.csv"])
+    lines = json.loads(read(judged(fake)).scripts[0])["hosts"][0]["figures"][2]["lines"]
+    highest = {one["label"]: max(value for value in one["y"] if value is not None) for one in lines}
+    assert highest == {"Active": 10, "Q + A + 1 in front of nginx": 10, "Q + A + 1 at the upstream": 10}
+    (in_front,) = (one for one in lines if one["label"] == "Q + A + 1 in front of nginx")
+    assert sorted(set(in_front["y"])) == [1, 10]
+
+
+def test_clients_that_keep_their_connections_are_in_no_line(fake: NoAccept) -> None:
+    run = judged(fake)
+    verdict = json.loads(run.host("proxy1").verdict.read_text())
+    verdict["params"]["keepalive"] = True
+    write_json(run.host("proxy1").verdict, verdict)
+    page = read(run)
+    labels = [one["label"] for one in json.loads(page.scripts[0])["hosts"][0]["figures"][2]["lines"]]
+    assert labels == ["Active", "Q + A + 1 at the upstream"]
+    assert page.text.count("Clients keep their connections after an answer") == 1
 
 
 def test_a_damaged_table_is_named(fake: NoAccept) -> None:
