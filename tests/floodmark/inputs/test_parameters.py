@@ -30,15 +30,15 @@ def test_the_last_layer_wins_and_text_becomes_what_it_means() -> None:
         (
             {"nginx_listens": "4", "worker_connections": "4"},
             (
-                "-e: worker_connections=4 is not allowed with nginx_listens=4: a worker needs a slot for each of them and "
-                "one for the channel to the master, so it must be 5 or more."
+                "-e: worker_connections=4 is not allowed with nginx_listens=4: a worker needs a slot for each of them "
+                "and one for the channel to the master, so it must be 5 or more."
             ),
         ),
         (
             {"bursts": "2", "burst_every_s": "2", "start_spread_ms": "2000"},
             (
-                "burst_every_s=2 is not allowed with start_spread_ms=2000: a burst must be sent before the next begins, "
-                "so it must be 3 or more."
+                "burst_every_s=2 is not allowed with start_spread_ms=2000: a burst must be sent before the next begins, so "
+                "it must be 3 or more."
             ),
         ),
         ({"somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
