@@ -37,8 +37,8 @@ def test_the_last_layer_wins_and_text_becomes_what_it_means() -> None:
         (
             {"bursts": "2", "burst_every_s": "2", "start_spread_ms": "2000"},
             (
-                "burst_every_s=2 is not allowed with start_spread_ms=2000: a burst must be sent before the next begins, so "
-                "it must be 3 or more."
+                "burst_every_s=2 is not allowed with start_spread_ms=2000: a burst must be sent before the next "
+                "begins, so it must be 3 or more."
             ),
         ),
         ({"somaxcon": "8"}, "there is no parameter 'somaxcon': did you mean 'somaxconn'?"),
