@@ -49,6 +49,8 @@ def begin_or_go_on(inventory: Path, extra: Variables, *, anew: bool = False, res
     record = ended.read()
     if other := _difference(record, wanted):
         made = sum(one.run_id is not None and ended.run(one.run_id).record.exists() for one in record.points)
+        if not made:
+            return write_lab(wanted, results)
         raise LabError(
             f"{ended.path.name} was ended after {made} of {len(record.points)} points, with {other}: go on with it by "
             f"`{command_of(record)}`, or begin another one by `{command_of(wanted, anew=True)}`; what was made is kept."

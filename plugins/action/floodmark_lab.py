@@ -26,13 +26,20 @@ class ActionModule(ActionBase):
         try:
             inventory = self._inventory(task_vars or {})
             if self._task.args.get("study"):
-                anew = boolean(extra.pop("anew", False), strict=False)
+                anew = self._yes_or_no("anew", extra.pop("anew", False))
                 result["lab"] = str(begin_or_go_on(inventory, extra, anew=anew).path)
             else:
                 result["lab"] = str(begin_lab(extra.pop("lab", None), inventory, extra).path)
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result
+
+    @staticmethod
+    def _yes_or_no(name: str, value: object) -> bool:
+        try:
+            return bool(boolean(value))
+        except TypeError:
+            raise FloodmarkError(f"-e: {name}={value} is not allowed: it must be true or false.") from None
 
     @staticmethod
     def _inventory(variables: dict[str, Any]) -> Path:

@@ -87,10 +87,15 @@ def test_one_with_other_settings_is_begun_only_if_somebody_says_so(
     assert study(tmp_path, anew=True, **then) != first
 
 
+def test_one_of_which_nothing_was_made_gives_way_to_other_settings(tmp_path: Path) -> None:
+    first = study(tmp_path)
+    assert study(tmp_path, users="9") != first
+
+
 def test_another_inventory_or_an_inventory_with_other_parameters_is_other_settings(
     tmp_path: Path, inventories: dict[str, Any]
 ) -> None:
-    study(tmp_path, "kernels")
+    make_one_run(study(tmp_path, "kernels"))
     with pytest.raises(
         LabError, match=r"with the inventory inventory/kernels.yml: go on with it by .*-i inventory/kern"
     ):
