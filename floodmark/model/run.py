@@ -88,6 +88,7 @@ class Plan(Stored):
         longest_s: upper bound of all phases (s).
         free_mb: room that it needs on a host.
         clock: host, or virtual where instructions are counted.
+        hold: the case is kept applied for somebody at a terminal, and not measured.
         web: the case is kept applied for Locust's web page, and not measured.
         owner: the process that makes it.
         fingerprint: of all that provisioning puts on a host.
@@ -119,6 +120,7 @@ class Plan(Stored):
     inventory: list[str] | None = None
     inventory_parameters: dict[str, Value] = {}
     clock: Literal["host", "virtual"] = "host"
+    hold: bool = False
     web: bool = False
     servers: list[Server] = []
     status_pages: dict[str, StatusPage] = {}

@@ -30,7 +30,7 @@ from floodmark.inputs.inventory import (
     hosts_of_a_run,
     inventory_parameters,
 )
-from floodmark.inputs.labs import Lab, Point, find_lab, refuse_other_case
+from floodmark.inputs.labs import Lab, find_lab, refuse_other_case
 from floodmark.inputs.parameters import (
     Parameters,
     given_parameters,
@@ -42,12 +42,13 @@ from floodmark.inputs.status_page import StatusPage, status_pages
 from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase, Server
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
+from floodmark.runner.hold import hold_s_of
 from floodmark.runs.folders import RunFolder, new_run
 from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
 from floodmark.verdict.views import check_sql
 from floodmark.web.feed import HEARTBEAT_PATIENCE_S
-from floodmark.web.options import RANGES, WebOptions, check_hosts
+from floodmark.web.options import RANGES, WebOptions, check_hosts, refuse_virtual
 
 # What `-e` may set besides parameters: how a run goes, where on a host, and what the testbed is made of. Other
 # variables of the roles follow from the parameters; set by hand they would make the record of a run untrue.
@@ -113,7 +114,8 @@ def make_plan(
     if point and case_number is None:
         case_number = point.case
     case = find_case(extra.get("case") if case_number is None else case_number, load_cases())
-    check_names(extra, RUN_OPTIONS | (RANGES.keys() if web else set()))
+    hold_s = None if web or lab else hold_s_of(extra)
+    check_names(extra, RUN_OPTIONS | _options_of(web=web, lab=lab, hold_s=hold_s))
     given = given_parameters(extra)
     of_inventory = inventory_parameters(inventory, lab)
     layers = lab.layers(point, case, of_inventory) if lab and point else [case.parameters.model_dump(), of_inventory]
@@ -143,6 +145,9 @@ def make_plan(
     if web:
         check_hosts(hosts, known.host_variables, clock)
         longest_s, guard_timeout_s = WebOptions.read(extra).hold_s, HEARTBEAT_PATIENCE_S
+    if hold_s is not None:
+        refuse_virtual(hosts, clock)
+        longest_s, guard_timeout_s = hold_s, HEARTBEAT_PATIENCE_S
     pages = status_pages(hosts.proxies, known.host_variables, extra)
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
@@ -168,6 +173,7 @@ def make_plan(
         inventory=list(known.sources),
         inventory_parameters=of_inventory,
         clock=clock,
+        hold=hold_s is not None,
         web=web,
         servers=servers,
         status_pages=pages,
@@ -183,17 +189,13 @@ def make_plan(
     return PlannedRun(run, plan)
 
 
-def _point_of(lab: Lab | None, extra: Variables) -> Point | None:
-    """Return the point of a lab that a run is of, or what all of its points share; None where it is of no lab."""
+def _options_of(*, web: bool, lab: Lab | None, hold_s: int | None) -> frozenset[str]:
+    """Return what `-e` may set besides what it may for any run."""
+    if web:
+        return frozenset(RANGES)
     if lab:
-        refuse_other_case(extra, lab)
-        return lab.point(extra)
-    if "point" in extra:
-        raise ParameterError(
-            f"-e: point={extra['point']} is of a lab, and none was given: name it with lab=; `floodmark lab` lists "
-            "them."
-        )
-    return None
+        return frozenset()
+    return frozenset({"hold"} if hold_s is None else {"hold", "hold_s"})
 
 
 def check_names(extra: Variables, options: frozenset[str]) -> None:

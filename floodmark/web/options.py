@@ -61,16 +61,26 @@ def check_hosts(hosts: Hosts, variables: HostVariables, clock: str) -> None:
             f"the web page floods one host, and the group 'proxies' has {', '.join(proxies)}: choose one with "
             f"--limit {proxies[0]},{','.join(hosts.load_generators)},localhost."
         )
-    if clock == "virtual":
-        raise FloodmarkError(
-            f"host {proxies[0]} has testbed_clock=virtual, where nobody can look on: choose an inventory without it."
-        )
+    refuse_virtual(hosts, clock)
     elsewhere = [name for name in hosts.load_generators if variables.get(name, {}).get("ansible_connection") != "local"]
     if elsewhere:
         raise FloodmarkError(
             f"the web page floods from the control node, and {', '.join(elsewhere)} of the group 'load_generators' is "
             "not: put localhost with ansible_connection: local there instead. Runs without the page may flood from "
             "several machines."
+        )
+
+
+def refuse_virtual(hosts: Hosts, clock: str) -> None:
+    """Refuse hosts on which nobody can look at a case that is applied.
+
+    Raises:
+        FloodmarkError: they are in virtual time.
+    """
+    if clock == "virtual":
+        raise FloodmarkError(
+            f"host {hosts.proxies[0]} has testbed_clock=virtual, where nobody can look on: choose an inventory without "
+            "it."
         )
 
 

@@ -10,6 +10,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
+from floodmark.runner.hold import hold_s_of, need_terminal
 from floodmark.runner.plan import make_plan
 from floodmark.web.options import WebOptions, check_port
 
@@ -28,6 +29,8 @@ class ActionModule(ActionBase):
             web, case = bool(self._task.args.get("web")), self._task.args.get("case")
             if web and case is None:
                 check_port(WebOptions.read(extra).port)
+            if not web and hold_s_of(extra) is not None:
+                need_terminal(os.getppid())
             planned = make_plan(
                 extra, self._within_limit(task_vars or {}), ansible_pid=os.getppid(), web=web, case_number=case
             )

@@ -7,6 +7,8 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +25,7 @@ from rich.console import Console
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.labs import STUDY
 from floodmark.model.run import Plan
+from floodmark.runner.hold import LEAVE
 from floodmark.runs.folders import LabFolder, RunFolder
 from floodmark.show.lab import print_lab
 from floodmark.show.progress import Event, is_rescued, message_of, step_of
@@ -101,15 +104,15 @@ class CallbackModule(DefaultCallback):
         self._step = step
 
     @staticmethod
-    def _end_gently(control: str) -> None:
+    def _end_gently(leave: Callable[[], object]) -> None:
         """Let the first Ctrl-C end what is held up, and the playbook go on to restore the host."""
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def end(_number: int, _frame: FrameType | None) -> None:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            with contextlib.suppress(FloodmarkError):  # then it has ended already
-                ask(control, {"end": True})
+            with contextlib.suppress(FloodmarkError, FileNotFoundError):  # then it has ended already
+                leave()
 
         for number in before:
             signal.signal(number, end)
@@ -148,10 +151,12 @@ class CallbackModule(DefaultCallback):
         if "plan" in result.result and result.task.action == "floodmark_plan":
             self._run = RunFolder(Path(result.result["plan"]["folder"]))
             self._plan = self._run.read_plan()
+            if self._plan.hold:
+                self._end_gently((self._run.path / LEAVE).touch)
         if result.task.action == "floodmark_lab":
             self._lab = LabFolder(Path(result.result["lab"]))
         if result.task.action == "floodmark_web_ui" and "control" in result.result:
-            self._end_gently(result.result["control"])
+            self._end_gently(partial(ask, result.result["control"], {"end": True}))
         if self._verbose:
             super().v2_runner_on_ok(result)
             return
@@ -238,6 +243,8 @@ class CallbackModule(DefaultCallback):
 
     @staticmethod
     def _show_run(run: RunFolder, plan: Plan) -> None:
+        if plan.hold:
+            return
         if plan.web:
             print(f"What the floods of the web page logged is in {run.path.parent}/*/load.")
         elif run.record.exists():

@@ -37,6 +37,8 @@ def complains(done: object, *sentences: str) -> None:
             "case=2 nginx_status_path=stats",
             "nginx_status_path=stats is not allowed: it must begin with / and go on with",
         ),
+        ("case=2 hold=maybe", "hold=maybe is not allowed: it must be true or false"),
+        ("case=2 hold=true", "hold=true waits for Enter, and standard input is no terminal"),
         ("case=2 nginx_listen_backlog=0", "nginx_listen_backlog=0 is not allowed: it must be 1 to 65535 conns"),
         ("case=2 user=5", "there is no parameter 'user': did you mean 'users'?"),
     ],

@@ -1,14 +1,21 @@
-"""The procedures of the study: in which order things are started, and a status page of one's own."""
+"""The procedures of the study: in which order things are started, a status page, and a case that is held for one's curl."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import select
+import signal
+import time
 from collections.abc import Callable
 
 import pytest
 
 from floodmark.runs.folders import RunFolder
-from tests.testbed.conftest import evidence, folder_of, play, verdict_of
+from tests.conftest import environment
+from tests.testbed.conftest import ROOT, SHORT, evidence, folder_of, play, verdict_of
 
 # Who calls listen() after somaxconn was set has 8; 4096 is what the testbed's hosts have before.
 LIMITS = {
@@ -52,3 +59,72 @@ def test_the_status_page_is_where_the_inventory_says_and_the_agent_finds_it() ->
     assert verdict["metrics"]["active_max"] == 9
     record = RunFolder(folder_of(done)).read_run()
     assert record.status_pages["proxy1"].model_dump() == {"path": "/stats", "allow": ["10.0.0.0/8"]}
+
+
+class Held:
+    """`ansible-playbook run-case.yml -e hold=true` at a terminal of its own."""
+
+    def __init__(self, *given: str) -> None:
+        self.said = ""
+        arguments = ["ansible-playbook", "run-case.yml", *SHORT, *(part for one in given for part in ("-e", one))]
+        self.pid, self._terminal = pty.fork()
+        if not self.pid:
+            os.chdir(ROOT)
+            os.execvpe(arguments[0], [*arguments, "-e", "hold=true"], environment(COLUMNS="200"))
+
+    def read_until(self, text: str, timeout_s: float = 120) -> None:
+        """Read what is on the terminal until a text is there."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.said:
+            assert time.monotonic() < deadline, self.said
+            if select.select([self._terminal], [], [], 0.2)[0]:
+                try:
+                    data = os.read(self._terminal, 65536)
+                except OSError:  # the other end is closed
+                    data = b""
+                assert data, self.said
+                self.said += data.decode(errors="replace")
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._terminal, keys)
+
+    def wait(self) -> int:
+        """Return the exit status, once it has ended."""
+        with contextlib.suppress(AssertionError):
+            self.read_until("\0")
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self._terminal)
+        return status
+
+
+@pytest.mark.parametrize("key", [b"\n", b"\x03"], ids=["Enter", "Ctrl-C"])
+def test_a_case_is_held_for_ones_own_requests_until_a_key(
+    key: bytes, testbed: Callable[[str], str], snapshot: Callable[[], str]
+) -> None:
+    before, runs = snapshot(), sorted((ROOT / "results").glob("*-case*"))
+    held = Held("case=2", "order=nginx,upstream,sysctl", "nginx_status_path=/stats")
+    held.read_until("Enter or Ctrl-C restores the host")
+    address = (ROOT / ".testbed/hosts/proxy1/address").read_text()
+    assert f"curl http://{address}:8080/" in held.said
+    assert "curl http://127.0.0.1:8080/stats" in held.said
+    assert "Active connections: 1 " in testbed("curl --silent http://127.0.0.1:8080/stats")
+    assert testbed("ss -Hlx src unix:/run/floodmark-upstream/upstream.sock").split()[2:4] == ["0", "4096"]
+    assert testbed("cat /proc/sys/net/core/somaxconn").strip() == "8"
+    assert testbed(f"curl --silent --output /dev/null --write-out '%{{http_code}}' http://{address}:8080/") == "504"
+    held.press(key)
+    assert held.wait() == 0, held.said
+    assert snapshot() == before, "the host was not left as it was found"
+    assert sorted((ROOT / "results").glob("*-case*")) == runs, "nothing was measured"
+
+
+def test_a_held_host_whose_control_node_is_killed_undoes_the_case_itself(
+    testbed: Callable[[str], str], snapshot: Callable[[], str]
+) -> None:
+    before = snapshot()
+    held = Held("case=2")
+    held.read_until("Enter or Ctrl-C restores the host")
+    os.kill(held.pid, signal.SIGKILL)
+    held.wait()
+    testbed("timeout 100 sh -c 'while [ -e /run/floodmark-run.json ]; do sleep 0.5; done'")
+    testbed("rm -rf /var/lib/floodmark/runs/*")
+    assert snapshot() == before

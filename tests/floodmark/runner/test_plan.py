@@ -15,6 +15,7 @@ from floodmark.inputs.status_page import StatusPage
 from floodmark.model.run import Plan, PlannedListener
 from floodmark.runner import plan
 from floodmark.runs.folders import RunFolder
+from floodmark.web.feed import HEARTBEAT_PATIENCE_S
 from tests.conftest import ROOT
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
@@ -119,6 +120,35 @@ def test_a_plan_says_where_the_status_page_of_each_host_is() -> None:
     inventory = {"groups": GROUPS, "hostvars": {"proxy1": {"nginx_status_path": "/stats"}}}
     made = plan.make_plan({"case": "2"}, inventory, os.getpid()).plan
     assert made.status_pages == {"proxy1": StatusPage(path="/stats")}
+
+
+def test_a_case_that_is_held_stays_as_long_as_somebody_is_there() -> None:
+    made = make(case="2", hold="true")
+    assert (made.hold, made.longest_s, made.guard_timeout_s) == (True, 3600, HEARTBEAT_PATIENCE_S)
+    assert make(case="3", hold=True, hold_s="600").longest_s == 600
+    assert not make(case="4", hold="false").hold
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"hold": "maybe"}, "-e: hold=maybe is not allowed: it must be true or false"),
+        ({"hold": ""}, "-e: hold= is not allowed: it must be true or false"),
+        ({"hold": "true", "hold_s": "5"}, "hold_s=5 is not allowed: it must be 60 to 86400"),
+        ({"hold_s": "600"}, "there is no parameter 'hold_s'"),
+        ({"case": "2", "lab": "single-request", "hold": "true"}, "there is no parameter 'hold'"),
+    ],
+)
+def test_what_cannot_be_held_is_refused(extra: dict[str, Any], sentence: str, results: Path) -> None:
+    with pytest.raises(FloodmarkError) as error:
+        make(**{"case": "3", **extra})
+    assert sentence in str(error.value)
+    assert list(results.iterdir()) == []
+
+
+def test_a_page_has_a_hold_of_its_own() -> None:
+    with pytest.raises(FloodmarkError, match="there is no parameter 'hold'"):
+        plan.make_plan({"case": "2", "hold": "true"}, {"groups": GROUPS}, os.getpid(), web=True)
 
 
 def test_the_owner_of_a_run_is_gone_when_its_process_has_ended() -> None:
@@ -243,6 +273,7 @@ def test_the_disk_depends_on_what_is_on_it_alone(results: Path) -> None:
         ({}, {"testbed_clock": "virtual"}, "it is testbed_driver=nspawn"),
         ({}, {**QEMU, "testbed_accelerator": "kvm"}, "testbed_accelerator=kvm runs them on the real one"),
         ({}, {**QEMU, "testbed_kernel": "disk"}, "testbed_kernel=disk is the kernel on the disk"),
+        ({"hold": "true"}, QEMU, "linux0 has testbed_clock=virtual, where nobody can look on"),
         ({"case": "5"}, QEMU, "case 5 (no-close) names nothing that is measured in virtual time: cases 1, 2, 3, 4 do"),
         ({"case": "2", "transport": "tcp"}, QEMU, "transport=tcp is not possible in virtual time with case 2"),
         ({"order": "nginx,upstream,sysctl"}, QEMU, "order=nginx,upstream,sysctl is not possible in virtual time"),
