@@ -1,4 +1,4 @@
-"""The procedures of the study: in which order things are started, a status page, and a case that is held for one's curl."""
+"""The procedures of the study: what is started first, where the status page is, a case held for one's own requests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import requests
 
 from floodmark.runs.folders import RunFolder
 from tests.conftest import environment
@@ -107,10 +108,11 @@ def test_a_case_is_held_for_ones_own_requests_until_a_key(
     address = (ROOT / ".testbed/hosts/proxy1/address").read_text()
     assert f"curl http://{address}:8080/" in held.said
     assert "curl http://127.0.0.1:8080/stats" in held.said
-    assert "Active connections: 1 " in testbed("curl --silent http://127.0.0.1:8080/stats")
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/stats').read().decode())"
+    assert "Active connections: 2 " in testbed(f'python3 -c "{ask}"'), "the agent's poll and ours"
     assert testbed("ss -Hlx src unix:/run/floodmark-upstream/upstream.sock").split()[2:4] == ["0", "4096"]
     assert testbed("cat /proc/sys/net/core/somaxconn").strip() == "8"
-    assert testbed(f"curl --silent --output /dev/null --write-out '%{{http_code}}' http://{address}:8080/") == "504"
+    assert requests.get(f"http://{address}:8080/", timeout=30).status_code == 504
     held.press(key)
     assert held.wait() == 0, held.said
     assert snapshot() == before, "the host was not left as it was found"
