@@ -8,7 +8,7 @@ one that was read before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import duckdb
@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from collectors.fields import ACCEPT_QUEUE, REQUESTS, STUB_STATUS, UPSTREAM_CONNS
-from floodmark.report.figures import Figure, reader
-from floodmark.report.series import TICK_S, Line, Numbers, Span, in_ticks, rates_of
+from floodmark.report.figures import Figure, count_clients, reader
+from floodmark.report.series import TICK_S, Line, Numbers, Span, in_ticks, rates_of, thin
+from floodmark.report.svg import COLUMNS
 from floodmark.values import ParameterValues
-from floodmark.verdict.views import PERIODS_OF_A_MOMENT, open_clients
+from floodmark.verdict.views import PERIODS_OF_A_MOMENT
 
 # What is the deepest queue, where there is one; otherwise another moment that shows something.
 MOMENTS = {
@@ -116,38 +117,34 @@ def draw_diagram(
     """
     line = reader(database, span, parameters, share)
     there = {one.name: one.lines for one in figures}
-    keepalive = parameters.get("keepalive") is True
-    _count_clients(database, span, keepalive=keepalive)
-    clients, front = "(SELECT *, NULL AS reason FROM clients)", "(SELECT * FROM accept_queue WHERE listener = 'front')"
-    nothing = Line("", "", np.array([]), np.array([]))
-    queue, limit = there.get("accept-queue") or (nothing, nothing)
-    active = (there.get("active") or (nothing,))[0]
-    lines = {
+    count_clients(database, parameters)
+    # From the beginning of the axis to its end.
+    clients = f"""(
+        SELECT t_ns, open_clients_conns, NULL AS reason FROM open_clients UNION ALL
+        SELECT unnest([{span.start_ns}, {span.end_ns}]), unnest([0, last(open_clients_conns ORDER BY t_ns)]), NULL
+        FROM open_clients HAVING count(*) > 0
+    )"""
+    front = "(SELECT * FROM accept_queue WHERE listener = 'front')"
+    own = {
         "clients": line(clients, "open_clients_conns", REQUESTS.name, label="", colour=""),
         "front": line(front, "depth_conns", ACCEPT_QUEUE.name, label="", colour=""),
         "front_limit": line(front, "limit_conns", ACCEPT_QUEUE.name, label="", colour=""),
-        "active": active,
-        "queue": queue,
-        "limit": limit,
         "accepted": line(UPSTREAM_CONNS.name, "accepted_conns", UPSTREAM_CONNS.name, label="", colour=""),
-    }  # fmt: skip
+    }
+    nothing = Line("", "", np.array([]), np.array([]))
+    queue, limit = there.get("accept-queue") or (nothing, nothing)
+    active = (there.get("active") or (nothing,))[0]
+    lines = {**{name: _thin(one) for name, one in own.items()}, "active": active, "queue": queue, "limit": limit}
     rates_hz = rates_of(parameters)
     settled_s = PERIODS_OF_A_MOMENT * max((1 / rates_hz[source] for source in READ if source in rates_hz), default=0.1)
     found = _moment(lines, settled_s)
-    return Diagram(lines, *found, settled_s, [KEPT] if keepalive else []) if found else None
+    return Diagram(lines, *found, settled_s, [KEPT] if parameters.get("keepalive") is True else []) if found else None
 
 
-def _count_clients(database: duckdb.DuckDBPyConnection, span: Span, *, keepalive: bool) -> None:
-    """Make a table of how many clients are connected, from the beginning of the axis to its end."""
-    database.execute(f"CREATE OR REPLACE TEMP TABLE clients AS {open_clients(keepalive=keepalive)}")
-    database.execute(
-        """
-        INSERT INTO clients BY NAME
-        SELECT unnest([$start, $end]) AS t_ns, unnest([0, last(open_clients_conns ORDER BY t_ns)]) AS open_clients_conns
-        FROM clients HAVING count(*) > 0
-        """,
-        {"start": span.start_ns, "end": span.end_ns},
-    )
+def _thin(line: Line) -> Line:
+    """Return a line that no figure draws with no more points than a pointer can find."""
+    x, y = thin(line.x, line.y, COLUMNS)
+    return replace(line, x=x, y=y)
 
 
 # --- a moment -------------------------------------------------------------------------------------

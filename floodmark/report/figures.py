@@ -16,7 +16,7 @@ from floodmark.text import many
 from floodmark.values import ParameterValues
 from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.tables import FAULTY_SQL
-from floodmark.verdict.views import front_moment, same_moment
+from floodmark.verdict.views import front_moment, open_clients, same_moment
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 3600)
@@ -121,11 +121,10 @@ def draw_host(
         only: these alone, if it names any.
     """
     line = reader(database, span, parameters, share)
-    rates_hz = rates_of(parameters)
     figures: dict[Picture, Callable[[], Figure]] = {
         "accept-queue": lambda: accept_queue(line),
         "states": lambda: _states(line),
-        "active": lambda: _active(database, line, rates_hz, keepalive=parameters.get("keepalive") is True),
+        "active": lambda: _active(database, line, parameters),
         "answers": lambda: _answers(database, span),
         "errors": lambda: _errors(database, span),
         "memory": lambda: _memory(database, line),
@@ -215,12 +214,22 @@ def _states(line: ReadLine) -> Figure:
     return _figure("states", title, "sockets", seen, "Rows of /proc/net/unix")
 
 
-def _active(
-    database: duckdb.DuckDBPyConnection, line: ReadLine, rates_hz: Mapping[str, float], *, keepalive: bool
-) -> Figure:
+def count_clients(database: duckdb.DuckDBPyConnection, parameters: ParameterValues) -> None:
+    """Make a table of how many clients are connected, unless it is there; there may be a million of them.
+
+    Args:
+        database: the tables.
+        parameters: of the run.
+    """
+    clients = open_clients(keepalive=parameters.get("keepalive") is True)
+    database.execute(f"CREATE TEMP TABLE IF NOT EXISTS open_clients AS {clients}")
+
+
+def _active(database: duckdb.DuckDBPyConnection, line: ReadLine, parameters: ParameterValues) -> Figure:
     """Return Active beside both readings of Q and A: that of the study, in front of nginx, and that at the upstream."""
-    in_front = front_moment(rates_hz, keepalive=keepalive, clock_error_ns=0)
-    # Asked several times, and it counts all requests.
+    rates_hz = rates_of(parameters)
+    count_clients(database, parameters)
+    in_front = front_moment(rates_hz, "FROM open_clients")
     database.execute(
         "CREATE OR REPLACE TEMP TABLE in_front AS "
         "SELECT t_ns, open_clients_conns + 1 AS expected_conns, NULL AS reason "

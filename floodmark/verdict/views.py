@@ -116,17 +116,9 @@ def create_views(
     )
     create_queue_views(database)
     database.execute(f"CREATE VIEW moments AS {same_moment(parameters.rates_hz)}")
-    database.execute(
-        """
-        CREATE VIEW burst_times AS
-        SELECT burst, min(intended_ns) AS start_ns, max(end_ns) AS end_ns, count(*) AS sent
-        FROM (
-            SELECT *, 1 + (intended_ns - min(intended_ns) OVER ()) // (burst_every_s * CAST(1e9 AS BIGINT)) AS burst
-            FROM requests CROSS JOIN params WHERE load_shape = 'burst'
-        )
-        GROUP BY burst ORDER BY burst
-        """
-    )
+    clients = open_clients(keepalive=parameters.keepalive)
+    in_front = front_moment(parameters.rates_hz, clients, clock_error_ns=clock_error_ns)
+    database.execute(f"CREATE VIEW front_moments AS {in_front}")
 
 
 def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:
@@ -179,12 +171,12 @@ def open_clients(*, keepalive: bool) -> str:
     """
 
 
-def front_moment(rates_hz: Mapping[str, float], *, keepalive: bool, clock_error_ns: int | None) -> str:
+def front_moment(rates_hz: Mapping[str, float], clients: str, *, clock_error_ns: int | None = 0) -> str:
     """Return the query for readings of stub_status, each with the clients of the flood and nginx's own queue.
 
     Args:
         rates_hz: how often the sources are read; one that is not known is taken for fast.
-        keepalive: whether clients keep their connections after an answer.
+        clients: the query `open_clients`, or one of what it gave.
         clock_error_ns: how wrong the times of requests may be on the host's clock; None where nothing tells it.
     """
     queue_ns = _same_moment_ns(ACCEPT_QUEUE.name, rates_hz)
@@ -192,7 +184,7 @@ def front_moment(rates_hz: Mapping[str, float], *, keepalive: bool, clock_error_
     # Before the first of them connects there is none.
     known = f"{clock_error_ns is not None} AND (SELECT count(*) FROM clients) > 0"
     return f"""
-        WITH clients AS ({open_clients(keepalive=keepalive)}),
+        WITH clients AS ({clients}),
         status AS (SELECT * FROM stub_status WHERE reason IS NULL)
         SELECT *, CASE WHEN front_depth_conns <= open_clients_conns THEN open_clients_conns - front_depth_conns END
             AS accepted_clients_conns
