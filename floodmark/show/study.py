@@ -25,7 +25,7 @@ VERDICTS: tuple[Outcome, ...] = ("confirmed", "confirmed with a limit", "refuted
 
 def outcomes_of(folder: LabFolder) -> list[SentenceOutcome]:
     """Return what becomes of each sentence of the study by the runs of one execution."""
-    return sentences_of(evidence_of([folder.path]), STUDY)
+    return sentences_of(evidence_of([folder.path]))
 
 
 def in_short(outcomes: Sequence[SentenceOutcome]) -> str:

@@ -62,18 +62,16 @@ class SentenceOutcome:
     evidence: tuple[Evidence, ...] = field(default=(), repr=False)
 
 
-def sentences_of(evidence: Sequence[Evidence], lab: str = "") -> list[SentenceOutcome]:
+def sentences_of(evidence: Sequence[Evidence]) -> list[SentenceOutcome]:
     """Return what becomes of each sentence of the study, in its order.
 
     Args:
-        evidence: of all runs, or of those of one execution of a lab.
-        lab: that one; then only what is asked of its runs counts.
+        evidence: of all runs, or of those of one execution.
     """
     by_question: dict[str, list[Evidence]] = {}
     for one in evidence:
         by_question.setdefault(one.question, []).append(one)
-    each = load_sentences().values()
-    return [outcome_of(sentence.asked_in(lab) if lab else sentence, by_question) for sentence in each]
+    return [outcome_of(sentence, by_question) for sentence in load_sentences().values()]
 
 
 def outcome_of(sentence: Sentence, by_question: dict[str, list[Evidence]]) -> SentenceOutcome:

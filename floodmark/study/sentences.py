@@ -82,17 +82,6 @@ class Sentence(Model):
         name = f"{self.id}/{question.name}" if question.name else self.id
         return Claim(name=name, study=one_line(self.quote), why=self.why, source=self.source, **asked)
 
-    def asked_in(self, lab: str) -> Sentence:
-        """Return the sentence with what is asked of runs of a lab alone; as it is where nothing there decides.
-
-        Args:
-            lab: its name.
-        """
-        place = f"lab {lab}"
-        there = [one for one in self.questions if any(f"{run}{AT}".startswith(f"{place}{AT}") for run in one.runs)]
-        asked = self.model_copy(update={"questions": there})
-        return asked if asked.deciding else self
-
     @property
     def deciding(self) -> list[Question]:
         """The questions that its verdict hangs on."""

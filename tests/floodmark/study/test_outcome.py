@@ -139,16 +139,6 @@ def test_each_sentence_of_the_study_can_be_confirmed_and_refuted(one: Sentence) 
         assert outcome(one, *of(one, so=True), *limits).verdict == "confirmed with a limit"
 
 
-def test_of_one_lab_only_what_is_asked_there_counts() -> None:
-    there, elsewhere = question("there", runs=["lab study / case 2"]), question("elsewhere", runs=["lab studying"])
-    both, answer = sentence(there, elsewhere), told("it/there", 1, where="lab study / case 2")
-    assert outcome(both, answer).verdict == "not observed"
-    assert outcome(both.asked_in("study"), answer).verdict == "confirmed"
-    assert sentence(elsewhere).asked_in("study") == sentence(elsewhere)
-    beside = question("beside", role="context", runs=["lab study"])
-    assert outcome(sentence(elsewhere, beside).asked_in("study"), told("it/beside", 1)).verdict == "not observed"
-
-
 def test_all_sentences_are_there_in_their_order() -> None:
     assert [one.id for one in sentences_of([])] == list(SENTENCES)
     assert {one.verdict for one in sentences_of([])} == {"not observed", "not observable"}
