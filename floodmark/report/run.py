@@ -109,6 +109,7 @@ def report_of(run: RunFolder) -> str:
         styles=styles,
         title=f"Case {record.case.number}: {record.case.title}" if record else run.run_id,
         run_id=run.run_id,
+        lab=f"lab {record.lab}, {record.point}" if record and record.point else "",
         created=record.created if record else None,
         settings=show.settings_line(parameters),
         reading=record.case.reading if record else [],

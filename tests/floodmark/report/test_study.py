@@ -17,6 +17,7 @@ from floodmark.errors import RunError
 from floodmark.inputs.labs import STUDY, find_lab
 from floodmark.model.lab import LabPoint, LabRecord
 from floodmark.model.stored import save
+from floodmark.report.run import report_of
 from floodmark.report.study import study_page, write_study_page
 from floodmark.runner.lab import judge_lab
 from floodmark.runs.folders import LabFolder, RunFolder
@@ -77,6 +78,11 @@ def test_each_sentence_has_its_number_ours_a_verdict_and_how_to_see_it(folder: L
     assert "case 2" in row
     assert command_for("case 2") == "floodmark lab study -e 'point=case 2'"
     assert command_for("case 2") in page.text
+
+
+def test_the_report_of_a_run_says_which_point_it_is(folder: LabFolder) -> None:
+    first = str(folder.read().points[0].run_id)
+    assert f"{first}, lab study, case 2" in Page(report_of(folder.run(first))).text
 
 
 def test_what_these_runs_cannot_tell_is_not_called_refuted(folder: LabFolder) -> None:
