@@ -97,11 +97,13 @@ class Bar:
         self.draw()
 
     def end(self, run: Named, done: Finished) -> None:
-        """Print the line of a finished run."""
+        """Print the line of a finished run, and how long the others will take."""
         self.done += 1
+        later_s = sum(self.left_s[1:])
+        left = f"  about {in_words(later_s)} left" if later_s else ""
         self.say(
             f"{_verdict(done)} {self.done:>{len(str(self.total))}}/{self.total}  {escape(run.name)}  "
-            f"[dim]{in_words(done.took_s or 0)}  {done.run.run_id}[/]"
+            f"[dim]{in_words(done.took_s or 0)}  {done.run.run_id}{left}[/]"
         )
 
     def say(self, line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,17 @@ def test_a_lab_makes_its_points_and_judges_them_together(results: Path) -> None:
     print_lab(Console(file=screen, width=150), folder)
     assert "3 of 3 points are valid" in screen.getvalue()
     assert "confirmed" in screen.getvalue()
+
+
+def test_each_run_that_ends_says_how_long_the_others_take(results: Path) -> None:
+    folder, screen = begin(results), io.StringIO()
+    run_points(Console(file=screen, width=150), folder)
+    lines = screen.getvalue().splitlines()
+    left = [re.search(r"about (\d+) s left$", line) for line in lines]
+    assert [bool(one) for one in left] == [True, True, False], "after the last there is nothing left"
+    assert left[0]
+    assert left[1]
+    assert 0 < int(left[1][1]) < int(left[0][1]), "and a run of a moment takes less than was thought"
 
 
 def test_a_lab_is_made_by_one_process_at_a_time(results: Path) -> None:
