@@ -198,6 +198,8 @@ def _check_plan(extra: Mapping[str, str], inventory: str, results: Path, *, web:
 
 
 def _check_lab(name: str, extra: Mapping[str, str], inventory: str) -> None:
+    if name == "NAME":
+        raise IncompleteError("no lab is named")
     lab, cases = find_lab(name), load_cases()
     inventory_of(inventory)
     plan.check_names(extra, plan.RUN_OPTIONS)
