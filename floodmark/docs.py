@@ -100,7 +100,7 @@ def checks_page() -> str:
 
 def _otherwise(rule: Rule) -> str:
     """Return what follows when a rule is not kept."""
-    asked_for = f"; with `{rule.may}=true` {Severity.NOTE}" if rule.may else ""
+    asked_for = f"; with `{rule.may}=true` a {Severity.NOTE}" if rule.may else ""
     return f"{rule.severity}{' ¹' if rule.rested else ''}{asked_for}"
 
 
