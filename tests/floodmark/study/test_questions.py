@@ -97,9 +97,11 @@ def _tables(given: dict[str, Any], transport: str) -> duckdb.DuckDBPyConnection:
     database = duckdb.connect()
     create_tables(database)
     for name in TABLES.keys() & given.keys():
-        for row in _rows(given[name], name):
-            marks = ", ".join("?" * len(row))
-            database.execute(f"INSERT INTO {name} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+        for row in given[name]:
+            rows = _repeated(row, name)
+            marks = ", ".join("?" * len(rows[0]))
+            values = [list(one.values()) for one in rows]
+            database.executemany(f"INSERT INTO {name} ({', '.join(rows[0])}) VALUES ({marks})", values)
     base = load_cases()[1].parameters.model_dump()
     parameters = resolve_parameters(base, {"transport": transport}, given.get("parameters", {}), origin="test")
     listeners = [Listener(name=name, limit_conns=limit) for name, limit in given.get("listeners", {}).items()]
@@ -107,16 +109,15 @@ def _tables(given: dict[str, Any], transport: str) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _rows(rows: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
+def _repeated(row: dict[str, Any], table: str) -> list[dict[str, Any]]:
+    columns = {name: value for name, value in row.items() if name not in ("n", "at", "start", "end")}
+    phase = {} if table in WITHOUT_PHASE else {"phase": "flood"}
     found = []
-    for row in rows:
-        columns = {name: value for name, value in row.items() if name not in ("n", "at", "start", "end")}
-        for number in range(row.get("n", 1)):
-            if table == "requests":
-                start_ns, end_ns = (round(row.get(name, 1) * 1e9) for name in ("start", "end"))
-                times = {"start_ns": start_ns, "connected_ns": start_ns, "end_ns": end_ns}
-            else:
-                times = {"t_ns": round(row.get("at", 1) * 1e9) + number * EVERY_NS}
-            phase = {} if table in WITHOUT_PHASE else {"phase": "flood"}
-            found.append({**phase, **times, **columns})
+    for number in range(row.get("n", 1)):
+        if table == REQUESTS.name:
+            start_ns, end_ns = (round(row.get(name, 1) * 1e9) for name in ("start", "end"))
+            times = {"start_ns": start_ns, "connected_ns": start_ns, "end_ns": end_ns}
+        else:
+            times = {"t_ns": round(row.get("at", 1) * 1e9) + number * EVERY_NS}
+        found.append({**phase, **times, **columns})
     return found
