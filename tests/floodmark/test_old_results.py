@@ -90,9 +90,10 @@ def test_a_program_that_reads_its_verdict_finds_every_key(run: RunFolder) -> Non
     (shown,) = json.loads(CliRunner().invoke(main, ["show", str(run.path), "--json"]).output)
     said = as_written(run)
     assert keys_of(said) - keys_of(shown) == set()
-    for name in ("valid", "reasons", "doubts", "params", "claims", "phases", "figures", "unstated", "kernel", "host"):
+    for name in ("valid", "reasons", "doubts", "params", "phases", "figures", "unstated", "kernel", "host"):
         assert shown[name] == said[name], name
     assert [one | {"predicted": ""} for one in said["expectations"]] == shown["expectations"]
+    assert [one | {"role": "sentence", "limit": ""} for one in said["claims"]] == shown["claims"]
 
 
 def test_each_figure_is_as_it_was_measured_or_missing_with_a_reason(run: RunFolder) -> None:

@@ -25,12 +25,24 @@ from floodmark.runs.lock import only_process
 from floodmark.runs.verdicts import read_verdict
 from floodmark.show import lab as lab_show
 from floodmark.show.lab import print_lab
+from floodmark.study.sentences import Sentence
 from floodmark.verdict.rules import RESULTS_READABLE
 from tests.conftest import ROOT
 from tests.floodmark.made_up_runs import record_of
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
 NAME = "active-over-somaxconn"
+
+# A sentence of the study that the points of a lab are asked about.
+ABOVE = Sentence.model_validate(
+    {
+        "id": "it", "section": "Lab", "quote": "It is above.", "why": "So it is.", "source": "nginx",
+        "questions": [
+            {"runs": [f"lab {NAME}"], "points": True, "from": "points", "holds": "value > 0",
+             "value": "max(active_while_hanging_conns - somaxconn) FILTER (transport = 'tcp')"},
+        ],
+    }
+)  # fmt: skip
 
 
 def expectation(*, holds: bool) -> Prediction:
@@ -87,6 +99,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lab_runner, "RESULTS", tmp_path)
     monkeypatch.setattr(lab_runner, "Play", FakePlay)
     monkeypatch.setattr(lab_runner, "list_inventory", lambda _: (GROUPS, {}))
+    monkeypatch.setattr(lab_runner, "asked_of_points", lambda _: [(ABOVE, ABOVE.questions[0])])
     monkeypatch.setattr(FakePlay, "made", [])
     monkeypatch.setattr(FakePlay, "results", tmp_path)
     monkeypatch.setattr(FakePlay, "fail_at", 0)
@@ -118,7 +131,7 @@ def test_a_lab_makes_its_points_and_judges_them_together(results: Path) -> None:
     ]
     assert (record.valid, record.passed) == (True, True)
     (host,) = record.overall or []
-    assert [one.verdict for one in host.claims] == ["confirmed", "refuted"]
+    assert [(one.name, one.verdict, one.value) for one in host.claims] == [("it", "confirmed", 24)]
     assert [row.point for row in record.table or []][:2] == ["transport=unix", "transport=tcp"]
     screen = io.StringIO()
     print_lab(Console(file=screen, width=150), folder)
@@ -179,15 +192,14 @@ def test_a_point_that_failed_has_no_figures_and_the_others_are_shown(results: Pa
     assert "2 of 3 points are valid" in screen.getvalue()
 
 
-def test_a_point_that_the_model_does_not_explain_says_nothing_of_the_study(results: Path) -> None:
+def test_a_valid_point_counts_for_the_study_whether_the_model_explains_it_or_not(results: Path) -> None:
     folder = begin(results)
     run_points(quiet(), folder)
     change_verdict(folder, 1, expectations=[expectation(holds=False)])
     record = judge_lab(folder)
     assert (record.valid, record.passed) == (True, False)
     (host,) = record.overall or []
-    over_tcp = "active_exceeds_somaxconn_over_tcp"
-    assert [one.verdict for one in host.claims if one.name == over_tcp] == ["not observed"]
+    assert [one.verdict for one in host.claims] == ["confirmed"]
     assert [one.value for one in host.expectations if one.name == "over_tcp_everybody_is_active"] == [0]
 
 

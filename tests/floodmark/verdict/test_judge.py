@@ -17,6 +17,7 @@ from floodmark.inputs.cases import Case, load_cases
 from floodmark.inputs.parameters import Parameters, resolve_parameters
 from floodmark.runs.folders import find_run
 from floodmark.runs.verdicts import read_verdicts
+from floodmark.study.sentences import with_questions
 from floodmark.verdict.judge import judge_host, judge_run
 from tests.floodmark.verdict.test_ingest import FakeRun
 
@@ -39,7 +40,7 @@ AS_WRITTEN = {
 
 
 def case_2(**parameters: Any) -> Case:
-    case = load_cases()[2]
+    case = with_questions(load_cases()[2])
     resolved = resolve_parameters(case.parameters.model_dump(), AS_WRITTEN, parameters, origin="test")
     return case.model_copy(update={"parameters": resolved})
 
@@ -259,11 +260,13 @@ def test_the_phases_are_those_of_the_requests(fake: NoAccept) -> None:
 
 
 def test_the_studys_mistakes_come_out_as_refuted(fake: NoAccept) -> None:
-    verdicts = {one["name"]: one["verdict"] for one in fake.judge()["claims"]}
-    assert verdicts["state_03_is_the_backlog"] == "refuted"
-    assert verdicts["queue_holds_at_most_somaxconn"] == "refuted"
-    assert verdicts["nginx_listens_for_each_proxy_pass"] == "refuted"
-    assert verdicts["worker_connections_limits_active"] == "not observed"
+    verdicts = {one["name"]: (one["role"], one["verdict"]) for one in fake.judge()["claims"]}
+    assert verdicts["state_03_is_the_backlog"] == ("sentence", "refuted")
+    assert verdicts["refuses_at_somaxconn/queue_is_bounded"] == ("sentence", "confirmed")
+    assert verdicts["refuses_at_somaxconn/one_more"] == ("limit", "refuted")
+    assert verdicts["active_is_q_plus_a_plus_1/of_the_upstream_while_requests_wait"] == ("context", "confirmed")
+    assert verdicts["active_is_q_plus_a_plus_1/of_the_upstream_afterwards"] == ("context", "refuted")
+    assert verdicts["case_2_nginx_and_clients_hang/full_queue"] == ("limit", "refuted")
 
 
 def silence(fake: NoAccept, source: str, reason: str, from_s: float = 0) -> None:
@@ -484,7 +487,11 @@ def test_a_sentence_about_moments_takes_twenty_of_them(fake: NoAccept, readings:
         fake.files["upstream_conns.csv"] = fake.files["upstream_conns.csv"].replace(line + "\n", "")
     for line in [one for one in fake.files["upstream_conns.csv"].splitlines() if one.endswith(",0,9,")]:
         fake.files["upstream_conns.csv"] = fake.files["upstream_conns.csv"].replace(line + "\n", "")
-    (claim,) = (one for one in fake.judge()["claims"] if one["name"] == "active_is_q_plus_a_plus_1")
+    (claim,) = (
+        one
+        for one in fake.judge()["claims"]
+        if one["name"] == "active_is_q_plus_a_plus_1/of_the_upstream_while_requests_wait"
+    )
     assert (claim["value"], claim["verdict"]) == (value, "confirmed" if value else "not observed")
 
 
