@@ -13,7 +13,7 @@ import duckdb
 from pydantic import BaseModel
 
 from floodmark.cli import main
-from floodmark.inputs.cases import Case, CaseFile, Claim, Expectation, Upstream, load_cases
+from floodmark.inputs.cases import Case, CaseFile, Expectation, Upstream, load_cases
 from floodmark.inputs.parameters import Parameters, as_yaml, range_of
 from floodmark.inputs.suites import SuiteFile
 from floodmark.paths import ROOT
@@ -129,7 +129,6 @@ def case_file_page() -> str:
         ("The file", CaseFile),
         ("upstream", Upstream),
         ("An entry of fault and expect", Expectation),
-        ("An entry of claims", Claim),
     )
     views = textwrap.dedent((case_views.__doc__ or "").rpartition("\n\n")[2])
     head = _lines(

@@ -48,7 +48,7 @@ CHANGED = "+"
 # How often the agent looks is for the host to say, and what key figures leave out no question is asked of.
 DECIDING = tuple(name for name in Parameters.model_fields if not name.endswith("_hz") and name != "warmup_s")
 # What an inventory may set otherwise for slow hosts, and what may be longer.
-OF_SLOW_HOSTS = ("start_spread_ms", "proxy_connect_timeout_s", "proxy_read_timeout_s")
+OF_SLOW_HOSTS = ("start_spread_ms", "burst_every_s", "proxy_connect_timeout_s", "proxy_read_timeout_s")
 TIMEOUTS = ("proxy_connect_timeout_s", "proxy_read_timeout_s")
 # Parameters that are younger than the first evidence, with what was so before: it answers the same question.
 BEFORE: Mapping[str, object] = {

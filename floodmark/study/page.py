@@ -60,7 +60,9 @@ def claims_page(evidence: Sequence[Evidence]) -> str:
         parts += [_line(one) for one in of_section]
         behind = [_behind(one, asked) for one in of_section if load_sentences()[one.id].questions]
         if behind:
-            parts.append(f"\n<details><summary>The runs behind it</summary>\n\n{''.join(behind)}</details>\n")
+            parts.append(
+                f"\n<details markdown='1'><summary>The runs behind it</summary>\n\n{''.join(behind)}</details>\n"
+            )
     return "".join(parts)
 
 

@@ -23,7 +23,7 @@ def test_each_sentence_is_one_line_with_its_verdict() -> None:
 
 def test_what_stands_behind_it_is_folded() -> None:
     page = claims_page(EVIDENCE)
-    assert page.count("<details>") == page.count("</details>") > 5
+    assert page.count("<details markdown") == page.count("</details>") > 5
     for one in load_sentences().values():
         assert one_line(one.why) in page
 
