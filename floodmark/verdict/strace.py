@@ -82,7 +82,7 @@ def parse_strace(lines: Iterable[str], wall_ns: int) -> list[Call]:
         returned = _RETURN.match(rest)
         arguments = returned["arguments"] if returned else rest
         number = returned["result"] if returned else "?"
-        result = None if number == "?" else int(number, 0)
+        result = None if number == "?" else _whole(number)
         first = None if name in NO_DESCRIPTOR else _FIRST_NUMBER.match(arguments)
         fd = int(first[0]) if first else None
         known = open_now.get(fd) if fd is not None else None
@@ -111,6 +111,11 @@ def parse_strace(lines: Iterable[str], wall_ns: int) -> list[Call]:
         if name == "close" and fd is not None:
             open_now.pop(fd, None)
     return [call._replace(object=known.object) if known else call for call, known in calls]
+
+
+def _whole(number: str) -> int:
+    """Return a number as strace prints it: 7, 0x5615e5f27000, or the 022 of umask(), which is octal."""
+    return int(number, 8 if number.startswith("0") and number.isdigit() else 0)
 
 
 def roles_of(calls: Mapping[int, Sequence[Call]]) -> dict[int, str]:

@@ -41,6 +41,16 @@ def test_a_request_and_what_is_opened_for_it_belong_together() -> None:
     ]
 
 
+def test_what_a_call_returned_is_a_number_however_it_is_printed() -> None:
+    lines = [
+        "1796069023.916134 umask(000)            = 022 <0.000012>",
+        "1796069023.916150 brk(NULL)             = 0x5615e5f06000 <0.000005>",
+        "1796069023.916160 lseek(4, 0, SEEK_SET) = 0 <0.000005>",
+        "1796069023.916170 open(0)               = -1 EACCES (Permission denied) <0.000005>",
+    ]
+    assert [call.result for call in parsed(lines)] == [0o22, 0x5615E5F06000, 0, -1]
+
+
 def test_a_line_has_time_arguments_result_and_duration() -> None:
     accepted = parsed(ONE_REQUEST)[1]
     assert (accepted.t_ns, accepted.fd, accepted.result, accepted.error, accepted.took_ns) == (
