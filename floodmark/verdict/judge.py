@@ -21,6 +21,7 @@ from floodmark.model.run import Plan, RunRecord
 from floodmark.model.stored import save
 from floodmark.model.verdict import ClaimVerdict, Phase, Prediction, Unstated, Verdict
 from floodmark.runs.folders import HostFolder, RunFolder, point_latest_at
+from floodmark.study.sentences import with_questions
 from floodmark.verdict import checks
 from floodmark.verdict.contention import AT_LEAST_NS, of_a_machine, read_use
 from floodmark.verdict.coverage import Coverage, coverage_of, windows_of
@@ -227,16 +228,17 @@ def judge_run(run: RunFolder) -> RunRecord:
 
 
 def _case_of(run: RunFolder, plan: Plan) -> Case:
-    """Return the case as the plan has it.
+    """Return the case as the plan has it, with what is asked about the study now.
 
     Raises:
         RunError: this version does not know such a case.
     """
     try:
-        return Case.model_validate({**plan.case.content(), "parameters": plan.parameters})
+        case = Case.model_validate({**plan.case.content(), "claims": [], "parameters": plan.parameters})
     except ValidationError as error:
         differing = ", ".join(dict.fromkeys(str(one["loc"][-1]) for one in error.errors()))
         raise _of_another_version(run, plan, f"whose runs have another {differing}") from None
+    return with_questions(case, plan.lab, plan.point)
 
 
 def _refuse_sql_of_another_version(run: RunFolder, plan: Plan, case: Case) -> None:

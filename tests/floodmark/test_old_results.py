@@ -32,6 +32,7 @@ from floodmark.runs.folders import RunFolder
 from floodmark.runs.records import read_records
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.run import print_run
+from floodmark.study.evidence import evidence_of
 from floodmark.verdict.judge import judge_run
 from tests.conftest import ROOT
 from tests.floodmark.made_up_runs import MadeUpRuns
@@ -145,9 +146,22 @@ def test_it_is_judged_again_with_the_same_outcome(run: RunFolder) -> None:
     assert {one.name: (one.value, one.holds) for one in verdict.expectations} == {
         one["name"]: (one["value"], one["holds"]) for one in said["expectations"]
     }
-    assert {one.name: one.verdict for one in verdict.claims} == {one["name"]: one["verdict"] for one in said["claims"]}
     assert json.loads(run.record.read_text())["schema_version"] == RunRecord.newest
     assert as_written(run)["schema_version"] == 2
+
+
+def test_it_is_asked_the_questions_of_now_when_it_is_judged_again(tmp_path: Path) -> None:
+    run = copy_of(NO_ACCEPT, tmp_path)
+    judge_run(run)
+    claims = {one.name: (one.verdict, one.value) for one in verdict_of(run).claims}
+    assert claims["case_2_several_lines"] == ("confirmed", 10)
+    # It says nothing of how wrong the clocks of its clients may be.
+    assert claims["active_is_q_plus_a_plus_1/as_defined"] == ("not observed", None)
+    assert claims["active_is_q_plus_a_plus_1/of_the_upstream_while_requests_wait"] == ("confirmed", 1)
+    assert claims["active_above_somaxconn_is_possible/as_printed"] == ("confirmed", 10)
+    assert claims["refuses_at_somaxconn/one_more"] == ("refuted", 9)
+    found = {one.question for one in evidence_of([run.path])}
+    assert {name for name, (verdict, _) in claims.items() if verdict != "not observed"} == found
 
 
 def test_what_it_did_not_record_is_a_note_when_it_is_judged_again(run: RunFolder) -> None:
