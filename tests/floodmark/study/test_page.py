@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from floodmark.cli import main
+from floodmark.study import evidence
+from floodmark.study import page as page_module
 from floodmark.study.evidence import Evidence, read_evidence
 from floodmark.study.outcome import sentences_of
 from floodmark.study.page import claims_page
@@ -44,3 +51,17 @@ def rows_with(text: str, evidence: list[Evidence]) -> list[str]:
 def test_what_is_asked_twice_is_shown_once() -> None:
     page = claims_page(EVIDENCE)
     assert "The same is asked as of *Call accept() on the proxy socket connection for each client*" in page
+
+
+def test_the_command_counts_what_it_finds_and_writes_when_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "EVIDENCE", tmp_path / "evidence.csv")
+    monkeypatch.setattr(page_module, "PAGE", tmp_path / "claims.md")
+    monkeypatch.setattr(evidence, "collect", lambda: EVIDENCE)
+    said = CliRunner().invoke(main, ["claims"]).output
+    assert f"{len(EVIDENCE)} answers were found, 0 of other runs were known." in said
+    assert list(tmp_path.iterdir()) == []
+    CliRunner().invoke(main, ["claims", "--write"])
+    assert (tmp_path / "claims.md").read_text() == claims_page(EVIDENCE)
+    assert read_evidence(tmp_path / "evidence.csv") == EVIDENCE
