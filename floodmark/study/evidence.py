@@ -24,7 +24,7 @@ from floodmark.inputs.cases import find_case, load_cases
 from floodmark.inputs.labs import load_labs
 from floodmark.inputs.parameters import Parameters, resolve_parameters
 from floodmark.model.lab import LabRecord
-from floodmark.model.run import ControlNode, RunRecord
+from floodmark.model.run import CAME_WITH, ControlNode, RunRecord
 from floodmark.model.verdict import ClaimVerdict
 from floodmark.paths import relative
 from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, labs_in, runs_in
@@ -50,12 +50,8 @@ DECIDING = tuple(name for name in Parameters.model_fields if not name.endswith("
 # What an inventory may set otherwise for slow hosts, and what may be longer.
 OF_SLOW_HOSTS = ("start_spread_ms", "burst_every_s", "proxy_connect_timeout_s", "proxy_read_timeout_s")
 TIMEOUTS = ("proxy_connect_timeout_s", "proxy_read_timeout_s")
-# Parameters that are younger than the first evidence, with what was so before: it answers the same question.
-BEFORE: Mapping[str, object] = {
-    "order": "nginx,sysctl,upstream", "nginx_listen_backlog": 4096, "front_may_overflow": False,
-    "nginx_keepalive_timeout_s": 65, "proxy_buffering": True, "connection_header": "close", "nginx_listens": 1,
-    "nginx_proxy_passes": 1, "bursts": 1, "burst_every_s": 10,
-}  # fmt: skip
+# A parameter that came later and has the value of before makes no other settings.
+BEFORE = {name: value for came in CAME_WITH.values() for name, value in came.items() if name in DECIDING}
 
 
 @dataclass(frozen=True)
@@ -275,9 +271,9 @@ def _places() -> Mapping[str, Parameters]:
 def _is_repeatable(where: str, record: RunRecord) -> bool:
     """Tell whether a run has the parameters that its case or its point has now."""
     place = _places().get(where)
-    if place is None or not all(name in record.parameters or name in BEFORE for name in DECIDING):
+    has = record.parameters
+    if place is None or not all(name in has for name in DECIDING):
         return False
-    has = {**BEFORE, **record.parameters}
     asked = {**place.model_dump(), **{n: v for n, v in record.inventory_parameters.items() if n in OF_SLOW_HOSTS}}
     if where.startswith("case "):
         asked["transport"] = has["transport"]

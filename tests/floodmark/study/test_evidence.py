@@ -112,15 +112,15 @@ def test_another_question_does_not_count(tmp_path: Path) -> None:
     assert collect(tmp_path) == []
 
 
-def test_a_parameter_that_a_run_could_not_know_of_had_the_value_of_before(tmp_path: Path) -> None:
+def test_a_run_of_before_a_parameter_counts_and_one_that_recorded_less_does_not(tmp_path: Path) -> None:
     add_run(tmp_path, 1)
     path = tmp_path / "20260101T000001Z-case2-unix/run.json"
     content = json.loads(path.read_text())
     content["parameters"] = {name: value for name, value in content["parameters"].items() if name not in BEFORE}
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps({**content, "schema_version": 2}))
     assert len(collect(tmp_path)) == 1
     del content["parameters"]["upstream_pause_s"]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps({**content, "schema_version": 2}))
     assert collect(tmp_path) == []
 
 
