@@ -298,7 +298,7 @@ def _section(host: HostReport, across: Scale | None, highest: Mapping[str, float
         notes=verdict.doubts if verdict else [],
         problems=host.problems,
         expectations=verdict.expectations if verdict else [],
-        claims=verdict.claims if verdict else [],
+        claims=show.worth_showing(verdict.claims) if verdict else [],
         key_figures=list(show.key_figure_rows(verdict)) if verdict else [],
         path_lengths=list(_path_lengths(verdict.metrics)) if verdict and host.virtual else [],
         logged=host.logged,

@@ -199,12 +199,23 @@ def print_expectations(console: Console, expectations: Sequence[Prediction]) -> 
     console.print(table)
 
 
+def worth_showing(claims: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
+    """Return answers without those that repeat one, as the study repeats a sentence, and limits that were not seen."""
+    told = [one for one in claims if one.role == "sentence" or one.verdict != "not observed"]
+    # The first versions had no digest.
+    return list({one.digest or one.study: one for one in reversed(told)}.values())[::-1]
+
+
 def print_claims(console: Console, claims: Sequence[ClaimVerdict]) -> None:
     """Print what the study says, and what a run answers."""
     table = table_of("the study says", ("value", "right"), "verdict")
     colours = {"confirmed": GOOD, "refuted": "red", "not observed": "dim"}
-    for one in claims:
-        said = f"{escape(one.study)}" + (f" [dim]({escape(one.measured)})[/]" if one.measured else "")
+    quoted = ""
+    for one in worth_showing(claims):
+        said = f"[dim]{escape(one.measured)}[/]" if one.study == quoted else escape(one.study)
+        if one.measured and one.study != quoted:
+            said += f" [dim]({escape(one.measured)})[/]"
+        quoted = one.study
         colour = colours[one.verdict] if one.role == "sentence" else "dim"
         table.add_row(said, number(one.value), Text(one.in_words, colour))
     console.print(table)

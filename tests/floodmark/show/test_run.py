@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +11,8 @@ from rich.console import Console
 
 from floodmark.cli import main
 from floodmark.inputs.cases import load_cases
-from floodmark.show.run import print_cases, print_run, settings_line
+from floodmark.model.verdict import ClaimVerdict
+from floodmark.show.run import print_cases, print_claims, print_run, settings_line, worth_showing
 from floodmark.verdict.judge import judge_run
 from tests.floodmark.verdict.test_judge import NoAccept
 
@@ -22,6 +24,26 @@ def complete(tmp_path: Path) -> NoAccept:
     fake.write_plan("proxy1")
     judge_run(fake.run)
     return fake
+
+
+def claim(study: str, **parts: Any) -> ClaimVerdict:
+    given = {"study": study, "verdict": "confirmed", "value": 1, "digest": study}
+    return ClaimVerdict.model_validate({**given, **parts})
+
+
+def test_what_is_answered_twice_and_a_limit_that_was_not_seen_are_left_out() -> None:
+    first, again = claim("One.", digest="d"), claim("The same.", digest="d")
+    unseen, blind = claim("Two.", role="limit", verdict="not observed"), claim("Three.", verdict="not observed")
+    assert worth_showing([first, again, unseen, blind]) == [first, blind]
+
+
+def test_a_sentence_with_two_answers_is_quoted_once() -> None:
+    out = io.StringIO()
+    limit = claim("One.", digest="e", role="limit", limit="not in winter", verdict="refuted", measured="snow")
+    print_claims(Console(file=out, width=120), [claim("One.", measured="sun"), limit])
+    text = out.getvalue()
+    assert text.count("One.") == 1
+    assert "limit: not in winter" in text
 
 
 def test_show_json_is_a_list_with_a_verdict_for_each_host(complete: NoAccept) -> None:
