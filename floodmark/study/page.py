@@ -12,6 +12,7 @@ from floodmark.study.sentences import Question, load_sentences
 from floodmark.text import number, one_line
 
 ROLES = {"sentence": "", "limit": "Limit: ", "context": "Beside it: "}
+_TABLE = f"| asked | so if | in | over | Linux | so? | value | n | model | newest run |\n|{'---|' * 10}\n"
 PAGE = ROOT / "docs" / "claims.md"
 _HEAD = """\
 # Every sentence of the study, and what becomes of it
@@ -91,36 +92,32 @@ def _behind(outcome: SentenceOutcome, asked: dict[tuple[str, ...], str]) -> str:
     known = tuple(f"{one.name} {one.digest}" for one in sentence.questions)
     if asked.setdefault((*known, *sentence.questions[0].runs), quote) != quote:
         return f"{head}The same is asked as of *{asked[(*known, *sentence.questions[0].runs)]}*\n\n"
-    parts = [f"{head}{outcome.why} Source: {outcome.source}\n\n"]
+    parts = [f"{head}{outcome.why} Source: {outcome.source}\n\n", _TABLE]
     for question in sentence.questions:
         name = sentence.claim(question).name
-        parts.append(_question(question, [one for one in outcome.evidence if one.question == name]))
-    return "".join(parts)
+        parts += _rows(question, [one for one in outcome.evidence if one.question == name])
+    return "".join([*parts, "\n"])
 
 
-def _question(question: Question, evidence: Sequence[Evidence]) -> str:
+def _rows(question: Question, evidence: Iterable[Evidence]) -> Iterator[str]:
+    """Yield a row for each answer to a question; kernels that agree have one together, and so have places."""
     measured = f"{ROLES[question.role]}{one_line(question.measured)}"
-    asked = f"{measured[0].upper()}{measured[1:]}. So if `{one_line(question.holds)}`."
-    rows = "".join(_rows(evidence))
-    if not rows:
-        return f"{asked} No run could tell.\n\n"
-    return f"{asked}\n\n| in | over | Linux | so? | value | n | model | newest run |\n|{'---|' * 8}\n{rows}\n"
-
-
-def _rows(evidence: Iterable[Evidence]) -> Iterator[str]:
-    """Yield a row for each place and answer; kernels that agree have one together, and so have places."""
+    asked = f"{measured[0].upper()}{measured[1:]} | `{one_line(question.holds).replace('|', ' ')}`"
     groups: dict[tuple[str, str], list[Evidence]] = {}
     for one in evidence:
         groups.setdefault((one.transport, _answer(one)), []).append(one)
+    if not groups:
+        yield f"| {asked} | | | | not observed | | | | |\n"
     for (transport, answer), found in groups.items():
         newest = max(found, key=lambda one: one.run_id)
         places = "; ".join(dict.fromkeys(one.where for one in found))
         kernels = ", ".join(sorted({one.kernel for one in found}))
         n, held = sum(one.n for one in found), sum(one.model_held for one in found)
         yield (
-            f"| {places} | {transport} | {kernels} | {answer} | {_values(found)} | {n} | {held} | "
+            f"| {asked} | {places} | {transport} | {kernels} | {answer} | {_values(found)} | {n} | {held} | "
             f"{newest.run_id} ({newest.commit}) |\n"
         )
+        asked = " | "
 
 
 def _answer(one: Evidence) -> str:
