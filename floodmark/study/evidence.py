@@ -236,8 +236,11 @@ def _answers_of_points(folder: LabFolder, record: LabRecord, place: str) -> Iter
 def _known(
     asked: Sequence[tuple[Sentence, Question]], claims: Iterable[ClaimVerdict], transport: str | None
 ) -> Iterator[tuple[str, ClaimVerdict]]:
-    """Yield the answers to the questions of now with their names; in an older run a question may have had another."""
-    for one in claims:
+    """Yield the answers to the questions of now with their names; in an older run a question may have had another.
+
+    Sentences that say the same ask the same, so that a run has one answer to it several times.
+    """
+    for one in {one.digest: one for one in claims}.values():
         for sentence, question in asked:
             if question.digest == one.digest and (transport is None or transport in question.transport):
                 yield sentence.claim(question).name, one

@@ -72,6 +72,14 @@ def test_runs_of_one_kind_are_counted_and_the_newest_that_could_tell_gives_the_v
     assert found.command == "make case CASE=2"
 
 
+def test_what_two_sentences_ask_alike_counts_once_for_each(tmp_path: Path) -> None:
+    asked = load_sentences()["active_is_q_plus_a_plus_1"].questions[0]
+    add_run(tmp_path, 1, answer(digest=asked.digest), answer(digest=asked.digest))
+    assert {one.question: one.n for one in collect(tmp_path)} == {
+        "active_indicates_queue_and_accepted/as_defined": 1, "active_is_q_plus_a_plus_1/as_defined": 1,
+    }  # fmt: skip
+
+
 def test_a_run_counts_whether_our_model_holds_or_not(tmp_path: Path) -> None:
     add_run(tmp_path, 1, holds=False)
     add_run(tmp_path, 2)
