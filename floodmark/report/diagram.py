@@ -15,10 +15,9 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from collectors.fields import ACCEPT_QUEUE, REQUESTS, STUB_STATUS, UPSTREAM_CONNS
-from floodmark.report.figures import Figure, count_clients, reader
-from floodmark.report.series import TICK_S, Line, Numbers, Span, in_ticks, rates_of, thin
-from floodmark.report.svg import COLUMNS
+from collectors.fields import ACCEPT_QUEUE, STUB_STATUS, UPSTREAM_CONNS
+from floodmark.report.figures import FRONT_SUM, KEPT, LEAST_COLUMNS, Figure, reader
+from floodmark.report.series import TICK_S, Line, Numbers, Span, collapse, in_ticks, rates_of, thin
 from floodmark.values import ParameterValues
 from floodmark.verdict.views import PERIODS_OF_A_MOMENT
 
@@ -27,17 +26,16 @@ MOMENTS = {
     "queue": ("deepest queue", "the upstream's queue is deepest"),
     "front": ("deepest queue", "nginx's own queue is deepest"),
     "active": ("highest Active", "Active is highest"),
-    "clients": ("most clients", "most clients are connected"),
+    "in_front": ("most clients", "most clients are connected"),
 }
 # The places of a queue are drawn one by one up to so many.
 MOST_PLACES = 40
 # Which numbers are Q and A of Active = Q + A + 1: as the study draws them, and as they are at the upstream.
 READINGS = {"study": ("front", "held"), "upstream": ("queue", "accepted")}
-# Active, and the lines whose sum is Q + A: of the study's, all clients that are connected.
-RESTS_ON = {"study": ("active", "clients"), "upstream": ("active", "queue", "accepted")}
+# Active, and the lines that Q + A + 1 is the sum of.
+RESTS_ON = {"study": ("active", "in_front"), "upstream": ("active", "queue", "accepted")}
 # The sources that stand side by side in it; the slowest says how old a number may be.
 READ = (ACCEPT_QUEUE.name, STUB_STATUS.name, UPSTREAM_CONNS.name)
-KEPT = "Clients keep their connections after an answer, and no log says until when: how many are open was not read."
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Diagram:
     """The numbers of the diagram over time, and the moment that it shows while nobody points at another.
 
     Attributes:
-        lines: clients, front and front_limit, active, queue and limit, accepted.
+        lines: in_front (Q + A + 1 as the study draws it), front and front_limit, active, queue and limit, accepted.
         at: the moment, in ticks.
         name: of the moment, in short.
         when: what it is the moment of.
@@ -67,12 +65,13 @@ class Diagram:
 
     @cached_property
     def numbers(self) -> dict[str, int | None]:
-        """All numbers at that moment, with what workers have accepted (held); None for what was not read."""
+        """All numbers at that moment; held is what workers have accepted. None for what was not read."""
         read = {name: _whole(_at(line, np.array([self.at]))[0][0]) for name, line in self.lines.items()}
-        clients, front = read["clients"], read["front"]
+        in_front, front = read["in_front"], read["front"]
+        clients = None if in_front is None else in_front - 1
         # A busy client learns later than the kernel that it is connected.
         held = clients - front if clients is not None and front is not None and front <= clients else None
-        return {**read, "held": held}
+        return {**read, "clients": clients, "held": held}
 
     def holds(self, reading: str) -> bool | None:
         """Return whether Active is Q + A + 1; None where numbers have changed so lately that one cannot tell.
@@ -83,7 +82,7 @@ class Diagram:
         if any(self.numbers[name] is None for name in ("active", *READINGS[reading])):
             return None
         active, *parts = (_range(self.lines[name], self.at, self.settled_s) for name in RESTS_ON[reading])
-        low, high = (sum(ends) + 1 for ends in zip(*parts, strict=True))
+        low, high = (sum(ends) + (reading == "upstream") for ends in zip(*parts, strict=True))
         if active[1] < low or high < active[0]:
             return False
         return True if active == (low, high) and low == high else None
@@ -116,25 +115,22 @@ def draw_diagram(
         figures: that have been drawn; their lines are used again.
     """
     line = reader(database, span, parameters, share)
-    there = {one.name: one.lines for one in figures}
-    count_clients(database, parameters)
-    # From the beginning of the axis to its end.
-    clients = f"""(
-        SELECT t_ns, open_clients_conns, NULL AS reason FROM open_clients UNION ALL
-        SELECT unnest([{span.start_ns}, {span.end_ns}]), unnest([0, last(open_clients_conns ORDER BY t_ns)]), NULL
-        FROM open_clients HAVING count(*) > 0
-    )"""
-    front = "(SELECT * FROM accept_queue WHERE listener = 'front')"
-    own = {
-        "clients": line(clients, "open_clients_conns", REQUESTS.name, label="", colour=""),
-        "front": line(front, "depth_conns", ACCEPT_QUEUE.name, label="", colour=""),
-        "front_limit": line(front, "limit_conns", ACCEPT_QUEUE.name, label="", colour=""),
-        "accepted": line(UPSTREAM_CONNS.name, "accepted_conns", UPSTREAM_CONNS.name, label="", colour=""),
-    }
+    drawn = {one.label: one for figure in figures for one in figure.lines if figure.name in ("accept-queue", "active")}
+    of_front = "(SELECT * FROM accept_queue WHERE listener = 'front')"
+    front = _thin(line(of_front, "depth_conns", ACCEPT_QUEUE.name, label="", colour=""))
+    # The same readings have it, and only listen() changes it.
+    (limit,) = database.execute("SELECT max(limit_conns) FROM front_queue").fetchone() or (None,)
+    front_limit = np.where(np.isnan(front.y), np.nan, np.nan if limit is None else limit)
     nothing = Line("", "", np.array([]), np.array([]))
-    queue, limit = there.get("accept-queue") or (nothing, nothing)
-    active = (there.get("active") or (nothing,))[0]
-    lines = {**{name: _thin(one) for name, one in own.items()}, "active": active, "queue": queue, "limit": limit}
+    lines = {
+        "in_front": drawn.get(FRONT_SUM, nothing),
+        "front": front,
+        "front_limit": Line("", "", *collapse(front.x, front_limit)),
+        "active": drawn.get("Active", nothing),
+        "queue": drawn.get("queue", nothing),
+        "limit": drawn.get("limit", nothing),
+        "accepted": _thin(line(UPSTREAM_CONNS.name, "accepted_conns", UPSTREAM_CONNS.name, label="", colour="")),
+    }
     rates_hz = rates_of(parameters)
     settled_s = PERIODS_OF_A_MOMENT * max((1 / rates_hz[source] for source in READ if source in rates_hz), default=0.1)
     found = _moment(lines, settled_s)
@@ -143,7 +139,7 @@ def draw_diagram(
 
 def _thin(line: Line) -> Line:
     """Return a line that no figure draws with no more points than a pointer can find."""
-    x, y = thin(line.x, line.y, COLUMNS)
+    x, y = thin(line.x, line.y, LEAST_COLUMNS)
     return replace(line, x=x, y=y)
 
 

@@ -11,12 +11,12 @@ import duckdb
 import numpy as np
 
 from floodmark.inputs.labs import Picture
-from floodmark.report.series import COLUMNS, Line, Numbers, Span, counted, rates_of, readings
+from floodmark.report.series import COLUMNS, Line, Numbers, Span, collapse, counted, rates_of, readings, thin
 from floodmark.text import many
 from floodmark.values import ParameterValues
 from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.tables import FAULTY_SQL
-from floodmark.verdict.views import front_moment, open_clients, same_moment
+from floodmark.verdict.views import client_changes, same_moment
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 3600)
@@ -25,6 +25,11 @@ MOST_STEPS = 2000
 MOST_WORKERS = 4
 MOST_KINDS = 6
 WORKER_COLOURS = ("queue", "state-02", "state-03", "active")
+# Active = Q + A + 1, where Q and A are those of the study, and where they are those of the upstream.
+FRONT_SUM, UPSTREAM_SUM = "Q + A + 1 in front of nginx", "Q + A + 1 at the upstream"
+KEPT = (
+    "Clients keep their connections after an answer, and no log says until when: how many are connected is not known."
+)
 # However many share a page.
 LEAST_COLUMNS = 500
 # Requests that are drawn each by itself; of more, those of each group that took the longest and the shortest.
@@ -124,7 +129,7 @@ def draw_host(
     figures: dict[Picture, Callable[[], Figure]] = {
         "accept-queue": lambda: accept_queue(line),
         "states": lambda: _states(line),
-        "active": lambda: _active(database, line, parameters),
+        "active": lambda: _active(database, line, span, parameters),
         "answers": lambda: _answers(database, span),
         "errors": lambda: _errors(database, span),
         "memory": lambda: _memory(database, line),
@@ -214,53 +219,42 @@ def _states(line: ReadLine) -> Figure:
     return _figure("states", title, "sockets", seen, "Rows of /proc/net/unix")
 
 
-def count_clients(database: duckdb.DuckDBPyConnection, parameters: ParameterValues) -> None:
-    """Make a table of how many clients are connected, unless it is there; there may be a million of them.
-
-    Args:
-        database: the tables.
-        parameters: of the run.
-    """
-    clients = open_clients(keepalive=parameters.get("keepalive") is True)
-    database.execute(f"CREATE TEMP TABLE IF NOT EXISTS open_clients AS {clients}")
-
-
-def _active(database: duckdb.DuckDBPyConnection, line: ReadLine, parameters: ParameterValues) -> Figure:
+def _active(database: duckdb.DuckDBPyConnection, line: ReadLine, span: Span, parameters: ParameterValues) -> Figure:
     """Return Active beside both readings of Q and A: that of the study, in front of nginx, and that at the upstream."""
-    rates_hz = rates_of(parameters)
-    count_clients(database, parameters)
-    in_front = front_moment(rates_hz, "FROM open_clients")
-    database.execute(
-        "CREATE OR REPLACE TEMP TABLE in_front AS "
-        "SELECT t_ns, open_clients_conns + 1 AS expected_conns, NULL AS reason "
-        f"FROM ({in_front}) WHERE accepted_clients_conns IS NOT NULL"
-    )
     moments = (
         "(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason "
-        f"FROM ({same_moment(rates_hz)}) "
+        f"FROM ({same_moment(rates_of(parameters))}) "
         "UNION ALL SELECT t_ns, NULL, reason FROM upstream_conns WHERE reason IS NOT NULL)"
     )
-    study = line(
-        "in_front", "expected_conns", "stub_status", label="Q + A + 1 in front of nginx", colour="in-front", dashed=True
-    )
-    return _figure(
+    active = line("stub_status", "active_conns", "stub_status", label="Active", colour="active")
+    upstream = line(moments, "expected_conns", "upstream_conns", label=UPSTREAM_SUM, colour="expected", dashed=True)
+    figure = _figure(
         "active",
         "Active of nginx, beside Q + A + 1",
         "connections",
-        [
-            line("stub_status", "active_conns", "stub_status", label="Active", colour="active"),
-            *([study] if study.x.size else []),
-            line(
-                moments,
-                "expected_conns",
-                "upstream_conns",
-                label="Q + A + 1 at the upstream",
-                colour="expected",
-                dashed=True,
-            ),
-        ],
-        "stub_status, its own poll included; in front of nginx by Locust and sock_diag, at the upstream by sock_diag",
+        [active, upstream],
+        "stub_status, its own poll included; at the upstream Q and A by sock_diag, at the moments of A",
     )
+    keepalive = parameters.get("keepalive") is True
+    front = _in_front(database, span, keepalive=keepalive)
+    if front is None:
+        return replace(figure, notes=[*figure.notes, *([KEPT] if keepalive else [])])
+    note = f"In front of nginx Q and A are the clients that are connected, by Locust; n = {front.n:,} connections."
+    return replace(figure, lines=[active, front, upstream], notes=[*figure.notes, note])
+
+
+def _in_front(database: duckdb.DuckDBPyConnection, span: Span, *, keepalive: bool) -> Line | None:
+    """Return Q + A + 1 as the study draws it, whenever a client comes or goes; None where requests do not tell."""
+    found = database.execute(f"FROM ({client_changes(keepalive=keepalive)})").fetchnumpy()
+    if not found["t_ns"].size:
+        return None
+    order = np.argsort(found["t_ns"], kind="stable")
+    t_ns, sums = found["t_ns"][order], 1.0 + np.cumsum(found["step"][order])
+    last = np.append(t_ns[1:] != t_ns[:-1], True)
+    x = np.concatenate([[span.low_s], span.seconds(t_ns[last]), [span.high_s]])
+    y = np.concatenate([[1.0], sums[last], sums[-1:]])
+    # They come and go at any time, so that their number may be another one in each column.
+    return Line(FRONT_SUM, "in-front", *thin(*collapse(x, y), LEAST_COLUMNS), dashed=True, n=t_ns.size // 2)
 
 
 def _memory(database: duckdb.DuckDBPyConnection, line: ReadLine) -> Figure:

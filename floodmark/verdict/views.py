@@ -116,8 +116,7 @@ def create_views(
     )
     create_queue_views(database)
     database.execute(f"CREATE VIEW moments AS {same_moment(parameters.rates_hz)}")
-    clients = open_clients(keepalive=parameters.keepalive)
-    in_front = front_moment(parameters.rates_hz, clients, clock_error_ns=clock_error_ns)
+    in_front = front_moment(parameters.rates_hz, keepalive=parameters.keepalive, clock_error_ns=clock_error_ns)
     database.execute(f"CREATE VIEW front_moments AS {in_front}")
 
 
@@ -151,32 +150,27 @@ def _same_moment_ns(source: str, rates_hz: Mapping[str, float]) -> int:
     return max(least_ns, round(PERIODS_OF_A_MOMENT * 1e9 / rates_hz[source])) if source in rates_hz else least_ns
 
 
-def open_clients(*, keepalive: bool) -> str:
-    """Return the query for how many client connections stand, at each instant at which one begins or ends.
+def client_changes(*, keepalive: bool) -> str:
+    """Return the query for when connections of clients begin (step 1) and end (-1).
 
-    `changes` counts these instants. There is no row where the requests do not say when connections began and ended.
+    There is no row where the requests do not say all of it.
 
     Args:
         keepalive: whether clients keep their connections after an answer.
     """
     return f"""
-        SELECT t_ns, CAST(sum(step) OVER (ORDER BY t_ns) AS BIGINT) AS open_clients_conns,
-               count(*) OVER (ORDER BY t_ns) AS changes
-        FROM (
-            SELECT unnest([connected_ns, end_ns]) AS t_ns, unnest([1, -1]) AS step
-            FROM requests WHERE connected_ns IS NOT NULL
-        )
-        WHERE NOT {keepalive}
+        SELECT unnest([connected_ns, end_ns]) AS t_ns, unnest([1, -1]) AS step
+        FROM requests WHERE connected_ns IS NOT NULL AND NOT {keepalive}
         AND (SELECT count(*) FROM requests WHERE status IS NOT NULL AND connected_ns IS NULL) = 0
     """
 
 
-def front_moment(rates_hz: Mapping[str, float], clients: str, *, clock_error_ns: int | None = 0) -> str:
+def front_moment(rates_hz: Mapping[str, float], *, keepalive: bool, clock_error_ns: int | None) -> str:
     """Return the query for readings of stub_status, each with the clients of the flood and nginx's own queue.
 
     Args:
         rates_hz: how often the sources are read; one that is not known is taken for fast.
-        clients: the query `open_clients`, or one of what it gave.
+        keepalive: whether clients keep their connections after an answer.
         clock_error_ns: how wrong the times of requests may be on the host's clock; None where nothing tells it.
     """
     queue_ns = _same_moment_ns(ACCEPT_QUEUE.name, rates_hz)
@@ -184,7 +178,11 @@ def front_moment(rates_hz: Mapping[str, float], clients: str, *, clock_error_ns:
     # Before the first of them connects there is none.
     known = f"{clock_error_ns is not None} AND (SELECT count(*) FROM clients) > 0"
     return f"""
-        WITH clients AS ({clients}),
+        WITH clients AS (
+            SELECT t_ns, CAST(sum(step) OVER (ORDER BY t_ns) AS BIGINT) AS open_clients_conns,
+                   count(*) OVER (ORDER BY t_ns) AS changes
+            FROM ({client_changes(keepalive=keepalive)})
+        ),
         status AS (SELECT * FROM stub_status WHERE reason IS NULL)
         SELECT *, CASE WHEN front_depth_conns <= open_clients_conns THEN open_clients_conns - front_depth_conns END
             AS accepted_clients_conns

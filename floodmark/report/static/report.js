@@ -172,8 +172,7 @@ function readAt({ times, y }, moment, settled) {
 }
 
 // Whether Active is Q + A + 1, as far as readings that are not of one moment can tell.
-function sign(active, ...parts) {
-  const [low, high] = ["low", "high"].map((end) => parts.reduce((sum, part) => sum + part[end], 1));
+function sign(active, { low, high }) {
   if (active.high < low || high < active.low) return "≠";
   return active.low === active.high && low === high && active.low === low ? "=" : "…";
 }
@@ -184,12 +183,13 @@ function showMoment(place) {
   const moment = pointed ?? chosen ?? at * data.tick_s;
   const read = Object.fromEntries(host.unfolded.map(([name, number]) => [name, readAt(number, moment, settled)]));
   const values = Object.fromEntries(Object.entries(read).map(([name, { value }]) => [name, value]));
-  const { clients, front } = values;
+  const { queue, accepted } = read, { in_front: sum, front } = values;
+  values.clients = sum === null ? null : sum - 1;
   // A busy client learns later than the kernel that it is connected.
-  values.held = clients === null || front === null || front > clients ? null : clients - front;
+  values.held = sum === null || front === null || front > values.clients ? null : values.clients - front;
   const signs = {
-    study: values.held === null ? "…" : sign(read.active, read.clients),
-    upstream: sign(read.active, read.queue, read.accepted),
+    study: values.held === null ? "…" : sign(read.active, read.in_front),
+    upstream: sign(read.active, { low: queue.low + accepted.low + 1, high: queue.high + accepted.high + 1 }),
   };
 
   place.querySelector("[data-moment]").textContent = `${moment.toFixed(3)} s`;

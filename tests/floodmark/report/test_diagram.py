@@ -12,8 +12,8 @@ import duckdb
 import numpy as np
 import pytest
 
-from floodmark.report.diagram import KEPT, Diagram, draw_diagram
-from floodmark.report.figures import draw_host
+from floodmark.report.diagram import Diagram, draw_diagram
+from floodmark.report.figures import KEPT, draw_host
 from floodmark.report.run import report_of, write_report
 from floodmark.report.series import Line, Span, find_span, open_tables
 from floodmark.runs.folders import RunFolder
@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.floodmark.report.conftest import Page, judged
 from tests.floodmark.verdict.test_judge import AS_WRITTEN, NoAccept
 
-NAMES = ("clients", "front", "front_limit", "active", "queue", "limit", "accepted")
+NAMES = ("in_front", "front", "front_limit", "active", "queue", "limit", "accepted")
 NaN = float("nan")
 
 
@@ -62,7 +62,7 @@ def test_a_number_is_the_last_one_that_was_read(at_s: float, queue: int | None) 
 @pytest.mark.parametrize(("front", "held"), [(line((0, 2), (9, 2)), 3), (line((0, 6), (9, 6)), None)])
 def test_workers_have_accepted_the_clients_that_do_not_wait(front: Line, held: int | None) -> None:
     """Six cannot wait where five are connected: a busy client has not learned of it yet."""
-    assert diagram(5, clients=line((0, 5), (9, 5)), front=front).numbers["held"] == held
+    assert diagram(5, in_front=line((0, 6), (9, 6)), front=front).numbers["held"] == held
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,16 @@ def test_workers_have_accepted_the_clients_that_do_not_wait(front: Line, held: i
 )
 def test_the_formula_is_judged_where_readings_can_tell(active: Line, queue: Line, holds: bool | None) -> None:
     assert diagram(5, active=active, queue=queue).holds("upstream") is holds
-    assert diagram(5, active=active, clients=queue).holds("study") is holds
+    in_front = Line("", "", queue.x, queue.y + 1)
+    assert diagram(5, active=active, in_front=in_front).holds("study") is holds
 
 
 def test_it_shows_the_deepest_queue_when_all_numbers_stand_still(fake: NoAccept) -> None:
     """By hand: nine wait in the queue from 2.1 s on, and nginx has them until it gives up at 7 s."""
     shown = drawn(judged(fake))
     assert shown.numbers == {
-        "clients": 9, "front": 0, "front_limit": 4096, "held": 9, "active": 10, "queue": 9, "limit": 8, "accepted": 0,
+        "in_front": 10, "clients": 9, "front": 0, "front_limit": 4096, "held": 9, "active": 10, "queue": 9, "limit": 8,
+        "accepted": 0,
     }  # fmt: skip
     assert shown.when == "the upstream's queue is deepest"
     assert (shown.holds("study"), shown.holds("upstream")) == (True, True)
@@ -147,7 +149,7 @@ def test_without_a_queue_it_shows_the_moment_of_the_highest_active(fake: NoAccep
 
 def test_clients_that_keep_their_connections_are_not_counted_and_it_says_why(fake: NoAccept) -> None:
     shown = drawn(judged(fake), keepalive=True)
-    assert {name for name, value in shown.numbers.items() if value is None} == {"clients", "held"}
+    assert {name for name, value in shown.numbers.items() if value is None} == {"in_front", "clients", "held"}
     assert shown.notes == [KEPT]
     assert shown.holds("study") is None
 
@@ -167,4 +169,6 @@ def test_the_page_has_it_without_a_script_and_its_numbers_only_once(fake: NoAcce
     numbers = host["diagram"]["numbers"]
     assert set(numbers) == set(NAMES)
     of_figures = {name: host["figures"][place[0]]["name"] for name, place in numbers.items() if isinstance(place, list)}
-    assert of_figures == {"active": "active", "queue": "accept-queue", "limit": "accept-queue"}
+    assert of_figures == {
+        "in_front": "active", "active": "active", "queue": "accept-queue", "limit": "accept-queue",
+    }  # fmt: skip
