@@ -175,26 +175,33 @@ def front_moment(rates_hz: Mapping[str, float], *, keepalive: bool, clock_error_
     """
     queue_ns = _same_moment_ns(ACCEPT_QUEUE.name, rates_hz)
     around_ns = READING_NS + (clock_error_ns or 0)
-    # Before the first of them connects there is none.
-    known = f"{clock_error_ns is not None} AND (SELECT count(*) FROM clients) > 0"
+    # Changes are counted up to each mark: there are a million of them, and some thousand marks.
     return f"""
-        WITH clients AS (
-            SELECT t_ns, CAST(sum(step) OVER (ORDER BY t_ns) AS BIGINT) AS open_clients_conns,
-                   count(*) OVER (ORDER BY t_ns) AS changes
-            FROM ({client_changes(keepalive=keepalive)})
+        WITH status AS (SELECT * FROM stub_status WHERE reason IS NULL),
+        changes AS ({client_changes(keepalive=keepalive)}),
+        marks AS (
+            SELECT DISTINCT unnest([t_ns - {around_ns} - 1, t_ns, t_ns + {around_ns}]) AS mark_ns FROM status
         ),
-        status AS (SELECT * FROM stub_status WHERE reason IS NULL)
+        counted AS (
+            SELECT mark_ns, sum(step) AS steps, count(*) AS changes
+            FROM changes ASOF JOIN marks ON changes.t_ns <= marks.mark_ns GROUP BY mark_ns
+        ),
+        until AS (
+            SELECT mark_ns, CAST(sum(coalesce(steps, 0)) OVER (ORDER BY mark_ns) AS BIGINT) AS open_conns,
+                   CAST(sum(coalesce(changes, 0)) OVER (ORDER BY mark_ns) AS BIGINT) AS changes
+            FROM marks LEFT JOIN counted USING (mark_ns)
+            WHERE {clock_error_ns is not None} AND EXISTS (FROM changes)
+        )
         SELECT *, CASE WHEN front_depth_conns <= open_clients_conns THEN open_clients_conns - front_depth_conns END
             AS accepted_clients_conns
         FROM (
-            SELECT status.t_ns, phase, active_conns, active_without_poll_conns,
-                CASE WHEN {known} THEN coalesce(clients.open_clients_conns, 0) END AS open_clients_conns,
+            SELECT status.t_ns, phase, active_conns, active_without_poll_conns, now.open_conns AS open_clients_conns,
                 CASE WHEN status.t_ns - queue.t_ns <= {queue_ns} THEN queue.depth_conns END AS front_depth_conns,
-                CASE WHEN {known} THEN coalesce(after.changes, 0) - coalesce(before.changes, 0) END AS uncertain_conns
+                after.changes - before.changes AS uncertain_conns
             FROM status
-            ASOF LEFT JOIN clients ON status.t_ns >= clients.t_ns
-            ASOF LEFT JOIN clients before ON status.t_ns - {around_ns} > before.t_ns
-            ASOF LEFT JOIN clients after ON status.t_ns + {around_ns} >= after.t_ns
+            LEFT JOIN until now ON status.t_ns = now.mark_ns
+            LEFT JOIN until before ON status.t_ns - {around_ns} - 1 = before.mark_ns
+            LEFT JOIN until after ON status.t_ns + {around_ns} = after.mark_ns
             ASOF LEFT JOIN (SELECT t_ns, depth_conns FROM front_queue) queue ON status.t_ns >= queue.t_ns
         )
     """

@@ -7,6 +7,7 @@ import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import duckdb
 import numpy as np
@@ -124,6 +125,17 @@ def test_at_every_moment_it_says_what_the_tables_say() -> None:
         assert tuple(numbers[name] for name in ("clients", "active", "front", "queue", "accepted")) == expected
         told.add(expected)
     assert len(told) > 20
+
+
+def test_the_picture_in_the_glossary_has_the_numbers_of_its_run() -> None:
+    shown = drawn(RunFolder(ROOT / "tests/data/results-3c3c525/20261130T154004Z-case2-unix"))
+    picture = ElementTree.parse(ROOT / "docs/study-diagram.svg").getroot()
+    written = {one.get("id"): int(one.text or "") for one in picture.iter() if one.get("id") in shown.numbers}
+    assert written == {name: value for name, value in shown.numbers.items() if name != "in_front"}
+    assert f"{shown.at_s:.2f} s after the first of 32 requests" in " ".join(picture.itertext())
+    sums = ["".join(one.itertext()) for one in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "As the study draws it: Active 10 = Q 0 + A 9 + 1" in sums
+    assert "At the upstream: Active 10 = Q 9 + A 0 + 1" in sums
 
 
 def test_a_source_that_failed_is_not_read(fake: NoAccept) -> None:
