@@ -106,7 +106,7 @@ function build(figure) {
     },
   }, [...table_, ...bars.map(() => table_[0].map(() => null))], place);
   charts.push({ chart, figure, latency });
-  if (!latency) chart.over.addEventListener("click", () => choose(chart.posToVal(chart.cursor.left, "x")));
+  if (!latency) listen(chart);
   if (!latency) chart.setScale("x", { min: least, max: most });
   figure.classList.add("drawn");
 }
@@ -149,7 +149,7 @@ function zoom(how, host) {
 // --- the diagram ----------------------------------------------------------------------------------
 
 let pointed = null, chosen = null; // moments: under the pointer, and kept; otherwise each host shows its own
-let drawing = null;
+let inside = false, drawing = null;
 
 function unfold(host, number) {
   const { x, y } = Array.isArray(number) ? host.figures[number[0]].lines[number[1]] : number;
@@ -221,10 +221,17 @@ function showMoments() {
 
 const showSoon = () => (drawing ??= requestAnimationFrame(showMoments));
 
+// A cursor also moves when somebody zooms, and one may mark the moment that is kept.
 function point(chart) {
-  const { left } = chart.cursor;
-  pointed = left >= 0 ? chart.posToVal(left, "x") : null;
-  showSoon();
+  const { left } = chart.cursor, before = pointed;
+  pointed = inside && left >= 0 ? chart.posToVal(left, "x") : null;
+  if (pointed !== before || chosen !== null) showSoon();
+}
+
+function listen(chart) {
+  chart.over.addEventListener("mouseenter", () => { inside = true; });
+  chart.over.addEventListener("mouseleave", () => { inside = false; });
+  chart.over.addEventListener("click", () => choose(chart.posToVal(chart.cursor.left, "x")));
 }
 
 function choose(moment) {

@@ -136,6 +136,20 @@ def test_a_click_keeps_a_moment_and_a_button_gives_the_first_one_back(browser: B
         assert moment(view.page) == first
 
 
+def test_a_moment_that_was_chosen_stays_when_one_zooms(browser: Browser, path: Path) -> None:
+    with View(browser, path) as view:
+        slider = view.page.get_by_role("slider", name="moment")
+        slider.focus()
+        view.page.keyboard.press("ArrowRight")
+        at_s = moment(view.page)
+        view.page.get_by_role("button", name="zoom in").click()
+        assert moment(view.page) == at_s
+        assert float(slider.input_value()) == pytest.approx(at_s)
+        assert view.page.evaluate(
+            "[charts[1].chart].map(one => one.posToVal(one.cursor.left, 'x'))[0]"
+        ) == pytest.approx(at_s, abs=0.02)
+
+
 def test_a_drag_zooms_and_keeps_no_moment(browser: Browser, path: Path) -> None:
     with View(browser, path) as view:
         first = moment(view.page)
