@@ -48,7 +48,7 @@ STUDY = "study"
 # Of the figures that every run has.
 KEY_FIGURES = (
     "sent", "queue_limit", "accept_queue_max", "accept_queue_last", "accepted_max", "active_max", "active_median",
-    "identity_share", "listen_overflows", "request_median_s", "request_max_s", "flood_s",
+    "identity_front_share", "identity_share", "listen_overflows", "request_median_s", "request_max_s", "flood_s",
 )  # fmt: skip
 Picture = Literal[
     "accept-queue", "states", "active", "answers", "errors", "memory", "own-memory", "bodies", "requests", "latency"
