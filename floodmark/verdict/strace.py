@@ -81,8 +81,7 @@ def parse_strace(lines: Iterable[str], wall_ns: int) -> list[Call]:
         name, rest = begun["name"], begun["arguments"].rstrip()
         returned = _RETURN.match(rest)
         arguments = returned["arguments"] if returned else rest
-        number = returned["result"] if returned else "?"
-        result = None if number == "?" else _whole(number)
+        result = _number(returned["result"]) if returned else None
         first = None if name in NO_DESCRIPTOR else _FIRST_NUMBER.match(arguments)
         fd = int(first[0]) if first else None
         known = open_now.get(fd) if fd is not None else None
@@ -113,9 +112,11 @@ def parse_strace(lines: Iterable[str], wall_ns: int) -> list[Call]:
     return [call._replace(object=known.object) if known else call for call, known in calls]
 
 
-def _whole(number: str) -> int:
-    """Return a number as strace prints it: 7, 0x5615e5f27000, or the 022 of umask(), which is octal."""
-    return int(number, 8 if number.startswith("0") and number.isdigit() else 0)
+def _number(text: str) -> int | None:
+    """Return what a call returned: 3, -1, 0x7f1c…, 022 (umask), or ? where it did not."""
+    if text == "?":
+        return None
+    return int(text, 8 if re.fullmatch("0[0-7]+", text) else 0)
 
 
 def roles_of(calls: Mapping[int, Sequence[Call]]) -> dict[int, str]:

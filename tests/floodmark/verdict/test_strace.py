@@ -132,3 +132,8 @@ def test_a_worker_of_which_only_the_clone_is_known_makes_no_row() -> None:
     assert roles_of({7: parsed(["1796066086.655918 clone(child_stack=NULL, flags=SIGCHLD) = 8 <0.1>"])}) == {
         7: "nginx-master"
     }
+
+
+def test_a_mode_is_an_octal_number() -> None:
+    (call,) = parsed(["1796066086.655485 umask(000)            = 022 <0.000008>"])
+    assert (call.fd, call.result) == (None, 0o22)
