@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from floodmark.runs.folders import REPORT, STUDY_PAGE, LabFolder
 from floodmark.show.lab import sentences
 from floodmark.show.study import asked_elsewhere, command_for, in_short, outcomes_of
 from floodmark.study.outcome import SentenceOutcome
+from floodmark.study.sentences import AT
 
 # Of a sentence that all runs are asked about, some are named.
 MOST_LINKS = 3
@@ -81,7 +81,9 @@ def study_page(folder: LabFolder) -> str:
         raise RunError(f"{folder.path.name} is not complete: `floodmark study` goes on with it.")
     lab = find_lab(record.lab)
     outcomes = outcomes_of(folder)
-    rows = {row.point: row for row in reversed(record.table or [])}
+    rows: dict[str, PointRow] = {}
+    for row in record.table or []:
+        rows.setdefault(row.point, row)
     sections: dict[str, list[_Sentence]] = {}
     for one in outcomes:
         sections.setdefault(one.section, []).append(_sentence(one, rows))
@@ -95,7 +97,6 @@ def study_page(folder: LabFolder) -> str:
         folder=folder.path.name,
         inventory=relative(Path(record.inventory)),
         given=", ".join(f"{name}={value}" for name, value in record.given.items()),
-        counts=Counter(one.verdict for one in outcomes),
         in_short=in_short(outcomes),
         hosts=[_host(lab, folder, record, one) for one in record.overall],
         sections=sections,
@@ -134,14 +135,14 @@ def _sentence(outcome: SentenceOutcome, rows: dict[str, PointRow]) -> _Sentence:
 
     Args:
         outcome: of the sentence.
-        rows: name of a point -> its row, of the first host.
+        rows: name of a point -> its row, of the first host, in the order of the points.
     """
-    points = dict.fromkeys(one.where.partition(" / ")[2] for one in outcome.evidence if one.n)
-    known = [name for name in points if name in rows]
+    telling = {one.where.partition(AT)[2] for one in outcome.evidence if one.n}
+    known = [name for name in rows if name in telling]
     return _Sentence(
         outcome,
         [(name, f"../{rows[name].run_id}/{REPORT}") for name in known[:MOST_LINKS]],
         len(known[MOST_LINKS:]),
-        command_for(known[0]) if len(known) == 1 else "",
+        command_for(known[0]) if known else "",
         asked_elsewhere(outcome),
     )
