@@ -103,15 +103,25 @@ class Evidence:
     @property
     def command(self) -> str:
         """Return what makes such a run again."""
-        place, _, _ = self.where.partition(AT)
-        what, _, name = place.partition(" ")
-        options = [] if self.inventory == DEFAULT_INVENTORY else [f"-i {self.inventory}"]
-        if what == "case":
-            options += [] if self.transport == "unix" else [f"-e transport={self.transport}"]
-            target = f"case CASE={name}"
-        else:
-            target = "study" if name == "study" else f"lab LAB={name}"
-        return f"make {target}" + (f" ARGS='{' '.join(options)}'" if options else "")
+        return command_for(self.where, self.transport, self.inventory)
+
+
+def command_for(where: str, transport: str = "unix", inventory: str = DEFAULT_INVENTORY) -> str:
+    """Return what makes a run of a case, or all of a lab.
+
+    Args:
+        where: the case, the lab, or a point of it.
+        transport: of a case.
+        inventory: with the hosts.
+    """
+    what, _, name = where.partition(AT)[0].partition(" ")
+    options = [] if inventory == DEFAULT_INVENTORY else [f"-i {inventory}"]
+    if what == "case":
+        options += [] if transport == "unix" else [f"-e transport={transport}"]
+        target = f"case CASE={name}"
+    else:
+        target = "study" if name == "study" else f"lab LAB={name}"
+    return f"make {target}" + (f" ARGS='{' '.join(options)}'" if options else "")
 
 
 # --- from results to evidence ---------------------------------------------------------------------

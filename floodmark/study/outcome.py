@@ -16,10 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from floodmark.study.evidence import Evidence
-from floodmark.study.sentences import Question, Sentence, load_sentences
+from floodmark.study.evidence import Evidence, command_for
+from floodmark.study.sentences import ALL_CASES, AT, Question, Sentence, load_sentences
 from floodmark.text import number, one_line
 
+# Values are given place by place for no more of them than this.
+MOST_PLACES = 3
 Outcome = Literal["confirmed", "confirmed with a limit", "refuted", "not observable", "not observed"]
 
 
@@ -35,7 +37,7 @@ class SentenceOutcome:
         ours: what was measured, with its values; the reason where nothing can be.
         verdict: in a word.
         limit: of what is confirmed with a limit, in words.
-        how: the command that shows it; empty where nothing does.
+        how: the command that shows it, or would; empty where nothing can.
         why: what is so, and why.
         source: where one can read it.
         n: how many runs could tell.
@@ -94,7 +96,7 @@ def outcome_of(sentence: Sentence, by_question: dict[str, list[Evidence]]) -> Se
         ours=one_line(sentence.reason) or "; ".join(filter(None, (_in_words(one, lines) for one, lines in shown))),
         verdict=verdict,
         limit="; ".join(limits),
-        how=first.command if first else "",
+        how=first.command if first else _command_to_see(sentence),
         why=one_line(sentence.why),
         source=one_line(sentence.source),
         # The runs of a question are those of the others as well.
@@ -104,6 +106,12 @@ def outcome_of(sentence: Sentence, by_question: dict[str, list[Evidence]]) -> Se
         transports=tuple(sorted({name for one in rests for name in one.transport.split(" and ")}, reverse=True)),
         evidence=tuple(each for lines in answers.values() for each in lines),
     )
+
+
+def _command_to_see(sentence: Sentence) -> str:
+    """Return what makes a run that is asked, for a sentence that no run has told of."""
+    places = [place for one in sentence.deciding for place in one.runs]
+    return command_for("case 1" if places[0] == ALL_CASES else places[0]) if places else ""
 
 
 def _verdict(sentence: Sentence, answers: dict[str, list[Evidence]]) -> tuple[Outcome, list[str], list[Question]]:
@@ -136,20 +144,26 @@ def _not_always(lines: Iterable[Evidence]) -> str:
 
 
 def _in_words(question: Question, lines: Iterable[Evidence]) -> str:
-    """Say what was measured: `most rows of the path at a time: 101`, by transport where that makes a difference."""
-    values: dict[str, list[Evidence]] = {}
-    for one in lines:
-        if one.n and one.value is not None:
-            values.setdefault(one.transport, []).append(one)
-    if not values:
+    """Say what was measured: `most rows of the path at a time: 101`, by place or transport where that matters."""
+    telling = [one for one in lines if one.n and one.value is not None]
+    if not telling:
         return ""
-    ranges = {transport: _range(each) for transport, each in values.items()}
-    if len(set(ranges.values())) == 1:
-        text = next(iter(ranges.values()))
-    else:
-        text = ", ".join(f"{found} over {transport}" for transport, found in ranges.items())
+    text = _range(telling)
+    for part, word in ((lambda one: _place(one.where), "in"), (lambda one: one.transport, "over")):
+        parts: dict[str, list[Evidence]] = {}
+        for one in telling:
+            parts.setdefault(part(one), []).append(one)
+        ranges = {name: _range(each) for name, each in parts.items()}
+        if len(ranges) <= MOST_PLACES and len(set(ranges.values())) > 1:
+            text = ", ".join(f"{found} {word} {name}" for name, found in ranges.items())
+            break
     measured = one_line(question.measured)
     return f"{measured}: {text}" if measured else text
+
+
+def _place(where: str) -> str:
+    """Return a place as people say it."""
+    return where.replace(f"lab study{AT}", "study's ")
 
 
 def _range(lines: Iterable[Evidence]) -> str:

@@ -84,6 +84,12 @@ def test_what_no_run_can_be_asked_is_not_observable() -> None:
     assert (found.verdict, found.ours, found.how) == ("not observable", "It is a name.", "")
 
 
+def test_what_no_run_has_told_of_has_the_command_that_would() -> None:
+    assert outcome(sentence(MAIN)).how == "make case CASE=2"
+    assert outcome(sentence(question("main", runs=["lab study / case 2"]))).how == "make study"
+    assert outcome(sentence(question("main", runs=["cases"]))).how == "make case CASE=1"
+
+
 @pytest.mark.parametrize(
     ("evidence", "ours"),
     [
@@ -91,6 +97,11 @@ def test_what_no_run_can_be_asked_is_not_observable() -> None:
         ([told("it/main", 1), told("it/main", 1, value=10.5, kernel="6.12")], "how many: 9 to 10.5"),
         ([told("it/main", 1), told("it/main", 1, value=33, transport="tcp")], "how many: 9 over unix, 33 over tcp"),
         ([told("it/main", 1, value="done")], "how many: done"),
+        (
+            [told("it/main", 1), told("it/main", 1, value=101, where="lab study / case 2")],
+            "how many: 9 in case 2, 101 in study's case 2",
+        ),
+        ([told("it/main", 1, value=n, where=f"case {n}") for n in range(5)], "how many: 0 to 4"),
         ([told("it/main", 1), told("it/edge", 0, 1, value=2)], "how many: 9; how many: 2"),
         ([told("it/main", 1), told("it/edge", 1, 0, value=2)], "how many: 9"),
     ],
