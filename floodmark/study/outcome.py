@@ -149,13 +149,13 @@ def _in_words(question: Question, lines: Iterable[Evidence]) -> str:
     if not telling:
         return ""
     text = _range(telling)
-    for part, word in ((lambda one: _place(one.where), "in"), (lambda one: one.transport, "over")):
+    for part, shape in ((lambda one: _place(one.where), "{} ({})"), (lambda one: one.transport, "{} over {}")):
         parts: dict[str, list[Evidence]] = {}
         for one in telling:
             parts.setdefault(part(one), []).append(one)
         ranges = {name: _range(each) for name, each in parts.items()}
         if len(ranges) <= MOST_PLACES and len(set(ranges.values())) > 1:
-            text = ", ".join(f"{found} {word} {name}" for name, found in ranges.items())
+            text = ", ".join(shape.format(found, name) for name, found in ranges.items())
             break
     measured = one_line(question.measured)
     return f"{measured}: {text}" if measured else text
@@ -163,7 +163,7 @@ def _in_words(question: Question, lines: Iterable[Evidence]) -> str:
 
 def _place(where: str) -> str:
     """Return a place as people say it."""
-    return where.replace(f"lab study{AT}", "study's ")
+    return where.replace(f"lab study{AT}", "study: ")
 
 
 def _range(lines: Iterable[Evidence]) -> str:

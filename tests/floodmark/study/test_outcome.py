@@ -99,7 +99,7 @@ def test_what_no_run_has_told_of_has_the_command_that_would() -> None:
         ([told("it/main", 1, value="done")], "how many: done"),
         (
             [told("it/main", 1), told("it/main", 1, value=101, where="lab study / case 2")],
-            "how many: 9 in case 2, 101 in study's case 2",
+            "how many: 9 (case 2), 101 (study: case 2)",
         ),
         ([told("it/main", 1, value=n, where=f"case {n}") for n in range(5)], "how many: 0 to 4"),
         ([told("it/main", 1), told("it/edge", 0, 1, value=2)], "how many: 9; how many: 2"),
