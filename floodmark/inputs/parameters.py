@@ -63,7 +63,7 @@ class Parameters(BaseModel):
     somaxconn: Annotated[
         int,
         _number(
-            "conns", 0, 65535, "net.core.somaxconn during the run; it caps the backlog of who calls listen() after it."
+            "conns", 0, 65535, "net.core.somaxconn during the run; it caps the backlog of whoever calls listen() then."
         ),
     ]
     order: Annotated[

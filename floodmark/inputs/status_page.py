@@ -46,10 +46,9 @@ def status_pages(hosts: Iterable[str], variables: HostVariables, extra: Variable
     """
     pages = {}
     for host in hosts:
-        given = {name: value for name, value in variables.get(host, {}).items() if name in (PATH, ALLOW)}
-        page = {}
+        page, own = {}, variables.get(host, {})
         for name, check in ((PATH, _path), (ALLOW, _allowed)):
-            origin, values = ("-e", extra) if name in extra else (f"host {host}", given)
+            origin, values = ("-e", extra) if name in extra else (f"host {host}", own)
             if name in values:
                 page[name.removeprefix("nginx_status_")] = check(values[name], origin)
         pages[host] = StatusPage.model_validate(page)
