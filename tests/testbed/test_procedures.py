@@ -40,7 +40,7 @@ def test_listen_clamps_to_somaxconn_as_it_is_at_that_moment(
     upstream, front = LIMITS[order]
     refused = upstream == 8
     assert verdict["metrics"]["status"] == ({"502": 23, "504": 9} if refused else {"504": 32})
-    assert verdict["metrics"]["active_max"] == (9 if refused else 32)
+    assert verdict["metrics"]["active_median"] == (9 if refused else 32)
     assert verdict["metrics"]["states"]["02"] == (9 if refused else 32)
     host = RunFolder(folder_of(done)).host("proxy1")
     described = json.loads(host.description.read_text())
@@ -57,7 +57,7 @@ def test_the_status_page_is_where_the_inventory_says_and_the_agent_finds_it() ->
     assert done.returncode == 0, evidence(done)
     verdict = verdict_of(done)
     assert verdict["valid"]
-    assert verdict["metrics"]["active_max"] == 9
+    assert verdict["metrics"]["active_median"] == 9
     record = RunFolder(folder_of(done)).read_run()
     assert record.status_pages["proxy1"].model_dump() == {"path": "/stats", "allow": ["10.0.0.0/8"]}
 
