@@ -33,8 +33,19 @@ def test_units_are_started_in_the_order_of_the_run_and_what_looks_on_comes_last(
     units = [f"floodmark-{name}.service" for name in order]
     asked = ",".join(order).replace("@2", "")
     assert variable("guard_units", order=asked) == [*units, "floodmark-agent.service"]
-    traced = [*units, *(f"floodmark-{name}.service" for name in ("agent", "trace", "strace"))]
+    traced = [*units, "floodmark-agent.service", "floodmark-trace.service"]
     assert variable("guard_units", order=asked, trace=True, strace=True) == traced
+
+
+def test_every_port_that_nginx_listens_on_has_to_be_free() -> None:
+    assert variable("guard_ports") == [8080]
+    assert variable("guard_ports", nginx_listens=3) == [8080, 8081, 8082]
+
+
+def test_nginx_is_started_as_it_is_unless_its_calls_are_captured() -> None:
+    assert variable("nginx_started_by") == []
+    words = variable("nginx_started_by", strace=True)
+    assert words[-3:] == ["-m", "collectors.strace", "/etc/floodmark/agent.json"]
 
 
 def test_the_agent_asks_for_the_status_page_where_it_is() -> None:
