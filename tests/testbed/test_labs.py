@@ -64,8 +64,8 @@ def test_a_thousand_bodies_lie_in_files_and_in_the_kernel() -> None:
     assert rows["client_body_buffer_size_kb=2048"]["workers_private_dirty_grew_mb"] > 1024
     assert rows["users=100, strace=true"]["brk_calls"] > 0
     (again,) = (row for row in rows.values() if row["bursts"] == 2)
-    assert again["workers_private_dirty_grew_mb"] > 10
-    assert again["second_flood_grew_mb"] < 1
+    assert again["workers_private_dirty_grew_mb"] > 5
+    assert again["second_flood_grew_mb"] < 0.5
 
 
 @pytest.mark.slow
