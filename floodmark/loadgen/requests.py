@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from locust.env import Environment
-
 from floodmark.loadgen.client import Exchange, Target
+
+if TYPE_CHECKING:
+    # To import Locust patches the standard library of the process.
+    from locust.env import Environment
 
 # Locust's statistics have one line for all requests of a flood.
 NAME = "flood"
