@@ -18,7 +18,7 @@ from rich.console import Console
 
 from floodmark.errors import FloodmarkError, LabError, RunError
 from floodmark.inputs.cases import Case, find_case, load_cases
-from floodmark.inputs.inventory import check_caps, hosts_of_a_run, inventory_parameters
+from floodmark.inputs.inventory import check_caps, clock_of_a_run, hosts_of_a_run, inventory_parameters
 from floodmark.inputs.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
 from floodmark.inputs.parameters import Parameters, given_parameters, resolve_parameters
 from floodmark.model.lab import LabPoint, LabRecord, Overall, PointRow
@@ -26,7 +26,7 @@ from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT, relative
 from floodmark.runner.case_player import Interrupted, Play, Stop, need_setpriv
-from floodmark.runner.plan import RUN_OPTIONS, check_names, control_node
+from floodmark.runner.plan import RUN_OPTIONS, check_names, control_node, measured_in_host_time
 from floodmark.runner.suite import list_inventory
 from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folder, new_folder
 from floodmark.runs.journal import read_finished
@@ -111,8 +111,10 @@ def plan_lab(name: object, inventory: Path, extra: Variables) -> LabRecord:
     points = lab.points(given)
     if not inventory.exists():
         raise LabError(f"-i: inventory {inventory} does not exist: inventory/ has those of the testbed.")
-    groups, variables = list_inventory(inventory)
-    hosts_of_a_run(groups)
+    listed = list_inventory(inventory)
+    variables, hosts = listed.variables, hosts_of_a_run(listed.groups)
+    if clock_of_a_run(hosts, listed.host_variables) == "virtual":
+        raise LabError(measured_in_host_time(lab))
     cases, phases_s = load_cases(), []
     for point in points:
         parameters = _parameters(lab, point, cases, given, variables)
@@ -128,7 +130,7 @@ def plan_lab(name: object, inventory: Path, extra: Variables) -> LabRecord:
         given=given,
         control_node=control_node(),
         points=[
-            LabPoint(point=one.name, case=one.case, varied=one.varied, takes_s=takes_s * len(groups["proxies"]))
+            LabPoint(point=one.name, case=one.case, varied=one.varied, takes_s=takes_s * len(hosts.proxies))
             for one, takes_s in zip(points, phases_s, strict=True)
         ],
     )

@@ -129,10 +129,7 @@ def make_plan(
     check_ownership(hosts, known.host_variables)
     if clock == "virtual":
         if lab:
-            raise FloodmarkError(
-                f"-e: lab={lab.name} is measured in the host's time, and these hosts have testbed_clock=virtual: take "
-                "another inventory."
-            )
+            raise FloodmarkError(measured_in_host_time(lab))
         _check_virtual(case, parameters)
         if "testbed_virtual_timeout_s" in inventory:
             whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
@@ -219,6 +216,14 @@ def role_variables(role: str = "*") -> frozenset[str]:
     for defaults in (ROOT / "roles").glob(f"{role}/defaults/main.yml"):
         names.update(yaml.safe_load(defaults.read_text(encoding="utf-8")) or {})
     return frozenset(names)
+
+
+def measured_in_host_time(lab: Lab) -> str:
+    """Return the sentence for a lab on hosts whose clock counts instructions."""
+    return (
+        f"-e: lab={lab.name} is measured in the host's time, and these hosts have testbed_clock=virtual: take another "
+        "inventory."
+    )
 
 
 def _check_virtual(case: Case, parameters: Parameters) -> None:

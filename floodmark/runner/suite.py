@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from floodmark.errors import FloodmarkError, SuiteError
-from floodmark.inputs.inventory import HostVariables
+from floodmark.inputs.inventory import HostVariables, Inventory
 from floodmark.inputs.suites import Suite, SuiteRun, read_suite, resolve_suite
 from floodmark.paths import ROOT, relative
 from floodmark.runner.case_player import PROGRAMS, Interrupted, Play, Stop, need_setpriv
 from floodmark.runs.folders import RESULTS
 from floodmark.runs.journal import Finished, Journal, open_journal
 from floodmark.show.suite import Bar, estimate_s, print_summary
-from floodmark.values import ParameterValues, Variables
+from floodmark.values import ParameterValues
 
 # A run that ended without a verdict is tried again once: a host that did not boot in time must not end a night's work.
 ATTEMPTS = 2
@@ -41,11 +41,12 @@ def load_suite(path: Path) -> Suite:
             f"{relative(path)}: inventory = '{relative(inventory)}' does not exist: inventory/ has those of the "
             "testbed, inventory/example/ is to be copied for hosts of your own."
         )
-    return resolve_suite(path, *list_inventory(inventory))
+    listed = list_inventory(inventory)
+    return resolve_suite(path, listed.groups, listed.variables)
 
 
-def list_inventory(inventory: Path) -> tuple[dict[str, list[str]], Variables]:
-    """Return the groups of a run with their hosts, and the variables that a run takes from an inventory.
+def list_inventory(inventory: Path) -> Inventory:
+    """Return what Ansible knows of an inventory, with the groups of a run.
 
     Raises:
         FloodmarkError: it cannot be read.
@@ -53,7 +54,7 @@ def list_inventory(inventory: Path) -> tuple[dict[str, list[str]], Variables]:
     listed, host_variables = _list_inventory(inventory)
     groups = {name: _hosts_in(name, listed) for name in ("proxies", "load_generators", "testbed")}
     # A run takes its variables from the host that plans it, the control node.
-    return groups, host_variables.get("localhost", {})
+    return Inventory(groups, host_variables.get("localhost", {}), host_variables, [str(inventory)])
 
 
 def proxies_of(inventory: Path) -> list[str]:

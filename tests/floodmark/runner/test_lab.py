@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError, LabError, RunError
+from floodmark.inputs.inventory import Inventory
 from floodmark.inputs.labs import LabRun, find_lab
 from floodmark.model.metrics import Metrics
 from floodmark.model.stored import save
@@ -98,7 +99,7 @@ class FakePlay:
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lab_runner, "RESULTS", tmp_path)
     monkeypatch.setattr(lab_runner, "Play", FakePlay)
-    monkeypatch.setattr(lab_runner, "list_inventory", lambda _: (GROUPS, {}))
+    monkeypatch.setattr(lab_runner, "list_inventory", lambda _: Inventory(GROUPS, {}, {}, []))
     monkeypatch.setattr(lab_runner, "asked_of_points", lambda _: [(ABOVE, ABOVE.questions[0])])
     monkeypatch.setattr(FakePlay, "made", [])
     monkeypatch.setattr(FakePlay, "results", tmp_path)
@@ -307,6 +308,16 @@ def test_what_is_wrong_is_said_before_anything_is_written(results: Path, name: s
     with pytest.raises(FloodmarkError) as error:
         begin(results, name, **extra)
     assert sentence in str(error.value)
+    assert list(results.iterdir()) == []
+
+
+def test_a_lab_is_not_begun_on_hosts_whose_clock_counts_instructions(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    virtual = {"proxy1": {"testbed_clock": "virtual", "testbed_driver": "qemu"}}
+    monkeypatch.setattr(lab_runner, "list_inventory", lambda _: Inventory(GROUPS, {}, virtual, []))
+    with pytest.raises(LabError, match=f"lab={NAME} is measured in the host's time"):
+        begin(results)
     assert list(results.iterdir()) == []
 
 

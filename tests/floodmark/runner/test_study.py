@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from floodmark.errors import FloodmarkError, LabError, RunError
+from floodmark.inputs.inventory import Inventory
 from floodmark.model.stored import save
 from floodmark.runner import lab as lab_runner
 from floodmark.runner.study import begin_or_go_on, command_of
@@ -22,7 +23,9 @@ GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["
 def inventories(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Let inventories have the variables that a test gives to them."""
     variables: dict[str, Any] = {}
-    monkeypatch.setattr(lab_runner, "list_inventory", lambda path: (GROUPS, variables.get(path.name, {})))
+    monkeypatch.setattr(
+        lab_runner, "list_inventory", lambda path: Inventory(GROUPS, variables.get(path.name, {}), {}, [])
+    )
     return variables
 
 
