@@ -469,12 +469,14 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], anew: bool,
     from floodmark.report.lab import write_lab_report
     from floodmark.report.study import write_study_page
     from floodmark.runner.case_player import Interrupted
-    from floodmark.runner.lab import go_on_with, judge_lab, run_points
-    from floodmark.runner.study import begin_or_go_on, command_of
+    from floodmark.runner.lab import judge_lab, run_points
+    from floodmark.runner.study import begin_or_go_on, command_of, go_on_with_study
     from floodmark.show.study import print_study
 
     given = dict(one.partition("=")[::2] for one in extra)
-    folder = go_on_with(name, given) if name else begin_or_go_on(inventory, given, anew=anew)
+    if name and anew:
+        raise click.UsageError("NAME is an execution that is there, and --anew begins another: give one of them.")
+    folder = go_on_with_study(name, given) if name else begin_or_go_on(inventory, given, anew=anew)
     again = folder.read().overall is not None
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
         try:

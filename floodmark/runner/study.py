@@ -16,10 +16,10 @@ from floodmark.inputs.parameters import as_yaml
 from floodmark.model.lab import LabRecord
 from floodmark.model.stored import save
 from floodmark.paths import ROOT, relative
-from floodmark.runner.lab import plan_lab, write_lab
+from floodmark.runner.lab import go_on_with, plan_lab, write_lab
 from floodmark.runner.plan import RUN_OPTIONS
-from floodmark.runs.folders import RESULTS, LabFolder, labs_in
-from floodmark.values import Variables
+from floodmark.runs.folders import RESULTS, LabFolder, find_lab_folder, labs_in
+from floodmark.values import ParameterValues, Variables
 
 # 20261130T194500Z-lab-study, or with -2 behind it where two began in the same second.
 EXECUTION = re.compile(rf"-lab-{STUDY}(-\d+)?$")
@@ -52,12 +52,29 @@ def begin_or_go_on(inventory: Path, extra: Variables, *, anew: bool = False, res
         if not made:
             return write_lab(wanted, results)
         raise LabError(
-            f"{ended.path.name} was ended after {made} of {len(record.points)} points, with {other}: go on with it by "
-            f"`{command_of(record)}`, or begin another one by `{command_of(wanted, anew=True)}`; what was made is kept."
+            f"{ended.path.name} was ended after {made} of {len(record.points)} points, with {other}, or begin another "
+            f"one by `{command_of(wanted, anew=True)}`; what was made is kept."
         )
     if record.given != wanted.given:
         save(ended.file, record.model_copy(update={"given": wanted.given}))
     return ended
+
+
+def go_on_with_study(name: str, extra: Variables, results: Path = RESULTS) -> LabFolder:
+    """Return an execution of the study that is named, to go on or to be judged anew.
+
+    Args:
+        name: of its folder, or a path.
+        extra: what is given with `-e`: options of a run, but no parameters.
+        results: where runs are kept.
+
+    Raises:
+        FloodmarkError: there is none, it is of another lab, or something else is given.
+    """
+    lab = find_lab_folder(name, results).read().lab
+    if lab != STUDY:
+        raise LabError(f"{name} is an execution of lab {lab}: `floodmark lab {name}` goes on with it.")
+    return go_on_with(name, extra, results)
 
 
 def newest_unfinished(results: Path = RESULTS) -> LabFolder | None:
@@ -82,23 +99,25 @@ def newest_unfinished(results: Path = RESULTS) -> LabFolder | None:
 
 
 def _difference(record: LabRecord, wanted: LabRecord) -> str:
-    """Say what an execution was begun with that is not wanted now; empty if nothing."""
+    """Say what an execution was begun with that is not wanted now, and how it goes on; empty if nothing."""
+    going_on = f"go on with it by `{command_of(record)}`"
     if record.inventory != wanted.inventory:
-        return f"the inventory {relative(Path(record.inventory))}"
+        return f"the inventory {relative(Path(record.inventory))}: {going_on}"
     was, is_ = (
         {name: as_yaml(value) for name, value in one.given.items() if name not in HOW_ONLY} for one in (record, wanted)
     )
     if was != is_:
-        return f"-e {' -e '.join(f'{name}={value}' for name, value in was.items())}" if was else "nothing given by -e"
-    for what in ("inventory_parameters", "parameters"):
-        if getattr(record, what) != getattr(wanted, what):
-            where = "of its inventory" if what == "inventory_parameters" else "in labs/study.yml"
-            return f"other parameters {where}"
-    if [(one.name, one.case, one.varied) for one in record.points] != [
-        (one.name, one.case, one.varied) for one in wanted.points
-    ]:
-        return "other points in labs/study.yml"
+        given = " ".join(f"-e {name}={value}" for name, value in was.items()) or "nothing given by -e"
+        return f"{given}: {going_on}"
+    if record.inventory_parameters != wanted.inventory_parameters:
+        return "other parameters of its inventory: give that back to it to go on"
+    if record.parameters != wanted.parameters or _points(record) != _points(wanted):
+        return "another labs/study.yml: take that back to go on"
     return ""
+
+
+def _points(record: LabRecord) -> list[tuple[str, int | None, ParameterValues]]:
+    return [(one.name, one.case, one.varied) for one in record.points]
 
 
 def command_of(record: LabRecord, *, anew: bool = False) -> str:

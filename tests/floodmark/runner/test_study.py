@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from floodmark.errors import FloodmarkError, LabError, RunError
 from floodmark.inputs.inventory import Inventory
+from floodmark.inputs.labs import find_lab
 from floodmark.model.stored import save
 from floodmark.runner import lab as lab_runner
-from floodmark.runner.study import begin_or_go_on, command_of
+from floodmark.runner.study import begin_or_go_on, command_of, go_on_with_study
 from floodmark.runs.folders import LabFolder
 from tests.conftest import ROOT
 
@@ -104,8 +106,33 @@ def test_another_inventory_or_an_inventory_with_other_parameters_is_other_settin
     ):
         study(tmp_path)
     inventories["kernels.yml"] = {"floodmark_parameters": {"accept_queue_hz": 77}}
-    with pytest.raises(LabError, match="with other parameters of its inventory"):
+    with pytest.raises(
+        LabError, match="with other parameters of its inventory: give that back to it to go on, or begin"
+    ):
         study(tmp_path, "kernels")
+
+
+def test_one_of_another_version_of_its_file_goes_on_only_with_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_one_run(study(tmp_path))
+    lab = find_lab("study")
+    changed = replace(lab, file=lab.file.model_copy(update={"runs": lab.file.runs[1:]}))
+    monkeypatch.setattr(lab_runner, "find_lab", lambda _: changed)
+    with pytest.raises(
+        LabError, match=r"with another labs/study.yml: take that back to go on, or begin another one by"
+    ):
+        study(tmp_path)
+
+
+def test_an_execution_that_is_named_is_one_of_the_study(tmp_path: Path) -> None:
+    mine = study(tmp_path)
+    assert go_on_with_study(mine.path.name, {}, tmp_path) == mine
+    other = lab_runner.begin_lab("single-request", ROOT / "inventory/testbed.yml", {}, tmp_path)
+    with pytest.raises(LabError, match=r"is an execution of lab single-request: `floodmark lab .*` goes on with it"):
+        go_on_with_study(other.path.name, {}, tmp_path)
+    with pytest.raises(RunError, match="there is no lab run 'nonsense'"):
+        go_on_with_study("nonsense", {}, tmp_path)
 
 
 def test_how_a_run_goes_may_be_given_otherwise(tmp_path: Path) -> None:
