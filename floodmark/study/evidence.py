@@ -59,7 +59,7 @@ class Evidence:
     """What the runs of one kind say to one question.
 
     Attributes:
-        question: its name: `SENTENCE` or `SENTENCE/QUESTION`.
+        question: its name, `SENTENCE` or `SENTENCE/QUESTION`; others may ask the same, which have its digest.
         where: the case, the point of a lab, or the lab whose points were judged together.
         transport: unix, tcp, or both of a lab.
         kernel: release.
@@ -207,7 +207,7 @@ def _answers_of_run(
     transport = str(record.parameters["transport"])
     asked = asked_of_run(record.case.number, record.lab, point)
     for verdict in read_verdicts(run):
-        for name, said in _known(asked, verdict.claims if verdict.valid else [], transport):
+        for name, said in _known(asked, verdict.claims if verdict.valid else [], where, transport):
             yield _Answer(
                 name, where, transport, verdict.kernel or "", said, verdict.passed, run.run_id,
                 _inventory(record.inventory or []), _commit(record.control_node), settings_of(where, transport),
@@ -236,7 +236,7 @@ def _answers_of_points(folder: LabFolder, record: LabRecord, place: str) -> Iter
     transports = sorted({str(row.get("transport")) for row in record.table or []}, reverse=True)
     for host in record.overall or []:
         held = all(row.passed for row in record.rows_of(host.host))
-        for name, said in _known(asked_of_points(record.lab), host.claims, None):
+        for name, said in _known(asked_of_points(record.lab), host.claims, place, ""):
             yield _Answer(
                 name, place, " and ".join(transports), host.kernel or "", said, held, folder.path.name,
                 _inventory([record.inventory]), _commit(record.control_node), settings_of(place, ""),
@@ -244,16 +244,18 @@ def _answers_of_points(folder: LabFolder, record: LabRecord, place: str) -> Iter
 
 
 def _known(
-    asked: Sequence[tuple[Sentence, Question]], claims: Iterable[ClaimVerdict], transport: str | None
+    asked: Sequence[tuple[Sentence, Question]], claims: Iterable[ClaimVerdict], where: str, transport: str
 ) -> Iterator[tuple[str, ClaimVerdict]]:
-    """Yield the answers to the questions of now with their names; in an older run a question may have had another.
+    """Yield the answers to the questions of now, each once, with the name of the first sentence that asks.
 
-    Sentences that say the same ask the same, so that a run has one answer to it several times.
+    Sentences that say the same ask the same. In an older run a question may have had another name.
     """
-    for one in {one.digest: one for one in claims}.values():
-        for sentence, question in asked:
-            if question.digest == one.digest and (transport is None or transport in question.transport):
-                yield sentence.claim(question).name, one
+    said = {one.digest: one for one in claims}
+    names: dict[str, str] = {}
+    for sentence, question in asked:
+        if question.digest in said and question.is_asked(where, transport):
+            names.setdefault(question.digest, sentence.claim(question).name)
+    yield from ((name, said[digest]) for digest, name in names.items())
 
 
 def _commit(state: ControlNode) -> str:
@@ -325,22 +327,24 @@ def merge(found: Sequence[Evidence], known: Iterable[Evidence]) -> list[Evidence
 
 def is_current(one: Evidence) -> bool:
     """Tell whether it answers a question as it is now, with settings that its command still makes."""
-    return one.digest == _digests().get(one.question) and one.settings == settings_of(one.where, one.transport)
+    asked = (question for _, question in _questions() if question.digest == one.digest)
+    is_asked = any(each.is_asked(one.where, one.transport) for each in asked)
+    return is_asked and one.settings == settings_of(one.where, one.transport)
 
 
 @cache
-def _digests() -> Mapping[str, str]:
-    """Return the name of each question -> its hash, in the order of the study."""
+def _questions() -> Sequence[tuple[str, Question]]:
+    """Return all questions with their names, in the order of the study."""
     each = load_sentences().values()
-    return {one.claim(question).name: question.digest for one in each for question in one.questions}
+    return [(one.claim(question).name, question) for one in each for question in one.questions]
 
 
 def in_order(found: Iterable[Evidence]) -> list[Evidence]:
     """Return evidence in the order of the study."""
-    order = {name: place for place, name in enumerate(_digests())}
+    order = {question.digest: place for place, (_, question) in reversed(list(enumerate(_questions())))}
     return sorted(
-        (one for one in found if one.question in order),
-        key=lambda one: (order[one.question], one.where, one.transport != "unix", one.kernel, one.inventory),
+        (one for one in found if one.digest in order),
+        key=lambda one: (order[one.digest], one.where, one.transport != "unix", one.kernel, one.inventory),
     )
 
 

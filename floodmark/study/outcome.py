@@ -12,7 +12,7 @@ sentence that says that something is possible, one yes is enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -70,20 +70,20 @@ def sentences_of(evidence: Sequence[Evidence]) -> list[SentenceOutcome]:
     Args:
         evidence: of all runs, or of those of one execution.
     """
-    by_question: dict[str, list[Evidence]] = {}
+    by_digest: dict[str, list[Evidence]] = {}
     for one in evidence:
-        by_question.setdefault(one.question, []).append(one)
-    return [outcome_of(sentence, by_question) for sentence in load_sentences().values()]
+        by_digest.setdefault(one.digest, []).append(one)
+    return [outcome_of(sentence, by_digest) for sentence in load_sentences().values()]
 
 
-def outcome_of(sentence: Sentence, by_question: dict[str, list[Evidence]]) -> SentenceOutcome:
+def outcome_of(sentence: Sentence, by_digest: Mapping[str, Sequence[Evidence]]) -> SentenceOutcome:
     """Return what becomes of one sentence.
 
     Args:
         sentence: which.
-        by_question: name of a question -> what runs have answered.
+        by_digest: what is measured -> what runs have answered.
     """
-    answers = {question.name: by_question.get(sentence.claim(question).name, []) for question in sentence.questions}
+    answers = {one.name: answers_to(one, by_digest.get(one.digest, [])) for one in sentence.questions}
     verdict, limits, telling = _verdict(sentence, answers)
     shown = [(one, answers[one.name]) for one in sentence.questions if one in telling]
     rests = [each for _, lines in shown for each in lines if each.n]
@@ -106,6 +106,11 @@ def outcome_of(sentence: Sentence, by_question: dict[str, list[Evidence]]) -> Se
         transports=tuple(sorted({name for one in rests for name in one.transport.split(" and ")}, reverse=True)),
         evidence=tuple(each for lines in answers.values() for each in lines),
     )
+
+
+def answers_to(question: Question, evidence: Iterable[Evidence]) -> list[Evidence]:
+    """Return what runs that are asked a question have answered to it."""
+    return [one for one in evidence if one.digest == question.digest and question.is_asked(one.where, one.transport)]
 
 
 def _command_to_see(sentence: Sentence) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from floodmark.paths import ROOT
 from floodmark.study.evidence import Evidence
-from floodmark.study.outcome import SentenceOutcome, sentences_of
+from floodmark.study.outcome import SentenceOutcome, answers_to, sentences_of
 from floodmark.study.sentences import Question, load_sentences
 from floodmark.text import number, one_line
 
@@ -94,8 +94,7 @@ def _behind(outcome: SentenceOutcome, asked: dict[tuple[str, ...], str]) -> str:
         return f"{head}The same is asked as of *{asked[(*known, *sentence.questions[0].runs)]}*\n\n"
     parts = [f"{head}{outcome.why} Source: {outcome.source}\n\n", _TABLE]
     for question in sentence.questions:
-        name = sentence.claim(question).name
-        parts += _rows(question, [one for one in outcome.evidence if one.question == name])
+        parts += _rows(question, answers_to(question, outcome.evidence))
     return "".join([*parts, "\n"])
 
 

@@ -29,7 +29,7 @@ from floodmark.values import Content
 FOLDER = ROOT / "study"
 SENTENCES = FOLDER / "sentences.yml"
 # Those that the study has.
-CASES = range(1, 6)
+STUDYS_CASES = tuple(f"case {number}" for number in range(1, 6))
 ALL_CASES = "cases"
 AT = " / "
 
@@ -44,6 +44,19 @@ class Question(Asked):
         min_length=1, description="Which runs are asked: `case 2`, `cases`, `lab NAME`, `lab NAME / POINT`."
     )
     points: bool = Field(default=False, description="The SQL is over the table of points of a lab, and not of a run.")
+
+    def is_asked(self, where: str, transport: str) -> bool:
+        """Tell whether a run is asked.
+
+        Args:
+            where: `case 2`, `lab NAME / POINT`; of a table of points `lab NAME`.
+            transport: of the run.
+        """
+        place, _, point = where.partition(AT)
+        if self.points:
+            return not point and place in self.runs
+        places = {where, place if point else ALL_CASES if place in STUDYS_CASES else ""}
+        return bool(places & set(self.runs)) and transport in self.transport
 
     @model_validator(mode="after")
     def _limit_in_words(self) -> Question:
@@ -177,14 +190,11 @@ def asked_of_run(case_number: int, lab: str | None = None, point: str | None = N
         lab: that it is a run of.
         point: of the lab.
     """
-    if lab:
-        places = {f"lab {lab}", f"lab {lab}{AT}{point}"}
-    else:
-        places = {f"case {case_number}", *([ALL_CASES] if case_number in CASES else [])}
+    where = f"lab {lab}{AT}{point}" if lab else f"case {case_number}"
     return [
         (sentence, question)
         for sentence, question in _all_questions(load_sentences().values())
-        if not question.points and places & set(question.runs)
+        if any(question.is_asked(where, transport) for transport in question.transport) and not question.points
     ]
 
 

@@ -21,6 +21,7 @@ from floodmark.model.verdict import ClaimVerdict, Prediction, Verdict
 from floodmark.runs.folders import LabFolder, RunFolder
 from floodmark.study import evidence as module
 from floodmark.study.evidence import BEFORE, collect, evidence_csv, evidence_of, is_current, merge, read_evidence
+from floodmark.study.outcome import sentences_of
 from floodmark.study.sentences import load_sentences
 from floodmark.verdict.rules import FLOOD_FINISHED
 from tests.floodmark.made_up_runs import record_of
@@ -72,12 +73,13 @@ def test_runs_of_one_kind_are_counted_and_the_newest_that_could_tell_gives_the_v
     assert found.command == "make case CASE=2"
 
 
-def test_what_two_sentences_ask_alike_counts_once_for_each(tmp_path: Path) -> None:
+def test_what_two_sentences_ask_alike_is_kept_once_and_tells_of_both(tmp_path: Path) -> None:
     asked = load_sentences()["active_is_q_plus_a_plus_1"].questions[0]
     add_run(tmp_path, 1, answer(digest=asked.digest), answer(digest=asked.digest))
-    assert {one.question: one.n for one in collect(tmp_path)} == {
-        "active_indicates_queue_and_accepted/as_defined": 1, "active_is_q_plus_a_plus_1/as_defined": 1,
-    }  # fmt: skip
+    found = collect(tmp_path)
+    assert [(one.question, one.n) for one in found] == [("active_indicates_queue_and_accepted/as_defined", 1)]
+    told = {one.id for one in sentences_of(found) if one.verdict == "confirmed"}
+    assert told == {"active_indicates_queue_and_accepted", "active_is_q_plus_a_plus_1"}
 
 
 def test_a_run_counts_whether_our_model_holds_or_not(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from floodmark.study.outcome import Outcome, SentenceOutcome, outcome_of, senten
 from floodmark.study.sentences import Question, Sentence, load_sentences
 
 SENTENCES = load_sentences()
+DIGESTS = {one.claim(each).name: each.digest for one in SENTENCES.values() for each in one.questions}
 
 
 def question(name: str, **parts: Any) -> Question:
     given = {
         "name": name,
-        "runs": ["case 2"],
-        "value": "1",
+        "runs": ["cases", "lab study"],
+        "value": f"'{name}'",
         "from": "requests",
         "holds": "true",
         "measured": "how many",
@@ -31,19 +32,20 @@ def sentence(*questions: Question, **parts: Any) -> Sentence:
 
 
 def told(name: str, confirmed: int = 0, refuted: int = 0, **parts: Any) -> Evidence:
+    digest = DIGESTS.get(name) or question(name.removeprefix("it/")).digest
     given: dict[str, Any] = {
         "question": name, "where": "case 2", "transport": "unix", "kernel": "6.1.0", "confirmed": confirmed,
-        "refuted": refuted, "unseen": 0, "model_held": 1, "value": 9, "run_id": "R", "commit": "c", "digest": "d",
+        "refuted": refuted, "unseen": 0, "model_held": 1, "value": 9, "run_id": "R", "commit": "c", "digest": digest,
         "inventory": "inventory/testbed.yml", "settings": "s",
     }  # fmt: skip
     return Evidence(**{**given, **parts})
 
 
 def outcome(one: Sentence, *evidence: Evidence) -> SentenceOutcome:
-    by_question: dict[str, list[Evidence]] = {}
+    by_digest: dict[str, list[Evidence]] = {}
     for each in evidence:
-        by_question.setdefault(each.question, []).append(each)
-    return outcome_of(one, by_question)
+        by_digest.setdefault(each.digest, []).append(each)
+    return outcome_of(one, by_digest)
 
 
 MAIN, LIMIT, BESIDE = (
@@ -101,7 +103,7 @@ def test_what_no_run_has_told_of_has_the_command_that_would() -> None:
             [told("it/main", 1), told("it/main", 1, value=101, where="lab study / case 2")],
             "how many: 9 (case 2), 101 (study: case 2)",
         ),
-        ([told("it/main", 1, value=n, where=f"case {n}") for n in range(5)], "how many: 0 to 4"),
+        ([told("it/main", 1, value=n, where=f"case {n}") for n in range(1, 6)], "how many: 1 to 5"),
         ([told("it/main", 1), told("it/edge", 0, 1, value=2)], "how many: 9; how many: 2"),
         ([told("it/main", 1), told("it/edge", 1, 0, value=2)], "how many: 9"),
     ],
@@ -136,16 +138,23 @@ def test_a_command_makes_it_again(where: str, command: str) -> None:
 # --- the study ------------------------------------------------------------------------------------
 
 
+def asked(one: Sentence, each: Question, *, so: bool) -> Evidence:
+    """Return what a run says that is asked a question."""
+    place = each.runs[0].replace("cases", "case 1")
+    where = f"{place} / a point" if place.startswith("lab") and " / " not in place and not each.points else place
+    return told(one.claim(each).name, int(so), int(not so), where=where, transport=each.transport[0])
+
+
 def of(one: Sentence, *, so: bool) -> list[Evidence]:
     """Return evidence in which all that decides a sentence is as it says, or nothing is."""
-    return [told(one.claim(each).name, int(so), int(not so)) for each in one.deciding]
+    return [asked(one, each, so=so) for each in one.deciding]
 
 
 @pytest.mark.parametrize("one", [one for one in SENTENCES.values() if one.questions], ids=lambda one: str(one.id))
 def test_each_sentence_of_the_study_can_be_confirmed_and_refuted(one: Sentence) -> None:
     assert outcome(one, *of(one, so=True)).verdict == "confirmed"
     assert outcome(one, *of(one, so=False)).verdict == "refuted"
-    limits = [told(one.claim(each).name, 0, 1) for each in one.questions if each.role == "limit"]
+    limits = [asked(one, each, so=False) for each in one.questions if each.role == "limit"]
     if limits:
         assert outcome(one, *of(one, so=True), *limits).verdict == "confirmed with a limit"
 
