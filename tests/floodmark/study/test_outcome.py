@@ -87,7 +87,7 @@ def test_what_no_run_can_be_asked_is_not_observable() -> None:
 
 
 def test_what_no_run_has_told_of_has_the_command_that_would() -> None:
-    assert outcome(sentence(MAIN)).how == "make case CASE=2"
+    assert outcome(sentence(question("main", runs=["case 2"]))).how == "make case CASE=2"
     assert outcome(sentence(question("main", runs=["lab study / case 2"]))).how == "make study"
     assert outcome(sentence(question("main", runs=["cases"]))).how == "make case CASE=1"
 
