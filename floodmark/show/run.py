@@ -200,10 +200,8 @@ def print_expectations(console: Console, expectations: Sequence[Prediction]) -> 
 
 
 def worth_showing(claims: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
-    """Return answers without those that repeat one, as the study repeats a sentence, and limits that were not seen."""
-    told = [one for one in claims if one.role == "sentence" or one.verdict != "not observed"]
-    # The first versions had no digest.
-    return list({one.digest or one.study: one for one in reversed(told)}.values())[::-1]
+    """Return answers without limits that a run did not see."""
+    return [one for one in claims if one.role == "sentence" or one.verdict != "not observed"]
 
 
 def print_claims(console: Console, claims: Sequence[ClaimVerdict]) -> None:

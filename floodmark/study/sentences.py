@@ -208,8 +208,11 @@ def asked_of_points(lab: str) -> list[tuple[Sentence, Question]]:
 
 
 def claims_of(asked: Iterable[tuple[Sentence, Question]]) -> list[Claim]:
-    """Return questions as a verdict has them."""
-    return [sentence.claim(question) for sentence, question in asked]
+    """Return questions as a verdict has them: one that several sentences ask is asked once, by the first of them."""
+    claims: dict[str, Claim] = {}
+    for sentence, question in asked:
+        claims.setdefault(question.digest, sentence.claim(question))
+    return list(claims.values())
 
 
 def with_questions(case: Case, lab: str | None = None, point: str | None = None) -> Case:

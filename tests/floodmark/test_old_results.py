@@ -156,7 +156,7 @@ def test_it_is_asked_the_questions_of_now_when_it_is_judged_again(tmp_path: Path
     claims = {one.name: (one.verdict, one.value) for one in verdict_of(run).claims}
     assert claims["case_2_several_lines"] == ("confirmed", 10)
     # It says nothing of how wrong the clocks of its clients may be.
-    assert claims["active_is_q_plus_a_plus_1/as_defined"] == ("not observed", None)
+    assert claims["active_indicates_queue_and_accepted/as_defined"] == ("not observed", None)
     assert claims["active_above_somaxconn_is_possible/as_printed"] == ("confirmed", 10)
     assert claims["refuses_at_somaxconn/one_more"] == ("refuted", 9)
     found = {one.question for one in evidence_of([run.path])}

@@ -108,3 +108,11 @@ def test_a_claim_of_a_run_has_the_sentence_and_the_question() -> None:
         "limit", "on a unix socket only those for whom the queue has room",
     )  # fmt: skip
     assert claims["case_2_several_lines"].role == "sentence"
+
+
+def test_what_two_sentences_ask_a_run_is_asked_once() -> None:
+    digests = [one.digest for one in with_questions(load_cases()[2]).claims]
+    assert len(digests) == len(set(digests))
+    asked = asked_of_run(2)
+    assert len(digests) < len(asked)
+    assert set(digests) == {question.digest for _, question in asked}

@@ -264,8 +264,11 @@ def test_the_studys_mistakes_come_out_as_refuted(fake: NoAccept) -> None:
     assert verdicts["state_03_is_the_backlog"] == ("sentence", "refuted")
     assert verdicts["refuses_at_somaxconn/queue_is_bounded"] == ("sentence", "confirmed")
     assert verdicts["refuses_at_somaxconn/one_more"] == ("limit", "refuted")
-    assert verdicts["active_is_q_plus_a_plus_1/of_the_upstream_while_requests_wait"] == ("context", "confirmed")
-    assert verdicts["active_is_q_plus_a_plus_1/of_the_upstream_afterwards"] == ("context", "refuted")
+    assert verdicts["active_indicates_queue_and_accepted/of_the_upstream_while_requests_wait"] == (
+        "context",
+        "confirmed",
+    )
+    assert verdicts["active_indicates_queue_and_accepted/of_the_upstream_afterwards"] == ("context", "refuted")
     assert verdicts["case_2_nginx_and_clients_hang/full_queue"] == ("limit", "refuted")
 
 
@@ -490,7 +493,7 @@ def test_a_sentence_about_moments_takes_twenty_of_them(fake: NoAccept, readings:
     (claim,) = (
         one
         for one in fake.judge()["claims"]
-        if one["name"] == "active_is_q_plus_a_plus_1/of_the_upstream_while_requests_wait"
+        if one["name"] == "active_indicates_queue_and_accepted/of_the_upstream_while_requests_wait"
     )
     assert (claim["value"], claim["verdict"]) == (value, "confirmed" if value else "not observed")
 
