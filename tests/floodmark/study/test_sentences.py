@@ -89,7 +89,7 @@ def test_a_run_is_asked_what_its_case_or_its_point_of_a_lab_can_tell() -> None:
     assert "case_2_several_lines" not in names(asked_of_run(3))
     assert "waits_in_epoll" in names(asked_of_run(2, "single-request", "transport=tcp"))
     assert "waits_in_epoll" not in names(asked_of_run(2))
-    assert "backlog_in_addition_to_somaxconn" in names(asked_of_run(1, "study", "front limit, somaxconn 8"))
+    assert "backlog_in_addition_to_somaxconn" in names(asked_of_run(1, "study", "front limit, somaxconn 511"))
     assert "backlog_in_addition_to_somaxconn" not in names(asked_of_run(1, "study", "case 1"))
     assert asked_of_run(9) == [], "the study has five cases"
 
