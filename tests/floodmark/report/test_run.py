@@ -54,7 +54,7 @@ def test_it_says_the_verdict_the_expectations_and_the_claims(fake: NoAccept) -> 
         "Case 2: The upstream never calls accept()",
         "VALID , and all 13 expectations of our model hold.",
         "queue fills to limit plus one",
-        "accepted requests plus 1. share of the moments of the flood with Active = Q + A + 1",
+        "accepted requests plus 1. share of the moments of the flood in which Active = Q + A + 1",
         "max 9, median in the flood 9, at the end 9; limit 8",
     ):
         assert text in page.text
