@@ -39,8 +39,9 @@ def test_ctrl_c_ends_it_with_130_and_it_goes_on_only_with_the_same_settings(
     snapshot: Callable[[], str], begun: Callable[[], list[Path]]
 ) -> None:
     before = snapshot()
+    # What is ignored stays so, and in the background of a shell SIGINT is.
     with subprocess.Popen(
-        ["floodmark", "study", "--anew", "-e", "users=8"],
+        ["env", "--default-signal=INT", "floodmark", "study", "--anew", "-e", "users=8"],
         cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 90
