@@ -9,12 +9,13 @@ from collectors.fields import TABLES, VIRTUAL_WINDOWS, Table
 from floodmark.inputs.cases import CASES, case_schema, load_cases
 from floodmark.inputs.labs import LABS, lab_schema
 from floodmark.inputs.suites import SUITES, suite_schema
+from floodmark.model.check import Severity
 from floodmark.paths import ROOT
 from floodmark.runs.folders import RESULTS
 from floodmark.study.evidence import read_evidence
 from floodmark.study.page import PAGE, claims_page
 from floodmark.study.sentences import FOLDER, sentence_schema
-from floodmark.verdict.rules import RULES, About
+from floodmark.verdict.rules import RULES, About, Rule
 
 DOCS = ROOT / "docs"
 _HEAD = """\

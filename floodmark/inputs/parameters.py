@@ -29,7 +29,7 @@ MOST_PER_S = 50_000
 # What the load generator has to know: options of locustfiles/flood.py, by the same names.
 OF_THE_FLOOD = (
     "users", "load_shape", "start_spread_ms", "duration_s", "think_time_ms", "rate", "arrivals", "arrival_seed",
-    "payload_bytes", "keepalive", "bursts", "burst_every_s",
+    "payload_bytes", "keepalive", "connection_header", "bursts", "burst_every_s",
 )  # fmt: skip
 # Those in which repetitions may differ.
 SEEDS = ("virtual_seed", "arrival_seed")
@@ -91,6 +91,22 @@ class Parameters(BaseModel):
             65536,
             "worker_connections of nginx: slots of one worker for everything it holds open.",
         ),
+    ]
+    nginx_listen_backlog: Annotated[
+        int,
+        _number(
+            "conns",
+            1,
+            65535,
+            "backlog of nginx's listen; somaxconn caps it as it is when nginx starts.",
+        ),
+    ]
+    nginx_keepalive_timeout_s: Annotated[
+        int, _number("s", 0, 3600, "keepalive_timeout of nginx: how long an idle client connection stays open.")
+    ]
+    front_may_overflow: Annotated[
+        bool,
+        Field(description="The run is about nginx's own accept queue too: that it overflows does not make it invalid."),
     ]
     nginx_listens: Annotated[
         int,

@@ -68,6 +68,8 @@ class RecordedCase(Part):
 CAME_WITH: dict[int, ParameterValues] = {
     2: {"machine_hz": 0, "warmup_s": 0},
     3: {
+        "nginx_listen_backlog": 4096, "nginx_keepalive_timeout_s": 65, "proxy_buffering": True,
+        "connection_header": "close", "front_may_overflow": False, "order": "nginx,sysctl,upstream",
         "nginx_listens": 1, "nginx_proxy_passes": 1, "bursts": 1, "burst_every_s": 10,
     },
 }  # fmt: skip

@@ -30,7 +30,7 @@ from floodmark.inputs.inventory import (
     hosts_of_a_run,
     inventory_parameters,
 )
-from floodmark.inputs.labs import Lab, find_lab, refuse_other_case
+from floodmark.inputs.labs import Lab, Point, find_lab, refuse_other_case
 from floodmark.inputs.parameters import (
     Parameters,
     given_parameters,
@@ -62,6 +62,7 @@ RUN_OPTIONS = frozenset(
         "nginx_listen_port",
         "nginx_status_allow",
         "nginx_status_path",
+        "point",
         "provision",
         "run_order",
         "run_serial",
@@ -73,6 +74,8 @@ FROM_THE_PLAN = {"testbed_start_state", "testbed_measurement"}
 # Where the servers behind nginx listen: in the folder that systemd makes for their unit, or from this port on.
 UPSTREAM_DIR = "/run/floodmark-upstream"
 UPSTREAM_PORT = 9000
+# What the units say among themselves, for a boot in virtual time.
+ORDER_OF_A_BOOT = "nginx,sysctl,upstream"
 # Where nginx does, unless it is told otherwise; playbooks/vars/case.yml has it as well.
 LISTEN_PORT = 8080
 # Ansible's names for the order in which the hosts of a run take turns.
@@ -186,6 +189,19 @@ def make_plan(
     return PlannedRun(run, plan)
 
 
+def _point_of(lab: Lab | None, extra: Variables) -> Point | None:
+    """Return the point of a lab that a run is of, or what all of its points share; None where it is of no lab."""
+    if lab:
+        refuse_other_case(extra, lab)
+        return lab.point(extra)
+    if "point" in extra:
+        raise ParameterError(
+            f"-e: point={extra['point']} is of a lab, and none was given: name it with lab=; `floodmark lab` lists "
+            "them."
+        )
+    return None
+
+
 def _options_of(*, web: bool, lab: Lab | None, hold_s: int | None) -> frozenset[str]:
     """Return what `-e` may set besides what it may for any run."""
     if web:
@@ -287,7 +303,13 @@ def _check_listen_ports(parameters: Parameters, first_port: object, servers: Seq
         )
 
 
-def start_state(case: Case, servers: Sequence[Server], parameters: Parameters, inventory: Variables) -> str:
+def start_state(
+    case: Case,
+    servers: Sequence[Server],
+    parameters: Parameters,
+    inventory: Variables,
+    pages: Mapping[str, StatusPage],
+) -> str:
     """Return a name for the disk that a boot in virtual time begins with; what would be on it decides."""
     on_disk = {name: value for name, value in parameters.model_dump().items() if not name.startswith("virtual_")}
     # Its packages are for the role testbed to know, and its other variables leave the disk as it is.

@@ -49,8 +49,8 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
     parameters = case.parameters
     tables = ingest(run, folder, parameters.rates_hz)
     database = tables.database
-    listeners, generators = tables.host.listeners, tables.generators
-    create_views(database, parameters, listeners, generators, clock_error_ns=tables.clock.error_ns)
+    listeners, generators, before = tables.host.listeners, tables.generators, tables.host.somaxconn_before
+    create_views(database, parameters, listeners, generators, before, clock_error_ns=tables.clock.error_ns)
     faults = judge_expectations(database, case.fault, parameters.transport)
     unstated = _unstated(database, case.expect, parameters.transport)
     phases = list(_phases(tables))

@@ -5,6 +5,16 @@ It sees the tables of the registry and these views:
     upstream_queue, front_queue   accept_queue of the one listener or the other, readings that succeeded
     moments                       upstream_conns, each reading with those of the queue and of nginx just before it;
                                   where one of the two is too old, there is no row
+    front_moments                 stub_status, readings that succeeded, with clients and front queue of each moment:
+        active_conns, active_without_poll_conns   as nginx counted them
+        open_clients_conns      client connections that stand: requests with connected_ns <= t_ns < end_ns. t_ns is
+                                when the answer came, and nginx counts just before it answers, however long ago it was
+                                asked. Empty where requests cannot tell: with keepalive a connection stays when its
+                                request has ended, and no log says until when; or a time or a common clock is missing
+        front_depth_conns       depth of nginx's own queue just before; empty where that reading is too old
+        accepted_clients_conns  the first less the second: what nginx's workers have accepted. Empty where the queue
+                                has more than there are clients: a busy client learns late that it is connected
+        uncertain_conns         clients that came or went so near that the errors of clocks and readings hide the order
     burst_times                   of a flood in bursts, a row for each that was sent: burst (from 1), start_ns (when it
                                   was meant to begin), end_ns (when its last request ended), sent (requests)
     listeners                     what host.json read back: name, owner, limit_conns
@@ -75,6 +85,7 @@ def create_views(
     parameters: Parameters,
     listeners: Iterable[Listener | None],
     generators: Sequence[GeneratorSummary] = (),
+    somaxconn_before: int | None = None,
     *,
     clock_error_ns: int | None = 0,
 ) -> None:
@@ -85,6 +96,7 @@ def create_views(
         parameters: of the run.
         listeners: what the kernel says of the accept queues.
         generators: what each process of the flood wrote about itself.
+        somaxconn_before: net.core.somaxconn before the run, None where the host did not say.
         clock_error_ns: how wrong the times of requests may be on the host's clock; None where nothing tells it.
     """
     database.execute("CREATE TABLE listeners (name VARCHAR, owner VARCHAR, limit_conns BIGINT)")
@@ -94,6 +106,7 @@ def create_views(
     values = {
         **parameters.model_dump(),
         **_plan_of_the_flood(parameters, generators),
+        "somaxconn_at_listen": parameters.somaxconn_at_listen("upstream", somaxconn_before),
         "worker_slots": parameters.worker_slots,
         "uncrowded": parameters.uncrowded,
     }
@@ -118,6 +131,17 @@ def create_views(
     database.execute(f"CREATE VIEW moments AS {same_moment(parameters.rates_hz)}")
     in_front = front_moment(parameters.rates_hz, keepalive=parameters.keepalive, clock_error_ns=clock_error_ns)
     database.execute(f"CREATE VIEW front_moments AS {in_front}")
+    database.execute(
+        """
+        CREATE VIEW burst_times AS
+        SELECT burst, min(intended_ns) AS start_ns, max(end_ns) AS end_ns, count(*) AS sent
+        FROM (
+            SELECT *, 1 + (intended_ns - min(intended_ns) OVER ()) // (burst_every_s * CAST(1e9 AS BIGINT)) AS burst
+            FROM requests CROSS JOIN params WHERE load_shape = 'burst'
+        )
+        GROUP BY burst ORDER BY burst
+        """
+    )
 
 
 def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:

@@ -25,6 +25,19 @@ def test_the_last_layer_wins_and_text_becomes_what_it_means() -> None:
         ({"users": "3.5"}, "users=3.5 is not allowed"),
         ({"transport": "udp"}, "transport=udp is not allowed: it must be unix or tcp"),
         ({"keepalive": "perhaps"}, "keepalive=perhaps is not allowed: it must be true or false"),
+        ({"nginx_listen_backlog": "0"}, "nginx_listen_backlog=0 is not allowed: it must be 1 to 65535 conns"),
+        ({"nginx_listen_backlog": "-1"}, "nginx_listen_backlog=-1 is not allowed: it must be 1 to 65535 conns"),
+        (
+            {"nginx_listen_backlog": "1000000000"},
+            "nginx_listen_backlog=1000000000 is not allowed: it must be 1 to 65535",
+        ),
+        ({"nginx_keepalive_timeout_s": "-1"}, "nginx_keepalive_timeout_s=-1 is not allowed: it must be 0 to 3600 s"),
+        ({"proxy_buffering": "some"}, "proxy_buffering=some is not allowed: it must be true or false"),
+        (
+            {"order": "upstream,nginx"},
+            "it must be nginx,sysctl,upstream or sysctl,nginx,upstream or nginx,upstream,sysctl",
+        ),
+        ({"connection_header": "upgrade"}, "connection_header=upgrade is not allowed: it must be close or keep-alive"),
         ({"nginx_listens": "9"}, "nginx_listens=9 is not allowed: it must be 1 to 8"),
         ({"bursts": "0"}, "bursts=0 is not allowed: it must be 1 to 10"),
         (
