@@ -65,3 +65,8 @@ def test_the_command_counts_what_it_finds_and_writes_when_it_is_told(
     CliRunner().invoke(main, ["claims", "--write"])
     assert (tmp_path / "claims.md").read_text() == claims_page(EVIDENCE)
     assert read_evidence(tmp_path / "evidence.csv") == EVIDENCE
+
+
+def test_each_sentence_that_runs_can_be_asked_was_told_of() -> None:
+    untold = [one.id for one in sentences_of(EVIDENCE) if one.verdict == "not observed"]
+    assert untold == [], "make the runs that it needs, then: floodmark claims --write"
