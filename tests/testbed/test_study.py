@@ -35,7 +35,7 @@ def begun() -> Iterator[Callable[[], list[Path]]]:
             shutil.rmtree(path)
 
 
-# One of three times the host was restored only by its timer: Ctrl-C between two tasks of Ansible is not yet safe.
+# Ctrl-C ends Ansible before it restores. Once the case is applied, the host is left to its timer, and this fails.
 @pytest.mark.slow
 def test_ctrl_c_ends_it_with_130_and_it_goes_on_only_with_the_same_settings(
     snapshot: Callable[[], str], begun: Callable[[], list[Path]]
