@@ -449,9 +449,9 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
     "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."
 )
 @click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help="A parameter of the runs; may be repeated.")
-@click.option("--anew", is_flag=True, help="Begin another execution, although the last one was ended too early.")
+@click.option("--new", is_flag=True, help="Begin another execution, although the last one was ended too early.")
 @click.option("--quiet", is_flag=True, help="Write how it goes into progress.txt of its folder, and print nothing.")
-def study(name: str | None, inventory: Path, extra: tuple[str, ...], anew: bool, quiet: bool) -> None:
+def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, quiet: bool) -> None:
     """Do again what the study did, and say of each of its sentences what comes out.
 
     The runs are those of labs/study.yml: the author's five cases and four labs as he ran them. If the last execution
@@ -474,9 +474,9 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], anew: bool,
     from floodmark.show.study import print_study
 
     given = dict(one.partition("=")[::2] for one in extra)
-    if name and anew:
-        raise click.UsageError("NAME is an execution that is there, and --anew begins another: give one of them.")
-    folder = go_on_with_study(name, given) if name else begin_or_go_on(inventory, given, anew=anew)
+    if name and new:
+        raise click.UsageError("NAME is an execution that is there, and --new begins another: give one of them.")
+    folder = go_on_with_study(name, given) if name else begin_or_go_on(inventory, given, new=new)
     again = folder.read().overall is not None
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
         try:

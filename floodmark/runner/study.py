@@ -29,13 +29,13 @@ DEFAULT_INVENTORY = Path("inventory/testbed.yml")
 HOW_ONLY = RUN_OPTIONS - {"point"}
 
 
-def begin_or_go_on(inventory: Path, extra: Variables, *, anew: bool = False, results: Path = RESULTS) -> LabFolder:
+def begin_or_go_on(inventory: Path, extra: Variables, *, new: bool = False, results: Path = RESULTS) -> LabFolder:
     """Return the execution of the study that is to be made: the newest if it was ended too early, or another one.
 
     Args:
         inventory: where the hosts are described.
         extra: what is given with `-e`: parameters, and options of a run.
-        anew: begin another one in any case.
+        new: begin another one in any case.
         results: where runs are kept.
 
     Raises:
@@ -43,7 +43,7 @@ def begin_or_go_on(inventory: Path, extra: Variables, *, anew: bool = False, res
             written then.
     """
     wanted = plan_lab(STUDY, inventory, extra)
-    ended = None if anew else newest_unfinished(results)
+    ended = None if new else newest_unfinished(results)
     if ended is None:
         return write_lab(wanted, results)
     record = ended.read()
@@ -53,7 +53,7 @@ def begin_or_go_on(inventory: Path, extra: Variables, *, anew: bool = False, res
             return write_lab(wanted, results)
         raise LabError(
             f"{ended.path.name} was ended after {made} of {len(record.points)} points, with {other}, or begin another "
-            f"one by `{command_of(wanted, anew=True)}`; what was made is kept."
+            f"one by `{command_of(wanted, new=True)}`; what was made is kept."
         )
     if record.given != wanted.given:
         save(ended.file, record.model_copy(update={"given": wanted.given}))
@@ -95,7 +95,7 @@ def newest_unfinished(results: Path = RESULTS) -> LabFolder | None:
     try:
         return newest if newest.read().overall is None else None
     except RunError as error:
-        raise RunError(f"{error} `floodmark study --anew` begins another one.") from None
+        raise RunError(f"{error} `floodmark study --new` begins another one.") from None
 
 
 def _difference(record: LabRecord, wanted: LabRecord) -> str:
@@ -120,15 +120,15 @@ def _points(record: LabRecord) -> list[tuple[str, int | None, ParameterValues]]:
     return [(one.name, one.case, one.varied) for one in record.points]
 
 
-def command_of(record: LabRecord, *, anew: bool = False) -> str:
+def command_of(record: LabRecord, *, new: bool = False) -> str:
     """Return the command that makes an execution, or what is missing of it.
 
     Args:
         record: of the execution.
-        anew: the one that begins another one.
+        new: the one that begins another one.
     """
     inventory = Path(record.inventory)
-    words = ["floodmark", STUDY, *(["--anew"] if anew else [])]
+    words = ["floodmark", STUDY, *(["--new"] if new else [])]
     if inventory != ROOT / DEFAULT_INVENTORY:
         words += ["-i", relative(inventory)]
     for name, value in record.given.items():

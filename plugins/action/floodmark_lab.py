@@ -26,8 +26,8 @@ class ActionModule(ActionBase):
         try:
             inventory = self._inventory(task_vars or {})
             if self._task.args.get("study"):
-                anew = self._yes_or_no("anew", extra.pop("anew", False))
-                result["lab"] = str(begin_or_go_on(inventory, extra, anew=anew).path)
+                new = self._yes_or_no("new", extra.pop("new", False))
+                result["lab"] = str(begin_or_go_on(inventory, extra, new=new).path)
             else:
                 result["lab"] = str(begin_lab(extra.pop("lab", None), inventory, extra).path)
         except FloodmarkError as error:

@@ -158,7 +158,7 @@ def _check_playbook(arguments: list[str], results: Path) -> None:
         elif option == "-i":
             inventory = value
     if playbook in LABS_OF:
-        extra.pop("anew", None)
+        extra.pop("new", None)
         _check_lab(LABS_OF[playbook] or extra.pop("lab", ""), extra, inventory)
         return
     if playbook in PLANNED:

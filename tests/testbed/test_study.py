@@ -43,7 +43,7 @@ def test_ctrl_c_ends_it_with_130_and_it_goes_on_only_with_the_same_settings(
     before = snapshot()
     # What is ignored stays so, and in the background of a shell SIGINT is.
     with subprocess.Popen(
-        ["env", "--default-signal=INT", "floodmark", "study", "--anew", "-e", "users=8"],
+        ["env", "--default-signal=INT", "floodmark", "study", "--new", "-e", "users=8"],
         cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 90
@@ -61,7 +61,7 @@ def test_ctrl_c_ends_it_with_130_and_it_goes_on_only_with_the_same_settings(
     other = run("floodmark", "study", "-e", "users=9")
     assert other.returncode == 2, evidence(other)
     assert f"{folder.name} was ended after" in other.stderr
-    assert "or begin another one by `floodmark study --anew -e users=9`" in other.stderr
+    assert "or begin another one by `floodmark study --new -e users=9`" in other.stderr
     assert "Traceback" not in other.stderr
     assert (begun(), (folder / "lab.json").read_text()) == ([folder], content), "nothing is lost"
     assert snapshot() == before
@@ -71,7 +71,7 @@ def test_ctrl_c_ends_it_with_130_and_it_goes_on_only_with_the_same_settings(
 @pytest.mark.timeout(1800)
 def test_what_his_own_programs_gave_comes_out(snapshot: Callable[[], str], begun: Callable[[], list[Path]]) -> None:
     before = snapshot()
-    done = run("ansible-playbook", "study.yml", "-e", "anew=true", timeout_s=1700)
+    done = run("ansible-playbook", "study.yml", "-e", "new=true", timeout_s=1700)
     assert done.returncode == 0, evidence(done)
     assert snapshot() == before
     (folder,) = begun()

@@ -31,8 +31,8 @@ def inventories(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return variables
 
 
-def study(results: Path, inventory: str = "testbed", *, anew: bool = False, **extra: Any) -> LabFolder:
-    return begin_or_go_on(ROOT / f"inventory/{inventory}.yml", extra, anew=anew, results=results)
+def study(results: Path, inventory: str = "testbed", *, new: bool = False, **extra: Any) -> LabFolder:
+    return begin_or_go_on(ROOT / f"inventory/{inventory}.yml", extra, new=new, results=results)
 
 
 def make_one_run(folder: LabFolder) -> None:
@@ -56,12 +56,12 @@ def test_it_goes_on_where_it_was_ended_and_begins_another_one_when_it_has_come_t
     second = study(tmp_path)
     assert second != first
     assert study(tmp_path) == second
-    assert study(tmp_path, anew=True) not in (first, second)
+    assert study(tmp_path, new=True) not in (first, second)
 
 
 def test_an_older_one_that_was_left_does_not_go_on(tmp_path: Path) -> None:
     study(tmp_path)
-    newer = study(tmp_path, anew=True)
+    newer = study(tmp_path, new=True)
     finish(newer)
     assert study(tmp_path).path.name > newer.path.name
 
@@ -86,10 +86,10 @@ def test_one_with_other_settings_is_begun_only_if_somebody_says_so(
     sentence = str(error.value)
     of = len(first.read().points)
     assert f"{first.path.name} was ended after 1 of {of} points, {was}: go on with it by `floodmark study" in sentence
-    assert "or begin another one by `floodmark study --anew" in sentence
+    assert "or begin another one by `floodmark study --new" in sentence
     assert (first.file.read_text(), len(list(tmp_path.glob("*-lab-*")))) == (before, 1), "nothing was written"
     assert study(tmp_path, **begun) == first
-    assert study(tmp_path, anew=True, **then) != first
+    assert study(tmp_path, new=True, **then) != first
 
 
 def test_one_of_which_nothing_was_made_gives_way_to_other_settings(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_the_command_that_goes_on_says_all_that_was_given(tmp_path: Path) -> Non
 def test_one_that_is_damaged_is_left_as_it_is_and_named(tmp_path: Path) -> None:
     first = study(tmp_path)
     first.file.write_text(json.dumps({"lab": "study"}))
-    with pytest.raises(RunError, match=r"damaged: it has no \w+.*`floodmark study --anew` begins another one"):
+    with pytest.raises(RunError, match=r"damaged: it has no \w+.*`floodmark study --new` begins another one"):
         study(tmp_path)
-    assert study(tmp_path, anew=True) != first
+    assert study(tmp_path, new=True) != first
 
 
 @pytest.mark.parametrize(
