@@ -272,7 +272,8 @@ def read_model(path: Path, model: type[ModelT]) -> ModelT:
     """
     name = relative(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # The parser of libyaml: ten times faster, and each verdict reads the sentences of the study.
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     except FileNotFoundError:
         raise model.error(f"{name} is missing: it is part of Floodmark, restore it from git.") from None
     except (OSError, UnicodeError) as error:
