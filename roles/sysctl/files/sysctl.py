@@ -6,13 +6,15 @@
 
 `apply` records what each parameter was before it touches any, installs FILE in /run/sysctl.d
 (where a reboot forgets it), sets the parameters and reads them back. `restore` undoes all of it
-from the record. Both are safe to repeat.
+from the record. Both are safe to repeat. The record is complete or not there at all, and it never
+holds a value that this program has set.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -61,12 +63,46 @@ def write(name: str, value: str) -> None:
         raise SysctlError(f"{name} was set to {value} and reads {found}")
 
 
+def write_record(before: dict[str, str]) -> None:
+    """Write what the parameters were, so that it is on the disk before any of them is touched."""
+    fresh = RECORD.with_suffix(".new")
+    try:
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(before, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(RECORD)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+
+
+def read_record() -> dict[str, str]:
+    """Return what the parameters were.
+
+    Raises:
+        SysctlError: the record is damaged.
+    """
+    # {"net.core.somaxconn": "4096"}
+    try:
+        before = json.loads(RECORD.read_text(encoding="utf-8"))
+        return {str(name): str(value) for name, value in before.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise SysctlError(f"{RECORD} is damaged, and only it says what the parameters were: {error}") from error
+
+
 def apply(source: Path) -> None:
     """Set all parameters of a file."""
     text = source.read_text(encoding="utf-8")
     settings = parse(text)
     if not RECORD.exists():  # a second apply must not take our own values for the host's
-        RECORD.write_text(json.dumps({name: read(name) for name in settings}), encoding="utf-8")
+        if INSTALLED.exists():
+            raise SysctlError(
+                f"{INSTALLED} is there and {RECORD} is not: a run has set these parameters, and what they were before "
+                "is lost; set them by hand, then remove the first file"
+            )
+        write_record({name: read(name) for name in settings})
     INSTALLED.parent.mkdir(exist_ok=True)
     INSTALLED.write_text(text, encoding="utf-8")
     for name, value in settings.items():
@@ -81,9 +117,9 @@ def restore() -> None:
         SysctlError: for all parameters that could not be put back, after the others were.
     """
     if RECORD.exists():
-        INSTALLED.unlink(missing_ok=True)
+        before = read_record()
         problems = []
-        for name, value in json.loads(RECORD.read_text(encoding="utf-8")).items():
+        for name, value in before.items():
             try:
                 write(name, value)
                 print(f"{name} = {value} (as it was)")
@@ -91,6 +127,8 @@ def restore() -> None:
                 problems.append(str(error))
         if problems:
             raise SysctlError("; ".join(problems))
+        # In this order: whatever ends this program, one of the two files says that there was a run.
+        INSTALLED.unlink(missing_ok=True)
         RECORD.unlink()
     with contextlib.suppress(OSError):  # gone already, or not empty
         RECORD.parent.rmdir()
