@@ -78,6 +78,13 @@ class HostDescription(Stored):
         return next((one for one in self.listeners if one is not None and one.name == name), None)
 
 
+class LeaseEnd(Described):
+    """Why the lease ended by which the run held the host: end.json. Its failures are in failure.txt as well."""
+
+    why: str
+    failures: list[str] = []
+
+
 class UnitState(Described):
     """A systemd unit of the run, read just before it was stopped: one of units.json. Times are monotonic (ns)."""
 

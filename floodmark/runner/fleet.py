@@ -1,17 +1,17 @@
 """Runs one flood from several processes or machines: a master here, workers wherever the inventory has load generators.
 
-    python -m floodmark.fleet < fleet.json
+    python -m floodmark.runner.fleet < fleet.json
 
 Locust's master listens for its workers without asking who they are, so it listens on loopback alone. Workers elsewhere
 come to it through the ssh session that they were started by, and what they wrote comes back through the same session.
-When a session breaks, its workers have no master any more and end by themselves.
+A flood ends with the process that it belongs to. Workers elsewhere end when their session does, or when they hear
+nothing through it for as long as a host keeps a lease.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import json
 import os
 import select
@@ -21,19 +21,31 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
+import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from floodmark.paths import ROOT
+from floodmark.runner.owner import Owner
 from floodmark.runs.archive import unpack
 from floodmark.values import ParameterValues
 
-# How long Locust may take to end after it was asked to.
+# How long Locust may take to end after it was asked to (s), and when somebody is waiting for the end.
 PATIENCE_S = 10
+HASTE_S = 3
+# What a machine sends of its results may pause for so long (s).
+STALL_S = 30
+# How often workers elsewhere hear that they are still wanted (s), and for how long they flood without.
+RENEW_S = 2
+LEASE_S = 15
+# The flood was ended because the process that it belongs to has ended, or is to end.
+ENDED = 130
 # How long workers may take to come to their master: a machine far away starts Python first.
 CONNECT_TIMEOUT_S = 60
 
@@ -41,15 +53,23 @@ CONNECT_TIMEOUT_S = 60
 SSH_FAILED = 255
 
 # Run by a shell of the load generator. The worker is a unit of its own: with as many descriptors as it wants, an end
-# by itself, and a journal. What it wrote goes to standard output, everything else to standard error.
+# by itself, and a journal. What it wrote goes to standard output, everything else to standard error. Each line of
+# standard input says that the worker is still wanted; the last one, that its results have arrived.
 WORKER = """
 set -e
 root=; [ "$(id -u)" = 0 ] || root="sudo -n"
-room=$(mktemp -d /tmp/floodmark-XXXXXX)
-trap '$root rm -rf "$room"' EXIT
+room=$(mktemp -d)
+lease() {{
+    while read -r -t {lease_s} line && [ "$line" = renew ]; do :; done
+    $root systemctl stop {unit} 2>/dev/null || true
+    [ "$line" = arrived ]
+}}
+lease <&0 & lease=$!
 $root systemd-run --quiet --wait --collect --pipe --unit={unit} --property=LimitNOFILE=1048576 \\
-    --property=RuntimeMaxSec={at_most_s} --working-directory="$room" {environment} {command} >&2 || true
+    --property=RuntimeMaxSec={at_most_s} --working-directory="$room" {environment} {command} </dev/null >&2 || true
 $root tar --create --gzip --directory "$room" .
+exec >&-
+if wait $lease; then $root rm -rf "$room"; else echo "floodmark: what the workers wrote stays in $room" >&2; fi
 """
 
 
@@ -84,6 +104,7 @@ class Fleet:
         results: folder here for what all of them write.
         at_most_s: time after which the flood is ended.
         flood_id: names the units of the workers.
+        owner: the process that the flood belongs to; None for one that ends with this program.
     """
 
     generators: Sequence[Generator]
@@ -93,13 +114,15 @@ class Fleet:
     results: Path
     at_most_s: float
     flood_id: str
+    owner: Owner | None = None
 
     @classmethod
     def parse(cls, text: str) -> Fleet:
         """Read it as the role locust has written it, in JSON."""
         content = json.loads(text)
         generators = [Generator(**one) for one in content.pop("generators")]
-        return cls(**{**content, "generators": generators, "results": Path(content["results"])})
+        owner = Owner(**content["owner"]) if content.get("owner") else None
+        return cls(**{**content, "generators": generators, "results": Path(content["results"]), "owner": owner})
 
     def own_options(self) -> list[str]:
         """Return the options that every process has."""
@@ -117,20 +140,27 @@ Workers = list[tuple[Generator, "subprocess.Popen[bytes]"]]
 
 
 def run(fleet: Fleet) -> int:
-    """Flood, and return Locust's exit status, 124 when it had to be ended, 1 when a load generator was lost."""
+    """Flood, and return Locust's exit status.
+
+    It is 124 when the flood took too long, 1 when a load generator was lost, and ENDED when it was not wanted any more.
+    """
+    if fleet.owner and (fleet.owner.is_gone() or fleet.owner.is_to_end()):
+        return ENDED
     port = _free_port()
     # The leader asks the workers to end; so it is asked first, whatever ends this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     leader = _start(leader_command(fleet, port), fleet.results)
     workers: Workers = []
-    try:
-        if not fleet.is_alone():
-            workers = [(one, _start_worker(fleet, one, port)) for one in fleet.generators]
-        status = _wait(fleet, leader, workers)
-    finally:
-        _end(leader)
-        for generator, process in workers:
-            _collect(fleet, generator, process)
+    status = ENDED  # unless it is found to be otherwise
+    with _renewed(workers):
+        try:
+            if not fleet.is_alone():
+                workers += [(one, _start_worker(fleet, one, port)) for one in fleet.generators]
+            status = _wait(fleet, leader, workers)
+        finally:
+            _end(leader, HASTE_S if status == ENDED else PATIENCE_S)
+            for generator, process in workers:
+                _collect(fleet, generator, process)
     return status
 
 
@@ -165,6 +195,7 @@ def worker_script(fleet: Fleet, generator: Generator, port: int) -> str:
     return WORKER.format(
         unit=shlex.quote(f"floodmark-locust-{fleet.flood_id}"),
         at_most_s=int(fleet.at_most_s + CONNECT_TIMEOUT_S),
+        lease_s=LEASE_S,
         environment=f"--setenv=PYTHONPATH={shlex.quote(generator.home)} --setenv=PYTHONDONTWRITEBYTECODE=1",
         command=shlex.join(worker_command(fleet, generator, port)),
     )
@@ -175,15 +206,18 @@ def _start_worker(fleet: Fleet, generator: Generator, port: int) -> subprocess.P
         return _start(worker_command(fleet, generator, port), fleet.results, log=f"{generator.name}.log")
     tunnel = ["-S", "none", "-R", f"127.0.0.1:{port}:127.0.0.1:{port}", "-o", "ExitOnForwardFailure=yes"]
     script = worker_script(fleet, generator, port)
-    return _start([*generator.reach, *tunnel, generator.host, script], fleet.results, log=f"{generator.name}.log")
+    command = [*generator.reach, *tunnel, generator.host, f"exec bash -c {shlex.quote(script)}"]
+    return _start(command, fleet.results, log=f"{generator.name}.log", stdin=subprocess.PIPE)
 
 
-def _start(command: Sequence[str], folder: Path, log: str = "") -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], folder: Path, log: str = "", stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """Start a program that ends with this one. With a log its standard error goes there, and its output comes to us."""
     with (folder / log).open("wb") if log else contextlib.nullcontext() as errors:
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", *command],
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if log else None, stderr=errors,
+            cwd=folder, stdin=stdin, stdout=subprocess.PIPE if log else None, stderr=errors,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
 
@@ -193,9 +227,12 @@ def _wait(fleet: Fleet, leader: subprocess.Popen[bytes], workers: Workers) -> in
     deadline = time.monotonic() + fleet.at_most_s
     everybody: list[tuple[Generator | None, subprocess.Popen[bytes]]] = [(None, leader), *workers]
     watched = {os.pidfd_open(process.pid): (generator, process) for generator, process in everybody}
+    unwanted = fleet.owner.descriptors if fleet.owner else ()
     try:
         while (left_s := deadline - time.monotonic()) > 0:
-            for ended in select.select([*watched], [], [], left_s)[0]:
+            for ended in select.select([*watched, *unwanted], [], [], left_s)[0]:
+                if ended in unwanted:
+                    return ENDED
                 generator, process = watched.pop(ended)
                 os.close(ended)
                 status = process.wait()
@@ -212,11 +249,37 @@ def _wait(fleet: Fleet, leader: subprocess.Popen[bytes], workers: Workers) -> in
             os.close(descriptor)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def say(process: subprocess.Popen[bytes], line: str) -> None:
+    """Say something to workers elsewhere; what they do not hear ends them."""
+    if process.stdin:
+        with contextlib.suppress(OSError, ValueError):
+            os.write(process.stdin.fileno(), line.encode() + b"\n")
+
+
+@contextlib.contextmanager
+def _renewed(workers: Workers) -> Iterator[None]:
+    """Let workers elsewhere know that they are still wanted."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(RENEW_S):
+            for _, process in workers:
+                say(process, "renew")
+
+    renewing = threading.Thread(target=renew, daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join()
+
+
+def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
     """Ask a process to end, then insist."""
     process.terminate()
     try:
-        process.wait(PATIENCE_S)
+        process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -225,40 +288,58 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _collect(fleet: Fleet, generator: Generator, process: subprocess.Popen[bytes]) -> None:
     """Unpack the results of one machine's workers. If they are damaged or missing, name the machine.
 
-    The verdict then reports these processes as lost.
+    They may be of any size, as long as they come. The verdict then reports these processes as lost.
     """
-    try:
-        packed, _ = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        packed, _ = process.communicate()
-    if not generator.reach:
-        return
     results = f"the results of load generator {generator.name}"
-    try:
-        if packed:
-            check_gzip(packed)
-            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                unpack(archive, fleet.results)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        _complain(fleet, f"{results} are damaged: {error}")
-    if not packed or process.returncode:
+    with tempfile.TemporaryFile(dir=fleet.results) as packed:
+        whole = _receive(process, packed)
+        size = packed.tell()
+        try:
+            if generator.reach and size:
+                check_gzip(packed)
+                packed.seek(0)
+                with tarfile.open(fileobj=packed) as archive:
+                    unpack(archive, fleet.results)
+                say(process, "arrived")
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+            _complain(fleet, f"{results} are damaged: {error}")
+        if process.stdin:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        try:
+            process.wait(PATIENCE_S if whole else 0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if generator.reach and (not size or process.returncode):
         _complain(
             fleet,
-            f"{results} are {'incomplete' if packed else 'missing'}: its session ended with status "
+            f"{results} are {'incomplete' if size else 'missing'}: its session ended with status "
             f"{process.returncode}; {generator.name}.log may say why",
         )
 
 
-def check_gzip(packed: bytes) -> None:
-    """Read a gzip stream to its end and so check its CRC; tarfile stops at the end of the archive, before the CRC.
+def _receive(process: subprocess.Popen[bytes], packed: IO[bytes]) -> bool:
+    """Write what a process sends into a file, and return whether it came to its end without a long pause."""
+    assert process.stdout
+    while select.select([process.stdout], [], [], STALL_S)[0]:
+        data = os.read(process.stdout.fileno(), 1 << 20)
+        if not data:
+            return True
+        packed.write(data)
+    return False
+
+
+def check_gzip(packed: IO[bytes]) -> None:
+    """Read a gzip file to its end and so check its CRC; tarfile stops at the end of the archive, before the CRC.
 
     Raises:
-        OSError: it is no gzip stream, or the CRC is wrong.
+        OSError: it is no gzip file, or the CRC is wrong.
         EOFError: its end is missing.
         zlib.error: it cannot be unpacked.
     """
-    with gzip.open(io.BytesIO(packed)) as stream:
+    packed.seek(0)
+    with gzip.open(packed) as stream:
         while stream.read(1 << 20):
             pass
 

@@ -7,25 +7,14 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 import termios
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.inputs.parameters import whole_number
+from floodmark.runner.owner import Owner
 from floodmark.values import Variables
-from floodmark.web.feed import HEARTBEAT_S
 from floodmark.web.options import DEFAULT_HOLD_S, RANGES
-
-# The file in the folder of a run that Ctrl-C makes: the case is to be left.
-LEAVE = "leave"
-# How often is looked for it (s).
-LOOK_S = 0.2
-HEARTBEAT = 'root=; [ "$(id -u)" = 0 ] || root="sudo -n"; $root systemctl restart floodmark-guard.timer'
 
 
 def hold_s_of(extra: Variables) -> int | None:
@@ -85,45 +74,16 @@ def _in_foreground(pid: int) -> bool:
     return fields[2] == fields[5]
 
 
-def wait_for_the_end(pid: int, leave: Path, at_most_s: float) -> None:
-    """Return when Enter was pressed, the case is to be left, the time is over, or nobody is there any more.
+def wait_for_the_end(owner: Owner, at_most_s: float) -> None:
+    """Return when Enter was pressed, the run is to end, the time is over, or nobody is there any more.
 
     Args:
-        pid: the process that runs the playbook, and has the terminal.
-        leave: the file that says that the case is to be left.
+        owner: the process that runs the playbook, and has the terminal.
         at_most_s: the time.
     """
-    deadline = time.monotonic() + at_most_s
-    terminal = _open_terminal(pid)
+    terminal = _open_terminal(owner.pid)
     try:
         termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed before was not meant
-        while time.monotonic() < deadline and os.getppid() == pid and not leave.exists():
-            if select.select([terminal], [], [], LOOK_S)[0]:
-                return  # a line, or the end of the terminal
+        select.select([terminal, *owner.descriptors], [], [], at_most_s)
     finally:
         os.close(terminal)
-
-
-@contextmanager
-def heartbeat(way: Sequence[str], pid: int) -> Iterator[None]:
-    """Let the host's own timer be put off again and again; it undoes the case when it hears nothing more.
-
-    Args:
-        way: the command that runs a shell line on the host.
-        pid: the process that runs the playbook; when that has gone, this one has nobody to wait for.
-    """
-    over = threading.Event()
-
-    def beat() -> None:
-        while os.getppid() == pid:
-            subprocess.run([*way, HEARTBEAT], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-            if over.wait(HEARTBEAT_S):
-                return
-
-    beating = threading.Thread(target=beat, daemon=True)
-    beating.start()
-    try:
-        yield
-    finally:
-        over.set()
-        beating.join()

@@ -47,7 +47,6 @@ from floodmark.runs.folders import RunFolder, new_run
 from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
 from floodmark.verdict.views import check_sql
-from floodmark.web.feed import HEARTBEAT_PATIENCE_S
 from floodmark.web.options import RANGES, WebOptions, check_hosts, refuse_virtual
 
 # What `-e` may set besides parameters: how a run goes, where on a host, and what the testbed is made of. Other
@@ -56,7 +55,7 @@ RUN_OPTIONS = frozenset(
     {
         "case",
         "guard_free_mb",
-        "guard_margin_s",
+        "guard_margin_s",  # of versions that had a timer on the host; it does nothing
         "lab",
         "metrics",
         "nginx_listen_port",
@@ -83,8 +82,6 @@ HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "sh
 # What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
 LEAST_FREE_MB = 200
 BYTES_A_READING = 300
-# Time that the guard leaves for the tasks of a run itself, ssh and Locust's start included.
-DEFAULT_GUARD_MARGIN_S = 45
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def make_plan(
     Args:
         extra: all that was given with `-e`.
         inventory: variables of the inventory: `groups` (name -> hosts), `floodmark_parameters` (what its hosts need
-            other than the cases have), `floodmark_lab_parameters` (other than a lab has), `guard_margin_s`.
+            other than the cases have), `floodmark_lab_parameters` (other than a lab has).
         ansible_pid: the process that runs the playbook; while it lives, the run holds its hosts.
         web: the case is held up for Locust's web page instead of being measured.
         case_number: when it is not the one that was given with `-e`.
@@ -139,15 +136,13 @@ def make_plan(
     check_sql(case)
     servers = servers_of_a_run(case, parameters, extra.get("upstream_port", UPSTREAM_PORT))
     _check_listen_ports(parameters, extra.get("nginx_listen_port", LISTEN_PORT), servers)
-    margin_s = whole_number("guard_margin_s", inventory.get("guard_margin_s", DEFAULT_GUARD_MARGIN_S), 1, 3600)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s
-    guard_timeout_s = longest_s + margin_s
     if web:
         check_hosts(hosts, known.host_variables, clock)
-        longest_s, guard_timeout_s = WebOptions.read(extra).hold_s, HEARTBEAT_PATIENCE_S
+        longest_s = WebOptions.read(extra).hold_s
     if hold_s is not None:
         refuse_virtual(hosts, clock)
-        longest_s, guard_timeout_s = hold_s, HEARTBEAT_PATIENCE_S
+        longest_s = hold_s
     pages = status_pages(hosts.proxies, known.host_variables, extra)
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
@@ -164,7 +159,6 @@ def make_plan(
         longest_s=longest_s,
         flood_at_most_s=parameters.flood_at_most_s,
         answer_timeout_s=parameters.answer_timeout_s,
-        guard_timeout_s=guard_timeout_s,
         free_mb=LEAST_FREE_MB
         + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6)
         + math.ceil(parameters.users * parameters.payload_bytes / 1e6),  # nginx keeps bodies in files

@@ -35,6 +35,8 @@ from floodmark.runner.plan import owner_is_gone
 from floodmark.runs.folders import RESULTS, RunFolder, find_run, runs_in
 
 REFRESH_S = 0.25
+# What a host waits for beside the phases of runs: Ansible's tasks.
+TASKS_AT_MOST_S = 240
 BLOCK_BYTES = 65536
 # So many looks are kept for the picture: a minute.
 HISTORY = 240
@@ -217,7 +219,7 @@ def watch(console: Console, run: RunFolder, plan: Plan) -> None:
     hosts = plan.hosts.proxies
     ways = ways_to(hosts, plan.inventory or [])
     line = LOOK.format(
-        at_most_s=(plan.longest_s + plan.guard_timeout_s) * len(hosts), folder=f"{RUNS_ON_A_HOST}/{run.run_id}"
+        at_most_s=(plan.longest_s + TASKS_AT_MOST_S) * len(hosts), folder=f"{RUNS_ON_A_HOST}/{run.run_id}"
     )
     views = {host: View() for host in ways}
     begun = time.monotonic()

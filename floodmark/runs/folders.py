@@ -50,6 +50,21 @@ class RunFolder:
         """What happened; written last."""
         return self.path / "run.json"
 
+    @property
+    def end(self) -> Path:
+        """What ended the run before it was over; only then it is there."""
+        return self.path / "ended-by.txt"
+
+    def note_end(self, by: str) -> None:
+        """Note what ends the run before it is over; what was first counts."""
+        if not self.end.exists():
+            self.end.write_text(by + "\n", encoding="utf-8")
+
+    @property
+    def ended_by(self) -> str | None:
+        """What ended the run before it was over: a key or a signal; None where nothing did."""
+        return self.end.read_text(encoding="utf-8").strip() if self.end.exists() else None
+
     def load(self, host: str) -> Path:
         """Return the folder of what the load generator wrote when it flooded a host."""
         return self.path / "load" / host

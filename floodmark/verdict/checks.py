@@ -19,6 +19,13 @@ from floodmark.verdict.coverage import Coverage
 from floodmark.verdict.ingest import Ingested
 from floodmark.verdict.queries import scalar
 
+# Why a lease ends: the run was over, or what roles/guard/files/lease.py writes for the other ways.
+OVER = "over"
+ENDS_OF_A_LEASE = {
+    "expired": "it heard nothing from the control node for the time of its lease, 15 s",
+    "stopped": "somebody stopped floodmark-run.service on it",
+    "killed": "the program that holds it was killed",
+}
 # A phase does not end with a reading: it may seem shorter by this (s).
 PHASE_EDGE_S = 0.1
 # With a shorter time of sending a busy generator is no sign of a saturated one.
@@ -43,6 +50,15 @@ def of_the_case(faults: Iterable[Prediction], unstated: Collection[Unstated]) ->
 # --- completeness ---------------------------------------------------------------------------------
 
 
+def of_the_end(ended_by: str | None) -> list[Check]:
+    """Return whether somebody ended the run: one check, or none where nobody did.
+
+    Args:
+        ended_by: a key or a signal.
+    """
+    return [rules.NOT_ENDED.check(ended_by, ok=False)] if ended_by else []
+
+
 def of_completeness(
     tables: Ingested,
     phases: Collection[Phase],
@@ -62,6 +78,9 @@ def of_completeness(
         units: names of the units that were started.
     """
     yield from tables.checks
+    if tables.lease_end:
+        why = tables.lease_end.why
+        yield rules.LEASE_HELD.check(why, ok=why == OVER, why=ENDS_OF_A_LEASE.get(why, why))
     sent = scalar(tables.database, "SELECT count(*) FROM requests")
     yield rules.FLOOD_SENT.check(sent)
     yield rules.FLOOD_FINISHED.check(sum(one.unfinished for one in tables.generators))

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from collectors.fields import AGENT, GENERATOR_MACHINE, QUEUE_WAITS, REQUESTS, SOURCES, TABLES, UPSTREAM_EVENTS
 from floodmark.errors import RunError
 from floodmark.model.check import Check
-from floodmark.model.host import HostDescription, UnitState
+from floodmark.model.host import HostDescription, LeaseEnd, UnitState
 from floodmark.model.load import GeneratorSummary
 from floodmark.model.stored import StoredT, load, write_json
 from floodmark.runs.archive import open_archive, unpack
@@ -37,6 +37,8 @@ MOST_NAMED = 10
 # [{"name": "floodmark-agent.service", "active_state": "active", …}, …]; {"accept_queue": 18000, …}
 UNITS = TypeAdapter(list[UnitState])
 ROWS_WRITTEN = TypeAdapter(dict[str, int])
+# {"why": "over", "failures": []}
+LEASE_END = TypeAdapter(LeaseEnd)
 
 T = TypeVar("T")
 
@@ -53,6 +55,7 @@ class Ingested:
         shifts: number of a generator -> what took its times to the host's clock.
         units: the units of the run at its end; None where the host did not say.
         written: table -> rows that the agent wrote; None where it did not say.
+        lease_end: why the run no longer held the host; None where the host did not say.
         checks: rules that reading all of this has found broken.
     """
 
@@ -63,6 +66,7 @@ class Ingested:
     shifts: Mapping[int, Shift]
     units: Sequence[UnitState] | None
     written: Mapping[str, int] | None
+    lease_end: LeaseEnd | None
     checks: Sequence[Check]
 
     @property
@@ -115,10 +119,11 @@ def ingest(run: RunFolder, folder: HostFolder, sources: Collection[str]) -> Inge
         load_strace(database, raw, wall_ns, phases)
         units = _read_if_there(UNITS, raw / "units.json")
         written = _read_if_there(ROWS_WRITTEN, raw / "written.json")
+        lease_end = _read_if_there(LEASE_END, raw / "end.json")
     for table in TABLES.values():
         write_table(database, table, folder)
     write_json(folder.description, host.facts())
-    return Ingested(database, host, generators, phases, shifts, units, written, checks)
+    return Ingested(database, host, generators, phases, shifts, units, written, lease_end, checks)
 
 
 def extract_archive(archive: Path, target: Path) -> None:

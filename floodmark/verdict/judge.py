@@ -63,6 +63,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
         host=folder.name,
         kernel=tables.host.kernel.release,
         checks=[
+            *checks.of_the_end(run.ended_by),
             *checks.of_the_case(faults, unstated),
             *checks.of_completeness(tables, phases, coverage, parameters, rested, checks.units_of(case)),
             *checks.of_the_clocks(tables),
@@ -268,7 +269,10 @@ def _judge_or_explain(
         verdict = Verdict(
             run_id=run.run_id,
             host=folder.name,
-            checks=[RESULTS_READABLE.check(False, ok=False, subject=folder.name, why=str(error))],
+            checks=[
+                *checks.of_the_end(run.ended_by),
+                RESULTS_READABLE.check(False, ok=False, subject=folder.name, why=str(error)),
+            ],
             params=case.parameters.model_dump(),
         )
         folder.path.mkdir(exist_ok=True)

@@ -173,6 +173,20 @@ RECORDED = Rule(
     "A verdict of before checks had names is kept as it was written",
     "{why}",
 )
+NOT_ENDED = Rule(
+    "not_ended",
+    About.COMPLETENESS,
+    INVALID,
+    "Nobody ended the run before it was over",
+    "the run was ended by {value} before it was over",
+)
+LEASE_HELD = Rule(
+    "lease_held",
+    About.COMPLETENESS,
+    INVALID,
+    "The run held its host until it was over",
+    "the host was restored before the run was over: {why}",
+)
 FLOOD_SENT = Rule(
     "flood_sent",
     About.COMPLETENESS,

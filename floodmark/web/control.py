@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from floodmark.errors import FloodmarkError
 from floodmark.paths import ROOT
+from floodmark.runner.owner import Owner
 from floodmark.values import Content, ParameterValues, Value
 from floodmark.web.options import LOOPBACK
 
@@ -32,12 +33,10 @@ class Question(TypedDict, total=False):
     Attributes:
         hold: keep a case applied until it is to be left; the fields of a session's `Hold`.
         failure: which case comes next; why the last one could not be applied, empty if it could.
-        end: end the session.
     """
 
     hold: Content
     failure: str
-    end: bool
 
 
 class Answer(TypedDict, total=False):
@@ -57,21 +56,22 @@ class Settings:
     Attributes:
         room: folder of its socket.
         password: of the page.
-        ansible_pid: when this process is gone, nobody holds the case up any more.
+        owner: the process that runs the playbook; the session ends with it, or when it is to end.
         layers: parameters of the inventory, and those given with `-e`, for any case.
         caps: what the inventory allows, as its variable has it.
     """
 
     room: str
     password: str
-    ansible_pid: int
+    owner: Owner
     layers: list[ParameterValues]
     caps: Value
 
     @classmethod
     def read(cls) -> Settings:
         """Return them from the environment."""
-        return cls(**json.loads(os.environ[SETTINGS]))
+        content = json.loads(os.environ[SETTINGS])
+        return cls(**{**content, "owner": Owner(**content["owner"])})
 
     @property
     def control(self) -> str:
@@ -101,6 +101,7 @@ def start(settings: Settings, port: int, log: Path) -> subprocess.Popen[bytes]:
             ],
             # Ctrl-C in the terminal is for Ansible, and a task's children end with the task's session.
             start_new_session=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            pass_fds=settings.owner.descriptors,
             env={**os.environ, SETTINGS: json.dumps(asdict(settings)), "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
     descriptor = os.pidfd_open(process.pid)

@@ -1,8 +1,4 @@
-"""What the agent sees of a case that is held up, as it comes from the host.
-
-The ssh session that it comes through also keeps the host in this state: it puts the host's own timer off again and
-again. When the control node is gone, so is the session, and the timer undoes everything.
-"""
+"""What the agent sees of a case that is held, as it comes from the host."""
 
 from __future__ import annotations
 
@@ -14,21 +10,11 @@ from typing import NamedTuple
 
 from collectors.live import Seen, StubStatus, UnixStates, UpstreamConns
 
-# The host undoes everything so long after it last heard of us.
-HEARTBEAT_PATIENCE_S = 30
-# How often it hears: three may be lost.
-HEARTBEAT_S = 7
 # Nobody needs to keep what a session of hours has seen four times a second.
 MOST_SAMPLES = 4 * 3600
 STATUSES = ("200", "500", "502", "504")
 
-LOOK = """
-root=; [ "$(id -u)" = 0 ] || root="sudo -n"
-cd /usr/lib/floodmark || exit
-while sleep {heartbeat_s}; do $root systemctl restart floodmark-guard.timer || exit; done </dev/null >/dev/null 2>&1 &
-trap "kill $!" EXIT
-python3 -B -m collectors.live {folder}
-"""
+LOOK = "cd /usr/lib/floodmark && exec python3 -B -m collectors.live {folder}"
 
 
 class Sample(NamedTuple):
@@ -129,7 +115,7 @@ class Feed:
 
     def __init__(self, way: Sequence[str], folder: str) -> None:
         self._process = subprocess.Popen(
-            [*way, LOOK.format(heartbeat_s=HEARTBEAT_S, folder=folder)],
+            [*way, LOOK.format(folder=folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import time
@@ -146,7 +145,8 @@ class Session:
         listener.bind(self._settings.control)
         listener.listen()
         StreamServer(listener, self._answer).start()
-        gevent.spawn(self._end_with_ansible)
+        gevent.spawn(self._close_when_the_owner_is_gone)
+        gevent.spawn(self._end_when_the_owner_is_to)
 
     def say_ready(self) -> None:
         """Tell whoever has started this process that the page is served."""
@@ -162,9 +162,6 @@ class Session:
             elif "failure" in question:
                 case = self._next(question["failure"])
                 lines.write(json.dumps({"case": case}) + "\n")
-            elif "end" in question:
-                self.end()
-                lines.write("{}\n")
         if "failure" in question and case is None:
             self._close()
 
@@ -187,7 +184,7 @@ class Session:
 
     def _lose_sight(self, hold: Hold, said: str) -> None:
         if self.hold is hold and self.state == HELD:
-            self.failure = f"the session with host {hold.host} has ended, so it undoes the case by itself: {said}"
+            self.failure = f"the session with host {hold.host} has ended, and nothing is seen of it any more: {said}"
 
     def _end_hold(self, hold: Hold) -> None:
         if self.hold is hold and self.state == HELD:
@@ -205,10 +202,13 @@ class Session:
         self.state = APPLYING
         return case
 
-    def _end_with_ansible(self) -> None:
-        descriptor = os.pidfd_open(self._settings.ansible_pid)
-        wait_read(descriptor)
+    def _close_when_the_owner_is_gone(self) -> None:
+        wait_read(self._settings.owner.died)
         self._close()
+
+    def _end_when_the_owner_is_to(self) -> None:
+        wait_read(self._settings.owner.ends)
+        self.end()
 
     def _close(self) -> None:
         shutil.rmtree(self._settings.room, ignore_errors=True)

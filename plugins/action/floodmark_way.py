@@ -1,4 +1,4 @@
-"""Action that says how a load generator is reached: by the ssh command with all that the inventory has for it."""
+"""Action that says how a host is reached besides Ansible, to those that are not of Ansible."""
 
 from __future__ import annotations
 
@@ -6,35 +6,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from floodmark.errors import FloodmarkError
 from floodmark.paths import ROOT
+from floodmark.runner.way import way_of
 
 
 class ActionModule(ActionBase):
-    """Takes the host's `name` and `home`, where Locust is there; returns `generator` as floodmark.fleet wants it."""
+    """Takes the host's `name` and `home`, where Locust is there; returns `generator` as the fleet wants it."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         name, home = self._task.args["name"], self._task.args["home"]
-        connection = self._connection
-        if connection.transport == "local":
-            locust = Path(sys.executable).parent / "locust"
-            result["generator"] = {"name": name, "reach": [], "host": "", "home": str(ROOT), "locust": str(locust)}
+        try:
+            way = way_of(name, self._connection, self._play_context.remote_addr)
+        except FloodmarkError as error:
+            result.update(failed=True, msg=str(error))
             return result
-        if connection.transport != "ssh":
-            raise AnsibleActionFail(
-                f"{name}: a load generator is reached by ssh or is the control node, and its ansible_connection is "
-                f"{connection.transport}."
-            )
-        connection.host = connection.get_option("host") or self._play_context.remote_addr
-        command = connection._build_command(connection.get_option("ssh_executable"), "ssh")  # noqa: SLF001
+        locust = f"{home}/venv/bin/locust" if way.ssh else str(Path(sys.executable).parent / "locust")
         result["generator"] = {
             "name": name,
-            "reach": [part.decode() for part in command],
-            "host": connection.host,
-            "home": home,
-            "locust": f"{home}/venv/bin/locust",
+            "reach": way.ssh,
+            "host": way.host,
+            "home": home if way.ssh else str(ROOT),
+            "locust": locust,
         }
         return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,9 @@ from ansible.utils.vars import load_extra_vars
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.inventory import CAPS, inventory_parameters
 from floodmark.inputs.parameters import Parameters
+from floodmark.runner.owner import Owner
+from floodmark.runner.way import way_of
+from floodmark.values import Value
 from floodmark.web import control
 from floodmark.web.goaccess import missing
 from floodmark.web.options import LOOPBACK, WebOptions
@@ -32,7 +34,9 @@ class ActionModule(ActionBase):
             if arguments["state"] == "started":
                 result.update(self._start(task_vars or {}, Path(arguments["folder"])))
             elif arguments["state"] == "held":
-                control.ask(arguments["control"], {"hold": arguments["hold"]})
+                hold = arguments["hold"]
+                way = way_of(hold["host"], self._connection, self._play_context.remote_addr)
+                control.ask(arguments["control"], {"hold": {**hold, "way": list[Value](way.shell)}})
             else:
                 result.update(control.ask(arguments["control"], {"failure": arguments["failure"]}))
         except FloodmarkError as error:
@@ -45,7 +49,7 @@ class ActionModule(ActionBase):
         settings = control.Settings(
             room=control.new_room(),
             password=password,
-            ansible_pid=os.getppid(),
+            owner=Owner.of_this_task(),
             layers=[
                 inventory_parameters(task_vars),
                 {name: value for name, value in extra.items() if name in Parameters.model_fields},

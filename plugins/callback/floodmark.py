@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from ansible.executor.stats import AggregateStats
 from ansible.executor.task_result import CallbackTaskResult
@@ -25,13 +20,11 @@ from rich.console import Console
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.labs import STUDY
 from floodmark.model.run import Plan
-from floodmark.runner.hold import LEAVE
 from floodmark.runs.folders import LabFolder, RunFolder
 from floodmark.show.lab import print_lab
 from floodmark.show.progress import Event, is_rescued, message_of, step_of
 from floodmark.show.run import print_run
 from floodmark.show.study import print_study
-from floodmark.web.control import ask
 
 DOCUMENTATION = r"""
 name: floodmark
@@ -103,20 +96,6 @@ class CallbackModule(DefaultCallback):
         self._send(event)
         self._step = step
 
-    @staticmethod
-    def _end_gently(leave: Callable[[], object]) -> None:
-        """Let the first Ctrl-C end what is held up, and the playbook go on to restore the host."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            with contextlib.suppress(FloodmarkError, FileNotFoundError):  # then it has ended already
-                leave()
-
-        for number in before:
-            signal.signal(number, end)
-
     # --- Ansible's events -----------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
@@ -151,12 +130,8 @@ class CallbackModule(DefaultCallback):
         if "plan" in result.result and result.task.action == "floodmark_plan":
             self._run = RunFolder(Path(result.result["plan"]["folder"]))
             self._plan = self._run.read_plan()
-            if self._plan.hold:
-                self._end_gently((self._run.path / LEAVE).touch)
         if result.task.action == "floodmark_lab":
             self._lab = LabFolder(Path(result.result["lab"]))
-        if result.task.action == "floodmark_web_ui" and "control" in result.result:
-            self._end_gently(partial(ask, result.result["control"], {"end": True}))
         if self._verbose:
             super().v2_runner_on_ok(result)
             return

@@ -24,6 +24,7 @@ import websocket
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.cases import load_cases
 from floodmark.runner.fleet import _free_port
+from floodmark.runner.owner import Owner
 from floodmark.values import Content
 from floodmark.web import control
 
@@ -77,7 +78,7 @@ class Page:
     def end(self) -> None:
         """End the session, as Ctrl-C does, and ask what comes next, as Ansible does then."""
         self.ended = True
-        self.ask({"end": True})
+        os.eventfd_write(self.settings.owner.ends, 1)
         assert self.ask({"failure": ""}) == {"case": None}
 
     def ask(self, question: control.Question) -> control.Answer:
@@ -126,7 +127,7 @@ class Page:
 
 
 def new_settings() -> control.Settings:
-    return control.Settings(control.new_room(), PASSWORD, os.getpid(), [{}, {}], {"rate": 1000})
+    return control.Settings(control.new_room(), PASSWORD, Owner.of(os.getpid()), [{}, {}], {"rate": 1000})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the guard writes about the units of a run before it stops them."""
+"""How the guard decides who holds a host, and what it makes of the end of a lease."""
 
 from __future__ import annotations
 
@@ -13,81 +13,9 @@ from tests.conftest import load_file
 
 guard = load_file("roles/guard/library/guard.py")
 
-# As systemctl of systemd 252 prints it: the agent has ended after SIGTERM, the upstream has failed, the trace was not
-# asked for, and the timer has just started its own service.
-SHOWN = """\
-MainPID=0
-Result=success
-NRestarts=0
-ExecMainCode=1
-ExecMainStatus=0
-Id=floodmark-agent.service
-ActiveState=inactive
-SubState=dead
-InactiveExitTimestampMonotonic=2002324639
-ActiveEnterTimestampMonotonic=2002326930
-InactiveEnterTimestampMonotonic=2002832729
 
-MainPID=0
-Result=exit-code
-NRestarts=2
-ExecMainCode=1
-ExecMainStatus=3
-Id=floodmark-upstream@2.service
-ActiveState=failed
-SubState=failed
-InactiveExitTimestampMonotonic=1915414014
-ActiveEnterTimestampMonotonic=0
-InactiveEnterTimestampMonotonic=1915420265
-
-MainPID=216
-Result=success
-NRestarts=0
-ExecMainCode=0
-ExecMainStatus=0
-Id=floodmark-nginx.service
-ActiveState=active
-SubState=running
-InactiveExitTimestampMonotonic=1915396540
-ActiveEnterTimestampMonotonic=1915396541
-InactiveEnterTimestampMonotonic=0
-
-MainPID=0
-Result=success
-NRestarts=0
-ExecMainCode=0
-ExecMainStatus=0
-Id=floodmark-trace.service
-ActiveState=inactive
-SubState=dead
-InactiveExitTimestampMonotonic=0
-ActiveEnterTimestampMonotonic=0
-InactiveEnterTimestampMonotonic=0
-
-MainPID=0
-Result=success
-NRestarts=0
-ExecMainCode=0
-ExecMainStatus=0
-Id=floodmark-guard.service
-ActiveState=activating
-SubState=start
-InactiveExitTimestampMonotonic=1
-ActiveEnterTimestampMonotonic=0
-InactiveEnterTimestampMonotonic=0
-"""
-NGINX = {
-    "name": "floodmark-nginx.service",
-    "active_state": "active",
-    "sub_state": "running",
-    "result": "success",
-    "restarts": 0,
-    "main_pid": 216,
-    "active_since_ns": 1915396541000,
-    "inactive_since_ns": None,
-    "exit_status": None,
-    "read_ns": 7,
-}
+class Failed(Exception):  # noqa: N818 - it is what a module says
+    """What the module has ended with."""
 
 
 class Host:
@@ -95,33 +23,32 @@ class Host:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[str] = []
-        self.shown = (0, SHOWN, "")
         self.folder = folder
-        self.failed = ""
         self.record = folder / "floodmark-run.json"
+        self.is_active, self.answer, self.undone = True, "undone", (0, "", "")
         self.hold("run1")
         monkeypatch.setattr(guard, "RECORD", self.record)
-        monkeypatch.setattr(guard, "SYSCTLS_BEFORE", folder / "before.json")
-
-    @property
-    def units(self) -> Path:
-        return self.folder / "run1/units.json"
 
     def hold(self, run_id: str) -> None:
         self.record.write_text(json.dumps({"run_id": run_id, "owner": "somebody"}))
 
     def run_command(self, command: list[str]) -> tuple[int, str, str]:
-        self.done.append(" ".join(command[:2]) + (" with units.json" if self.units.exists() else ""))
-        if command[1] == "show":
-            return self.shown
+        self.done.append(" ".join(command))
         if command[1] == "is-active":
-            return 0 if self.record.exists() else 3, "", ""
-        return 0, self.failed if command[1] == "list-units" else "", ""
+            return 0 if self.is_active else 3, "", ""
+        if command[-1] == "undo":
+            return self.undone
+        return 0, self.answer + "\n" if "end" in command else "", ""
 
-    def restore(self) -> dict[str, Any]:
-        params = {"run_id": "run1", "runs_dir": str(self.folder)}
-        module = SimpleNamespace(params=params, run_command=self.run_command, fail_json=pytest.fail)
-        return dict(guard.Guard(module).restored())
+    def module(self, **given: Any) -> Any:
+        def fail(msg: str) -> None:
+            raise Failed(msg)
+
+        params = {
+            "run_id": "run1", "runs_dir": str(self.folder), "program": str(self.folder / "lease.py"), "owner": "me",
+            "keeper": "root", "lease_s": 15, "units": ["floodmark-nginx.service"], **given,
+        }  # fmt: skip
+        return guard.Guard(SimpleNamespace(params=params, run_command=self.run_command, fail_json=fail))
 
 
 @pytest.fixture
@@ -130,51 +57,70 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(tmp_path, monkeypatch)
 
 
-def test_a_unit_that_was_started_is_described_and_no_other() -> None:
-    agent, nginx, upstream = guard.units_that_started(SHOWN, 7)
-    assert nginx == NGINX
-    assert (agent["name"], agent["active_state"], agent["exit_status"]) == ("floodmark-agent.service", "inactive", 0)
-    assert (agent["active_since_ns"], agent["inactive_since_ns"]) == (2002326930000, 2002832729000)
-    assert (upstream["result"], upstream["exit_status"], upstream["restarts"]) == ("exit-code", 3, 2)
-    assert (upstream["active_since_ns"], upstream["main_pid"]) == (None, None)
+def test_a_host_is_armed_only_when_nobody_holds_it(host: Host) -> None:
+    with pytest.raises(Failed, match="held by run run1 of somebody"):
+        host.module(run_id="run2").armed()
+    assert json.loads(host.record.read_text())["run_id"] == "run1"
+    host.record.unlink()
+    assert host.module(run_id="run2").armed() == {"changed": True}
+    record = json.loads(host.record.read_text())
+    assert (record["run_id"], record["lease_s"], record["folder"]) == ("run2", 15, str(host.folder / "run2"))
+    (service,) = (one for one in host.done if one.startswith("systemd-run"))
+    assert "--property=Before=floodmark-nginx.service" in service
 
 
-def test_without_units_there_is_an_empty_list() -> None:
-    assert guard.units_that_started("", 7) == []
+def test_a_host_that_is_provisioned_has_a_lease_without_a_folder(host: Host) -> None:
+    host.record.unlink()
+    host.module(units=[]).armed()
+    assert "folder" not in json.loads(host.record.read_text())
 
 
-def test_the_units_are_written_before_anything_is_stopped(host: Host) -> None:
-    assert host.restore() == {"changed": True, "held": True, "failures": []}
-    assert [unit["name"] for unit in json.loads(host.units.read_text())] == [
-        "floodmark-agent.service", "floodmark-nginx.service", "floodmark-upstream@2.service",
-    ]  # fmt: skip
-    assert "systemctl show" in host.done
-    assert "systemctl stop with units.json" in host.done
-    assert "systemctl stop" not in host.done
+@pytest.mark.parametrize(("given", "uid"), [({}, 0), ({"SUDO_UID": "1000"}, 1000), ({"SUDO_UID": "me"}, 0)])
+def test_the_user_that_logs_in_may_renew_the_lease(
+    host: Host, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], uid: int
+) -> None:
+    host.record.unlink()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    host.module().armed()
+    assert json.loads(host.record.read_text())["keeper"] == uid
 
 
-def test_they_are_written_when_a_unit_has_failed(host: Host) -> None:
-    host.failed = "floodmark-upstream@2.service loaded failed failed Floodmark upstream, case 2\n"
-    assert host.restore()["failures"] == ["floodmark-upstream@2.service failed: it said nothing"]
-    assert host.units.exists()
+@pytest.mark.parametrize("text", ["", "{", '"x"'])
+def test_a_record_that_is_damaged_still_holds_the_host(host: Host, text: str) -> None:
+    host.record.write_text(text)
+    holder = host.module().holder()
+    assert (holder["run_id"], holder["owner"]) == ("unknown", "somebody who left no record")
+    assert host.module(run_id="unknown").restored()["changed"]
 
 
-@pytest.mark.parametrize("holder", ["run2", None])
-def test_a_host_that_the_run_does_not_hold_is_not_described(host: Host, holder: str | None) -> None:
-    if holder:
-        host.hold(holder)
-    else:
-        host.record.unlink()
-    assert not host.restore()["held"]
-    assert not host.units.exists()
+def test_a_record_whose_service_is_gone_says_that_something_is_left(host: Host) -> None:
+    host.is_active = False
+    assert host.module().holder()["holds"] is False
 
 
-def test_what_could_not_be_written_is_said_and_the_host_is_restored(host: Host) -> None:
-    host.units.parent.rmdir()
-    (failure,) = host.restore()["failures"]
-    assert failure == f"{host.units} was not written: No such file or directory"
-    assert "systemctl stop" in host.done
-    host.hold("run1")
-    host.shown = (1, "", "Failed to connect to bus: Host is down\n")
-    (failure,) = host.restore()["failures"]
-    assert failure.endswith("was not written: systemctl show: Failed to connect to bus: Host is down")
+@pytest.mark.parametrize("answer", ["undone", "gone", "left floodmark-nginx.service is still active"])
+def test_a_run_is_undone_by_its_service_or_without_it(host: Host, answer: str) -> None:
+    host.answer = answer
+    (host.folder / "run1/end.json").write_text('{"why": "over", "failures": ["a failed: x"]}')
+    assert host.module().restored() == {"changed": True, "ended": "", "failures": ["a failed: x"]}
+    assert (f"/usr/bin/python3 -B {host.folder}/lease.py undo" in host.done) == (answer != "undone")
+
+
+def test_a_run_that_was_ended_before_says_by_what(host: Host) -> None:
+    host.record.unlink()
+    (host.folder / "run1/end.json").write_text('{"why": "expired", "failures": []}')
+    assert host.module().restored() == {"changed": False, "ended": "expired", "failures": []}
+    assert host.done == []
+
+
+def test_a_host_that_another_run_holds_is_left_alone(host: Host) -> None:
+    host.hold("run2")
+    assert host.module().restored() == {"changed": False, "ended": "taken by run run2", "failures": []}
+    assert not [one for one in host.done if "lease.py" in one]
+
+
+def test_a_host_that_is_not_as_it_was_is_said(host: Host) -> None:
+    host.answer, host.undone = "gone", (1, "", "lease: kernel parameters could not be put back: …")
+    with pytest.raises(Failed, match="the host is not as it was: lease: kernel parameters could not be put back"):
+        host.module().restored()

@@ -5,14 +5,13 @@ DOCUMENTATION = r"""
 module: guard
 short_description: Looks after the promise that a host is left as it was found
 description:
-  - A run is held together by the systemd target C(floodmark-run.target); stopping it undoes the run.
-  - This module looks at a host, arms the timer that stops the target by itself, and stops it.
+  - A run holds a host by a record and by the transient service C(floodmark-run.service), to which all units of the
+    run are bound. The program C(lease.py) is that service; it undoes the run when the lease ends.
+  - This module looks at a host, begins the lease, and ends it.
 options:
   state:
     description:
-      - V(checked) looks and changes nothing, V(armed) reserves the host for a run, V(restored) undoes the run.
-      - Before V(restored) stops anything it writes C(units.json) into the folder of the run, what each of its units is
-        then; only if the run still holds the host.
+      - V(checked) looks and changes nothing, V(armed) begins the lease, V(restored) ends it and so undoes the run.
     type: str
     required: true
     choices: [checked, armed, restored]
@@ -21,20 +20,30 @@ options:
     type: str
     required: true
   owner:
-    description: Who runs it, as C(user@host pid N).
+    description: Whose run it is, as C(user@host pid N since TIME).
     type: str
     default: nobody
+  keeper:
+    description: The user of this host that may renew the lease, where sudo does not say which it is.
+    type: str
+    default: root
   runs_dir:
     description: Where the host keeps what a run writes.
     type: path
     default: /var/lib/floodmark/runs
+  program:
+    description: Where C(lease.py) is.
+    type: path
+    default: /usr/lib/floodmark/lease.py
   ports:
     description: Ports that have to be free or held by the units of a run.
     type: list
     elements: int
     default: []
   units:
-    description: The systemd units that the run is going to start; systemd remembers how they ended.
+    description:
+      - The systemd units that the run is going to start; systemd remembers how they ended. Without any the host is held
+        while it is provisioned.
     type: list
     elements: str
     default: []
@@ -42,10 +51,10 @@ options:
     description: Space that O(runs_dir) needs.
     type: int
     default: 200
-  timeout_s:
-    description: Time after which the host undoes the run by itself.
+  lease_s:
+    description: Time without a renewal after which the host undoes the run.
     type: int
-    default: 120
+    default: 15
 author: ["The Floodmark developers"]
 """
 EXAMPLES = r"""
@@ -56,66 +65,53 @@ EXAMPLES = r"""
     runs_dir: /var/lib/floodmark/runs
 """
 RETURN = r"""
-failures:
-  description: Which units of the run failed, each with its last words, and why C(units.json) was not written.
-  type: list
+ended:
+  description:
+    - Why the lease ended, in the words of who ended it; V(expired), V(stopped) or V(killed) on the host itself.
+    - Empty if this module has ended it.
+  type: str
   returned: when O(state=restored)
-held:
-  description: Whether this run still held the host; if not, the timer has undone it before.
-  type: bool
+failures:
+  description: Which units of the run failed, each with its last words.
+  type: list
   returned: when O(state=restored)
 fingerprint:
   description: What the host was provisioned with; empty when it was not.
   type: str
   returned: when O(state=checked)
 run:
-  description: The run that holds the host now, or an empty dictionary.
+  description:
+    - The run that the host is held by, or an empty dictionary. Its C(holds) says whether its lease goes on; if not, it
+      has left something to undo.
   type: dict
   returned: when O(state=checked)
 """
 
+import fcntl
 import json
 import os
+import pwd
 import shutil
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 
-TARGET = "floodmark-run.target"
-TIMER = "floodmark-guard"
+SERVICE = "floodmark-run.service"
 RECORD = Path("/run/floodmark-run.json")
 FINGERPRINT = Path("/usr/lib/floodmark/provisioned")
-# What the kernel parameters were; it is gone when they are back (roles/sysctl/files/sysctl.py).
-SYSCTLS_BEFORE = Path("/run/floodmark-sysctl/before.json")
-# What is asked of each unit: org.freedesktop.systemd1(5).
-PROPERTIES = (
-    "Id", "ActiveState", "SubState", "Result", "NRestarts", "MainPID", "ExecMainCode", "ExecMainStatus",
-    "ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic", "InactiveExitTimestampMonotonic",
-)  # fmt: skip
+# What ends the lease when this module is asked to, and not something before.
+OVER = "over"
 
 
 class Holder(TypedDict):
-    """The record of the run that holds the host."""
+    """The run that a host is held by."""
 
     run_id: str
     owner: str
-
-
-class Unit(TypedDict):
-    """One unit of units.json; times are monotonic (ns), None where nothing has happened."""
-
-    name: str
-    active_state: str
-    sub_state: str
-    result: str
-    restarts: int
-    main_pid: int | None
-    active_since_ns: int | None
-    inactive_since_ns: int | None
-    exit_status: int | None
-    read_ns: int
+    holds: bool
 
 
 class Checked(TypedDict):
@@ -126,52 +122,25 @@ class Checked(TypedDict):
     run: Holder | dict[str, str]
 
 
-class Armed(TypedDict):
-    """That the run holds the host now."""
+class Changed(TypedDict):
+    """That something was done."""
 
     changed: bool
+
+
+class End(TypedDict):
+    """Why a lease has ended, and a sentence for each unit that had failed before."""
+
+    why: str
+    failures: list[str]
 
 
 class Restored(TypedDict):
     """What was undone; see RETURN."""
 
     changed: bool
-    held: bool
+    ended: str
     failures: list[str]
-
-
-def units_that_started(shown: str, read_ns: int) -> list[Unit]:
-    """Return what the units of a run are, those that were started.
-
-    Args:
-        shown: what systemctl show prints, a block for each unit.
-        read_ns: when it was asked, on CLOCK_MONOTONIC.
-    """
-    # Id=floodmark-agent.service
-    # ActiveState=active
-    # ActiveEnterTimestampMonotonic=1796521407
-    units: list[Unit] = []
-    for block in shown.strip().split("\n\n"):
-        unit = dict(line.split("=", 1) for line in block.splitlines())
-        # The timer has a service of its own, which undoes the run.
-        if not unit or unit["Id"] == TIMER + ".service" or unit["InactiveExitTimestampMonotonic"] == "0":
-            continue
-        units.append(
-            {
-                "name": unit["Id"],
-                "active_state": unit["ActiveState"],
-                "sub_state": unit["SubState"],
-                "result": unit["Result"],
-                "restarts": int(unit["NRestarts"]),
-                "main_pid": int(unit["MainPID"]) or None,
-                "active_since_ns": int(unit["ActiveEnterTimestampMonotonic"]) * 1000 or None,
-                "inactive_since_ns": int(unit["InactiveEnterTimestampMonotonic"]) * 1000 or None,
-                # A main process that has not ended has the code 0 (systemd.exec(5) has the others).
-                "exit_status": int(unit["ExecMainStatus"]) if unit["ExecMainCode"] != "0" else None,
-                "read_ns": read_ns,
-            }
-        )
-    return sorted(units, key=lambda unit: unit["name"])
 
 
 class Guard:
@@ -179,24 +148,45 @@ class Guard:
         self.module = module
         self.params = module.params
 
-    def systemctl(self, *arguments: str) -> tuple[int, str, str]:
-        return self.module.run_command(["systemctl", *arguments])
+    def run(self, *command: str) -> str:
+        rc, out, err = self.module.run_command(list(command))
+        if rc != 0:
+            self.module.fail_json(msg="{} failed: {}".format(" ".join(command), (err or out).strip()))
+        return str(out)
 
-    def is_active(self, unit: str) -> bool:
-        return self.systemctl("is-active", "--quiet", unit)[0] == 0
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one control node at a time decide who holds the host."""
+        folder = os.open(Path(self.params["program"]).parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def holder(self) -> Holder | None:
-        """Return who holds the host: the record of a run that was armed and not yet restored; None where nobody does.
-
-        It counts only while the run's target is up or its timer is set: a record alone holds nothing.
-        """
-        if not (self.is_active(TARGET) or self.is_active(TIMER + ".timer")):
-            return None
+        """Return whom the host is held by; None where nobody holds it, and nothing is left to undo."""
         try:
-            record: Holder = json.loads(RECORD.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {"run_id": "unknown", "owner": "somebody who left no record"}
-        return record
+            record = json.loads(RECORD.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            record = None
+        record = record if isinstance(record, dict) else {}
+        return {
+            "run_id": record.get("run_id", "unknown"),
+            "owner": record.get("owner", "somebody who left no record"),
+            "holds": self.module.run_command(["systemctl", "is-active", "--quiet", SERVICE])[0] == 0,
+        }
+
+    def write_record(self, content: dict[str, object]) -> None:
+        record = {"run_id": self.params["run_id"], "owner": self.params["owner"], **content}
+        fresh = RECORD.with_suffix(".new")
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(record, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(RECORD)
 
     # --- checked ------------------------------------------------------------------------------
 
@@ -247,30 +237,48 @@ class Guard:
 
     # --- armed --------------------------------------------------------------------------------
 
-    def armed(self) -> Armed:
-        holder = self.holder()
-        if holder and holder["run_id"] != self.params["run_id"]:
-            self.module.fail_json(msg="the host is held by run {run_id} of {owner}".format(**holder))
-        record: Holder = {"run_id": self.params["run_id"], "owner": self.params["owner"]}
-        (Path(self.params["runs_dir"]) / self.params["run_id"]).mkdir(parents=True, exist_ok=True)
-        fresh = RECORD.with_suffix(".new")
-        fresh.write_text(json.dumps(record), encoding="utf-8")
-        fresh.rename(RECORD)
-        self.run(
-            "systemd-run", "--quiet", "--unit=" + TIMER, f"--on-active={self.params['timeout_s']}s",
-            "--timer-property=AccuracySec=100ms",
-            # systemd forgets how a unit ended unless another one names it. The order itself changes nothing.
-            "--timer-property=Before=" + " ".join(self.params["units"]),
-            "--description=Undo Floodmark run " + record["run_id"],
-            "/bin/sh", "-c", f"systemctl stop {TARGET}; rm -f {RECORD}",
-        )  # fmt: skip
-        self.run("systemctl", "start", TARGET)
+    def armed(self) -> Changed:
+        content: dict[str, object] = {"lease_s": self.params["lease_s"], "keeper": self.keeper()}
+        with self.locked():
+            holder = self.holder()
+            if holder:
+                self.module.fail_json(msg="the host is held by run {run_id} of {owner}".format(**holder))
+            if self.params["units"]:
+                folder = Path(self.params["runs_dir"]) / self.params["run_id"]
+                folder.mkdir(parents=True, exist_ok=True)
+                content["folder"] = str(folder)
+            self.wait_until_gone()
+            self.write_record(content)
+            program = f"/usr/bin/python3 -B {self.params['program']}"
+            self.run(
+                "systemd-run", "--quiet", "--unit=" + SERVICE, "--service-type=notify", "--collect",
+                f"--description=Run {self.params['run_id']} of Floodmark: when this ends, it is undone",
+                # For the case that it was killed; otherwise nothing is left to undo.
+                f"--property=ExecStopPost={program} undo",
+                "--property=RuntimeDirectory=floodmark-run", "--property=WatchdogSec=10",
+                "--property=TimeoutStopSec=90",
+                # When memory is short it must live: nothing else undoes the run.
+                "--property=OOMScoreAdjust=-900",
+                # systemd forgets how a unit ended unless another one names it. The order itself changes nothing.
+                *(["--property=Before=" + " ".join(self.params["units"])] if self.params["units"] else []),
+                *program.split(), "hold",
+            )  # fmt: skip
         return {"changed": True}
 
-    def run(self, *command: str) -> None:
-        rc, out, err = self.module.run_command(list(command))
-        if rc != 0:
-            self.module.fail_json(msg="{} failed: {}".format(" ".join(command), (err or out).strip()))
+    def keeper(self) -> int:
+        """Return the uid that the control node logs in with."""
+        try:
+            return int(os.environ["SUDO_UID"])
+        except (KeyError, ValueError):
+            pass
+        try:
+            return pwd.getpwnam(self.params["keeper"]).pw_uid
+        except KeyError:
+            return os.getuid()
+
+    def wait_until_gone(self) -> None:
+        """Wait until the service of a run that was undone has ended, which may look at the record once more."""
+        self.module.run_command(["systemctl", "stop", SERVICE])
 
     # --- restored -----------------------------------------------------------------------------
 
@@ -278,55 +286,36 @@ class Guard:
         holder = self.holder()
         if holder and holder["run_id"] != self.params["run_id"]:
             # A host that somebody else holds is not ours to touch.
-            return {"changed": False, "held": False, "failures": []}
-        unwritten = self.write_units() if holder else []
-        failures = self.failed_units() + unwritten
-        # Stopping the target stops its units; they are named as well, so that all of them are waited for.
-        self.run("systemctl", "stop", TARGET, "floodmark-*.service")
-        self.need_all_undone()
-        self.systemctl("stop", TIMER + ".timer")
-        self.systemctl("reset-failed", "floodmark-*")
-        RECORD.unlink(missing_ok=True)
-        return {"changed": bool(holder), "held": bool(holder), "failures": failures}
+            return {"changed": False, "ended": f"taken by run {holder['run_id']}", "failures": []}
+        if holder:
+            self.undo()
+        end = self.end()
+        return {"changed": bool(holder), "ended": "" if end["why"] == OVER else end["why"], "failures": end["failures"]}
 
-    def write_units(self) -> list[str]:
-        """Write what the units of the run are before they are stopped; return why that could not be done, if so."""
-        path = Path(self.params["runs_dir"]) / self.params["run_id"] / "units.json"
-        read_ns = time.monotonic_ns()
-        # Without --all those that are not active are left out.
-        rc, out, err = self.systemctl("show", "--all", "--property=" + ",".join(PROPERTIES), "floodmark-*.service")
-        if rc != 0:
-            return [f"{path} was not written: systemctl show: {err.strip()}"]
+    def undo(self) -> None:
+        program = ["/usr/bin/python3", "-B", self.params["program"]]
+        answer = self.run(*program, "end", self.params["run_id"], OVER).strip()
+        if answer != "undone":
+            # The service is gone, or has not been able to; what it has said comes again.
+            rc, _out, err = self.module.run_command([*program, "undo"])
+            if rc != 0:
+                unit = "floodmark-sysctl.service"
+                _rc, said, _err = self.module.run_command(
+                    ["journalctl", "--no-pager", "--output=short-precise", "--lines=12", "--unit=" + unit]
+                )
+                self.module.fail_json(
+                    msg=f"the host is not as it was: {err.strip()}. The journal of {unit} ends with:\n{said.strip()}"
+                )
+        self.wait_until_gone()
+
+    def end(self) -> End:
+        """Return what the lease has written about its end; nothing where there was none."""
+        path = Path(self.params["runs_dir"]) / self.params["run_id"] / "end.json"
         try:
-            path.write_text(json.dumps(units_that_started(out, read_ns), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            return [f"{path} was not written: {error.strerror}"]
-        return []
-
-    def failed_units(self) -> list[str]:
-        """Return a sentence for each unit that ended by itself: its name and its last words."""
-        # floodmark-agent.service loaded failed failed Floodmark agent
-        _rc, out, _err = self.systemctl("list-units", "--state=failed", "--plain", "--no-legend", "floodmark-*")
-        words = []
-        for line in out.splitlines():
-            unit = line.split()[0]
-            _rc, said, _err = self.module.run_command(
-                ["journalctl", "--no-pager", "--output=cat", "--lines=20", "--unit=" + unit, "_TRANSPORT=stdout"]
-            )
-            words.append("{} failed: {}".format(unit, (said.strip().splitlines() or ["it said nothing"])[-1]))
-        return words
-
-    def need_all_undone(self) -> None:
-        if SYSCTLS_BEFORE.exists():
-            before = json.loads(SYSCTLS_BEFORE.read_text(encoding="utf-8"))
-            wanted = " ".join(f"{name}={value}" for name, value in before.items())
-            _rc, said, _err = self.module.run_command(
-                ["journalctl", "--no-pager", "--output=short-precise", "--lines=12", "--unit=floodmark-sysctl.service"]
-            )
-            self.module.fail_json(
-                msg=f"the kernel parameters could not be put back; set them by hand: sysctl -w {wanted}; "
-                f"then remove {SYSCTLS_BEFORE}. The journal of the unit ends with:\n{said.strip()}"
-            )
+            content: End = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {"why": "", "failures": []}
+        return content
 
 
 def main() -> None:
@@ -335,19 +324,18 @@ def main() -> None:
             "state": {"type": "str", "required": True, "choices": ["checked", "armed", "restored"]},
             "run_id": {"type": "str", "required": True},
             "owner": {"type": "str", "default": "nobody"},
+            "keeper": {"type": "str", "default": "root"},
             "runs_dir": {"type": "path", "default": "/var/lib/floodmark/runs"},
+            "program": {"type": "path", "default": "/usr/lib/floodmark/lease.py"},
             "ports": {"type": "list", "elements": "int", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "free_mb": {"type": "int", "default": 200},
-            "timeout_s": {"type": "int", "default": 120},
+            "lease_s": {"type": "int", "default": 15},
         }
     )
     guard = Guard(module)
-    if module.params["state"] == "checked":
-        module.exit_json(**guard.checked())
-    if module.params["state"] == "armed":
-        module.exit_json(**guard.armed())
-    module.exit_json(**guard.restored())
+    states = {"checked": guard.checked, "armed": guard.armed, "restored": guard.restored}
+    module.exit_json(**states[module.params["state"]]())
 
 
 if __name__ == "__main__":

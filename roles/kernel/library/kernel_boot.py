@@ -196,10 +196,10 @@ class Boot:
             )
 
     def need_no_run(self) -> None:
-        if self.module.run_command(["systemctl", "is-active", "--quiet", "floodmark-run.target"])[0] == 0:
+        if self.module.run_command(["systemctl", "is-active", "--quiet", "floodmark-run.service"])[0] == 0:
             self.module.fail_json(
-                msg="a run measures this host just now (floodmark-run.target is active): wait until it is over, or "
-                "stop it on the host with 'systemctl stop floodmark-run.target'"
+                msg="a run measures this host just now (floodmark-run.service is active): wait until it is over, or "
+                "stop it on the host with 'systemctl stop floodmark-run.service'"
             )
 
     # --- default, once ------------------------------------------------------------------------

@@ -18,17 +18,18 @@ from floodmark.runner import hold
 
 # Ansible's process has the terminal; the one that waits is a child of it in a session of its own.
 ANSIBLE = """
-import os, pathlib, sys
-from floodmark.runner.hold import heartbeat, need_terminal, wait_for_the_end
+import os, pathlib, signal, sys
+from floodmark.runner.hold import need_terminal, wait_for_the_end
+from floodmark.runner.owner import Owner, prepare_wish, wish_to_end
+prepare_wish()
+signal.signal(signal.SIGUSR1, lambda *_: wish_to_end())
 folder = pathlib.Path(sys.argv[1])
 need_terminal(os.getpid())
 child = os.fork()
 if not child:
     os.setsid()
-    (folder / "waiter").write_text(str(os.getpid()))
-    with heartbeat(["sh", "-c", 'printf "%s\\n" "$0" >>"$1"'.replace("$1", str(folder / "beats"))], os.getppid()):
-        (folder / "waiting").touch()
-        wait_for_the_end(os.getppid(), folder / "leave", float(sys.argv[2]))
+    (folder / "waiting").touch()
+    wait_for_the_end(Owner.of_this_task(), float(sys.argv[2]))
     (folder / "ended").touch()
     os._exit(0)
 os.waitpid(child, 0)
@@ -76,8 +77,8 @@ def test_enter_ends_it(terminal: Terminal) -> None:
     assert terminal.see("ended")
 
 
-def test_a_file_ends_it(terminal: Terminal) -> None:
-    (terminal.folder / "leave").touch()
+def test_the_wish_to_end_ends_it(terminal: Terminal) -> None:
+    os.kill(terminal.pid, signal.SIGUSR1)
     assert terminal.see("ended")
 
 
@@ -92,11 +93,6 @@ def test_the_time_ends_it(tmp_path: Path) -> None:
         assert terminal.see("ended")
     finally:
         terminal.close()
-
-
-def test_the_host_hears_of_us_meanwhile(terminal: Terminal) -> None:
-    assert terminal.see("beats")
-    assert "systemctl restart floodmark-guard.timer" in (terminal.folder / "beats").read_text()
 
 
 def test_without_a_terminal_it_is_one_sentence() -> None:

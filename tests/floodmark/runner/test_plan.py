@@ -15,7 +15,6 @@ from floodmark.inputs.status_page import StatusPage
 from floodmark.model.run import Plan, PlannedListener
 from floodmark.runner import plan
 from floodmark.runs.folders import RunFolder
-from floodmark.web.feed import HEARTBEAT_PATIENCE_S
 from tests.conftest import ROOT
 
 GROUPS = {"proxies": ["proxy1"], "load_generators": ["localhost"], "testbed": ["proxy1"]}
@@ -40,11 +39,6 @@ def test_a_plan_holds_the_case_as_resolved(results: Path) -> None:
     made = make(case="2", transport="tcp", users="64")
     assert (made.case.number, made.parameters["transport"], made.parameters["users"]) == (2, "tcp", 64)
     assert RunFolder(results / "2-tcp").read_plan() == made
-
-
-def test_the_guard_waits_longer_than_the_run_can_take() -> None:
-    made = make(case="3", load_shape="sustained", duration_s="100")
-    assert made.guard_timeout_s > made.longest_s > 100
 
 
 def test_a_plan_says_where_each_server_listens() -> None:
@@ -80,7 +74,6 @@ def test_a_longer_run_needs_more_space() -> None:
         ({"case": "2", "nginx_worker_processes": "4"}, "nginx_worker_processes follows from the parameters of a run"),
         ({"case": "2", "locust_target": "http://example.com"}, "locust_target follows from the parameters of a run"),
         ({"case": "2", "metrics": "0.0.0.0:9177"}, "metrics=0.0.0.0:9177 is not allowed: it must be an address on"),
-        ({"case": "2", "guard_margin_s": "soon"}, "guard_margin_s=soon is not allowed"),
         ({"case": "11", "upstream_port": "65535"}, "upstream_port=65535 is not allowed: it must be 1 to 65534"),
         (
             {"case": "2", "nginx_listen_port": "65535", "nginx_listens": "2"},
@@ -124,7 +117,7 @@ def test_a_plan_says_where_the_status_page_of_each_host_is() -> None:
 
 def test_a_case_that_is_held_stays_as_long_as_somebody_is_there() -> None:
     made = make(case="2", hold="true")
-    assert (made.hold, made.longest_s, made.guard_timeout_s) == (True, 3600, HEARTBEAT_PATIENCE_S)
+    assert (made.hold, made.longest_s) == (True, 3600)
     assert make(case="3", hold=True, hold_s="600").longest_s == 600
     assert not make(case="4", hold="false").hold
 

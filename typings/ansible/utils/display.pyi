@@ -1,2 +1,3 @@
 class Display:
     verbosity: int
+    def warning(self, msg: str) -> None: ...

@@ -8,4 +8,7 @@ class ActionBase:
     _loader: Any
     _templar: Any
 
+    def _execute_module(
+        self, module_name: str, module_args: dict[str, Any], *, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]: ...
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]: ...
