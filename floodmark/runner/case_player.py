@@ -27,9 +27,9 @@ from floodmark.show.progress import message_of
 from floodmark.values import Variables
 
 PROGRAMS = Path(sys.executable).parent
-# How often a signal is seen (s), and how long Ansible may take to end.
+# How often a signal is seen (s), and how long Ansible may take to end in order: to restore hosts, fetch and judge.
 TICK_S = 1
-PATIENCE_S = 20
+PATIENCE_S = 60
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,9 +39,10 @@ class Interrupted(Exception):  # noqa: N818 - it is not an error, somebody wante
 
 @dataclass
 class Stop:
-    """The wish to end, as a signal expresses it."""
+    """The wish to end, as a signal expresses it; a second one wants it at once."""
 
     wanted_at: float | None = None
+    at_once: bool = False
     _passed_on: bool = False
 
     @contextmanager
@@ -57,17 +58,18 @@ class Stop:
                 signal.signal(number, handler)
 
     def _want(self, _number: int, _frame: FrameType | None) -> None:
+        self.at_once = self.wanted_at is not None
         self.wanted_at = self.wanted_at or time.monotonic()
 
     def pass_on(self) -> bool:
-        """Ask Ansible to end, once; return True when it had time enough."""
+        """Ask Ansible to end, once; return True when it had time enough, or is to have no more."""
         if self.wanted_at is None:
             return False
         if not self._passed_on:
             self._passed_on = True
             for child in psutil.Process().children():
                 child.send_signal(signal.SIGTERM)
-        return time.monotonic() - self.wanted_at > PATIENCE_S
+        return self.at_once or time.monotonic() - self.wanted_at > PATIENCE_S
 
 
 def need_setpriv() -> None:
@@ -115,7 +117,7 @@ class Play:
             log: the file that what Ansible says is added to.
 
         Returns:
-            The run, if it came to its end.
+            The run, if it came to its end, and nobody ended it.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with _empty_folder(scratch), log.open("a", encoding="utf-8") as self._log:
@@ -138,7 +140,7 @@ class Play:
                 event_handler=self._on_event,
                 cancel_callback=self._on_tick,
             )
-        return self.folder if self.folder is not None and self.folder.record.exists() else None
+        return self.folder if self.folder is not None and self.folder.is_finished else None
 
     def _on_event(self, event: dict[str, Any]) -> bool:
         """Take what an event of Ansible says; it need not be kept."""

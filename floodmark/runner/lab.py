@@ -199,7 +199,7 @@ def _refuse_changed(folder: LabFolder, record: LabRecord, left: Sequence[int]) -
 
 
 def _is_complete(folder: LabFolder, run_id: str | None) -> bool:
-    return run_id is not None and folder.run(run_id).record.exists()
+    return run_id is not None and folder.run(run_id).is_finished
 
 
 def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop, how_to_go_on: str) -> RunFolder:

@@ -48,7 +48,7 @@ def begin_or_go_on(inventory: Path, extra: Variables, *, new: bool = False, resu
         return write_lab(wanted, results)
     record = ended.read()
     if other := _difference(record, wanted):
-        made = sum(one.run_id is not None and ended.run(one.run_id).record.exists() for one in record.points)
+        made = sum(one.run_id is not None and ended.run(one.run_id).is_finished for one in record.points)
         if not made:
             return write_lab(wanted, results)
         raise LabError(

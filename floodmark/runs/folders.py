@@ -65,6 +65,11 @@ class RunFolder:
         """What ended the run before it was over: a key or a signal; None where nothing did."""
         return self.end.read_text(encoding="utf-8").strip() if self.end.exists() else None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end, and was not ended before."""
+        return self.record.exists() and self.ended_by is None
+
     def load(self, host: str) -> Path:
         """Return the folder of what the load generator wrote when it flooded a host."""
         return self.path / "load" / host

@@ -54,6 +54,9 @@ class CallbackModule(CallbackBase):
             self._run = RunFolder(Path(plan["folder"]))
             self._is_measured = not (plan["hold"] or plan["web"])
             self._take_signals()
+        elif result.task.action == "floodmark_lab":
+            # A lab is made by a process that ends in order by itself when this one ends.
+            self._take_signals()
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002
         if task.action == "floodmark_lease":
