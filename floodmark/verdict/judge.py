@@ -28,7 +28,7 @@ from floodmark.verdict.coverage import Coverage, coverage_of, windows_of
 from floodmark.verdict.ingest import Ingested, ingest
 from floodmark.verdict.metrics import key_figures, without_holes
 from floodmark.verdict.rules import RESULTS_READABLE
-from floodmark.verdict.views import check_sql, create_views, tables_behind
+from floodmark.verdict.views import check_sql, compute_moments, create_views, tables_behind
 from floodmark.verdict.virtual import judge_virtual_host
 
 # --- the verdict on one host --------------------------------------------------------------------
@@ -51,6 +51,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
     database = tables.database
     listeners, generators, before = tables.host.listeners, tables.generators, tables.host.somaxconn_before
     create_views(database, parameters, listeners, generators, before, clock_error_ns=tables.clock.error_ns)
+    compute_moments(database)
     faults = judge_expectations(database, case.fault, parameters.transport)
     unstated = _unstated(database, case.expect, parameters.transport)
     phases = list(_phases(tables))

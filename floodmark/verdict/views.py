@@ -144,6 +144,17 @@ def create_views(
     )
 
 
+def compute_moments(database: duckdb.DuckDBPyConnection) -> None:
+    """Turn the views that join readings of several sources into tables, once all of these are there.
+
+    Metrics, expectations and the questions of the study ask them a dozen times.
+    """
+    for name in ("moments", "front_moments"):
+        database.execute(f"CREATE TABLE computed AS FROM {name}")
+        database.execute(f"DROP VIEW {name}")
+        database.execute(f"ALTER TABLE computed RENAME TO {name}")
+
+
 def create_queue_views(database: duckdb.DuckDBPyConnection) -> None:
     """Create the views of the accept queue of the one listener and the other."""
     for name in ("upstream", "front"):
