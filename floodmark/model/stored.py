@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from floodmark import disk
 from floodmark.errors import RunError
 from floodmark.values import Content, Value
 
@@ -151,6 +151,4 @@ def save(path: Path, content: Stored) -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON so that the file is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    disk.write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

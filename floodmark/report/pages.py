@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from floodmark import __version__
+from floodmark import __version__, disk
 from floodmark.errors import RunError
 from floodmark.show.run import prediction_text
 from floodmark.text import number, one_line
@@ -92,10 +91,8 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         RunError: the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
+        disk.write(path, page)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror}. Make its folder writable, or name another file with --output."

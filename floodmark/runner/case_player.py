@@ -21,6 +21,7 @@ from typing import Any, TextIO
 import ansible_runner
 import psutil
 
+from floodmark.disk import make_folder
 from floodmark.errors import FloodmarkError
 from floodmark.runs.folders import RunFolder
 from floodmark.show.progress import message_of
@@ -119,7 +120,7 @@ class Play:
         Returns:
             The run, if it came to its end, and nobody ended it.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent, exist_ok=True)
         with _empty_folder(scratch), log.open("a", encoding="utf-8") as self._log:
             ansible_runner.run(
                 private_data_dir=str(scratch),

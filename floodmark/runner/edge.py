@@ -9,7 +9,6 @@ of the rate, the rate that is said to hold does so again in nine of ten probes i
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -20,9 +19,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from floodmark.disk import make_folder
 from floodmark.errors import FloodmarkError
 from floodmark.model.check import Severity
 from floodmark.model.metrics import Metrics
+from floodmark.model.stored import write_json
 from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT
 from floodmark.runner.case_player import Interrupted, Play, Stop, need_setpriv
@@ -389,9 +390,9 @@ def run_edge(console: Console, search: Search, prober: Prober) -> Edge:
     with prober.stop.listen():
         edge = find_edge(search, prober.probe, lambda one: console.print(_line(one), highlight=False))
     path = FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-case{prober.extra['case']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, exist_ok=True)
     content = {"host": prober.host, "extra": dict(prober.extra), "p99_ms": prober.p99_ms, **asdict(edge)}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(path, content)
     print_edge(console, edge)
     console.print(f"[dim]{path.relative_to(ROOT)}[/]", highlight=False)
     return edge

@@ -20,6 +20,7 @@ import yaml
 
 from collectors.exporter import parse_address
 from floodmark import __version__
+from floodmark.disk import make_folder
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.inputs.cases import Case, find_case, load_cases
 from floodmark.inputs.inventory import (
@@ -177,8 +178,8 @@ def make_plan(
         control_node=control_node(),
     )
     for host in hosts.proxies:
-        run.load(host).mkdir(parents=True)
-        run.host(host).path.mkdir()
+        make_folder(run.load(host))
+        make_folder(run.host(host).path)
     save(run.plan, plan)
     return PlannedRun(run, plan)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from floodmark import disk
 from floodmark.errors import RunError
 
 # How much of a file is held in memory at once.
@@ -31,7 +32,7 @@ def write_checksum(archive: Path, sha256: str) -> None:
         archive: the archive, which need not exist yet.
         sha256: 64 hexadecimal digits.
     """
-    checksum_file(archive).write_text(f"{sha256}  {archive.name}\n", encoding="ascii")
+    disk.write(checksum_file(archive), f"{sha256}  {archive.name}\n")
 
 
 def verify(archive: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from floodmark.disk import make_folder
 from floodmark.errors import RunError, did_you_mean
 from floodmark.model.lab import LabRecord
 from floodmark.model.run import Plan, RunRecord
@@ -200,7 +201,7 @@ def new_folder(name: str, results: Path = RESULTS) -> Path:
     for attempt in range(1, 1000):
         path = results / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:
-            path.mkdir(parents=True)
+            make_folder(path)
         except FileExistsError:
             continue  # another run began in the same second
         except OSError as error:
@@ -268,5 +269,6 @@ def point_latest_at(run: RunFolder) -> None:
     """Let `results/latest` name this run."""
     link = run.path.parent / LATEST
     temporary = link.with_name(f".{LATEST}-{run.run_id}")
+    temporary.unlink(missing_ok=True)  # of a process that was killed
     temporary.symlink_to(run.run_id)
     temporary.replace(link)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from floodmark.disk import make_folder, sync
 from floodmark.errors import RunError, SuiteError
 from floodmark.inputs.suites import Suite, SuiteRun
 from floodmark.model.stored import write_json
@@ -132,7 +133,8 @@ def open_journal(suite: Suite, results: Path) -> Iterator[Journal]:
     """
     folder = read_journal(suite, results).folder
     try:
-        folder.joinpath("logs").mkdir(parents=True, exist_ok=True)
+        make_folder(folder, exist_ok=True)
+        make_folder(folder / "logs", exist_ok=True)
     except OSError as error:
         raise SuiteError(unwritable(folder, error)) from None
     with only_process(folder, f"suite {suite.name}", SuiteError):
@@ -150,7 +152,7 @@ def _prepare(journal: Journal, suite: Suite) -> None:
         os.truncate(journal.path, len(whole))
     if not whole:
         journal._append(suite=suite.name, digest=suite.digest)  # noqa: SLF001 - no other line is like this
-        _sync_folder(journal.folder)
+        sync(journal.folder)
 
 
 def _lines(path: Path, suite: Suite) -> Iterator[dict[str, Any]]:
@@ -205,15 +207,6 @@ def read_finished(folder: RunFolder, took_s: float | None) -> Finished:
     """
     record = folder.read_run()
     return Finished(folder, valid=record.valid, passed=record.passed, took_s=took_s)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the name of a new file on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:

@@ -12,6 +12,7 @@ import duckdb
 from pydantic import ValidationError
 
 from collectors.fields import GENERATOR_MACHINE, MACHINE, TABLES
+from floodmark.disk import make_folder, sync_all
 from floodmark.errors import CaseError, RunError
 from floodmark.inputs.cases import Case, Claim, Expectation, Observation
 from floodmark.inputs.sql import is_so, look, observe, predicted, rows_behind
@@ -222,6 +223,8 @@ def judge_run(run: RunFolder) -> RunRecord:
             "passed": all(one.passed for one in verdicts),
         }
     )
+    # A run that is complete is so after a power cut too, with what others wrote into its folder.
+    sync_all(run.path)
     save(run.record, record)
     if is_new:
         run.plan.unlink()
@@ -276,6 +279,6 @@ def _judge_or_explain(
             ],
             params=case.parameters.model_dump(),
         )
-        folder.path.mkdir(exist_ok=True)
+        make_folder(folder.path, exist_ok=True)
         save(folder.verdict, verdict)
         return verdict

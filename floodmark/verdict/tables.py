@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from collectors.fields import LOGS, TABLES, Table
+from floodmark.disk import whole_file
 from floodmark.errors import RunError
 from floodmark.model.check import Check
 from floodmark.runs.folders import HostFolder
@@ -46,7 +47,10 @@ def create_tables(database: duckdb.DuckDBPyConnection) -> None:
 
 def write_table(database: duckdb.DuckDBPyConnection, table: Table, folder: HostFolder) -> None:
     """Write a table into a host's folder, as Parquet."""
-    database.execute(f"COPY {table.name} TO {sql_text(folder.table(table.name))} (FORMAT parquet, COMPRESSION zstd)")
+    with whole_file(folder.table(table.name)) as unfinished:
+        # DuckDB would write beside a file that is there, and leave a new one to the umask.
+        options = "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false"
+        database.execute(f"COPY {table.name} TO {sql_text(unfinished)} ({options})")
 
 
 def sql_text(value: str | Path) -> str:

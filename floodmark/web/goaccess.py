@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from floodmark.disk import whole_file
 from floodmark.errors import FloodmarkError, RunError
 from floodmark.runs.archive import open_archive
 from floodmark.runs.folders import HostFolder, RunFolder
@@ -121,7 +122,8 @@ def make_report(folder: HostFolder, title: str) -> Counts:
         lines = _unpack_log(folder.archive, room / LOG)
         _run(command(LOG, title, "--output=report.html", "--output=report.json"), room)
         counted = json.loads((room / "report.json").read_text(encoding="utf-8", errors="replace"))["general"]
-        shutil.move(room / "report.html", folder.access_report)
+        with whole_file(folder.access_report) as unfinished:
+            shutil.copyfile(room / "report.html", unfinished)
     return Counts(lines, lines - counted["valid_requests"])
 
 

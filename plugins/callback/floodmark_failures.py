@@ -7,6 +7,7 @@ from pathlib import Path
 from ansible.executor.task_result import CallbackTaskResult
 from ansible.plugins.callback import CallbackBase
 
+from floodmark.disk import make_folder, write
 from floodmark.runs.folders import HostFolder, RunFolder
 from floodmark.show.progress import is_rescued, message_of
 
@@ -44,5 +45,5 @@ class CallbackModule(CallbackBase):
     def _note(self, result: CallbackTaskResult, why: str) -> None:
         host = self._hosts.get(result.host.get_name())
         if host and not host.failure.exists():  # what failed first is the reason
-            host.path.mkdir(parents=True, exist_ok=True)
-            host.failure.write_text(f"{result.task.get_name().rpartition(' : ')[2]}: {why}\n", encoding="utf-8")
+            make_folder(host.path, exist_ok=True)
+            write(host.failure, f"{result.task.get_name().rpartition(' : ')[2]}: {why}\n")
