@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import io
+import os
 import re
 import shutil
 import tarfile
@@ -15,9 +18,42 @@ from pathlib import Path
 from floodmark import disk
 from floodmark.errors import RunError
 
-# How much of a file is held in memory at once.
+# How much of a file is held in memory at once, and how much a header of an archive may be.
 CHUNK_BYTES = 1 << 20
+MOST_AT_ONCE_BYTES = 16 << 20
+# More than this no run may write, so no archive unpacks to more; and its tables and logs are some dozens of files.
+MOST_BYTES = 20_000_000_000
+MOST_MEMBERS = 10_000
 _WHAT_TO_DO = "Copy the archive again from where it is whole, or run the case again."
+
+
+# What a system says of a name that is too long, or that lies below a file.
+NOT_A_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
+
+class TooMuchError(tarfile.TarError):
+    """An archive that has more than a run may write."""
+
+
+class _Content(gzip.GzipFile):
+    """What an archive unpacks to; a small one may unpack to more than a disk or the memory can hold."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MOST_AT_ONCE_BYTES:
+            raise TooMuchError(f"it has a part of {size} bytes at once")
+        data = super().read(size)
+        _refuse_more_than_allowed(self.tell())
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:
+            _refuse_more_than_allowed(offset)
+        return super().seek(offset, whence)
+
+
+def _refuse_more_than_allowed(size: int) -> None:
+    if size > MOST_BYTES:
+        raise TooMuchError(f"it unpacks to more than {MOST_BYTES // 1_000_000} MB")
 
 
 def checksum_file(archive: Path) -> Path:
@@ -57,11 +93,13 @@ def verify(archive: Path) -> None:
                 f"{_WHAT_TO_DO}"
             )
         if expected is None:
-            with gzip.open(archive) as stream:
-                while stream.read(CHUNK_BYTES):
+            with _Content(archive) as content:
+                while content.read(CHUNK_BYTES):
                     pass
     except FileNotFoundError:
         raise
+    except TooMuchError as error:
+        raise _too_much(archive, error) from None
     except (zlib.error, EOFError, OSError) as error:
         raise _no_gzip(archive, error) from None
 
@@ -70,6 +108,10 @@ def _no_gzip(archive: Path, error: Exception) -> RunError:
     return RunError(
         f"{archive} is damaged: a whole gzip stream was expected, and reading it ended with: {error}. {_WHAT_TO_DO}"
     )
+
+
+def _too_much(archive: Path, error: Exception) -> RunError:
+    return RunError(f"{archive} is refused: {error}, and no run of Floodmark leaves such an archive.")
 
 
 def _read_checksum(archive: Path) -> str | None:
@@ -100,13 +142,15 @@ def open_archive(archive: Path) -> Iterator[tarfile.TarFile]:
         The archive, for reading.
 
     Raises:
-        RunError: it is damaged.
+        RunError: it is damaged, or has more than a run may write.
         FileNotFoundError: there is none.
     """
     verify(archive)
     try:
-        with tarfile.open(archive, "r:gz") as opened:
+        with _Content(archive) as content, tarfile.open(fileobj=content, mode="r:") as opened:
             yield opened
+    except TooMuchError as error:
+        raise _too_much(archive, error) from None
     except (zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise _no_gzip(archive, error) from None
     except tarfile.TarError as error:
@@ -125,10 +169,26 @@ def unpack(archive: tarfile.TarFile, target: Path) -> None:
         target: the folder.
 
     Raises:
-        tarfile.TarError: a name leads out of the target, or the archive is damaged.
+        TooMuchError: it has more than a run may write.
+        tarfile.TarError: a name leads out of the target or cannot be that of a file, or the archive is damaged.
+        OSError: the disk is full or broken.
     """
+    target.mkdir(parents=True, exist_ok=True)
     room = target.resolve()
-    for member in archive:
+    free_bytes = shutil.disk_usage(target).free
+    unpacked_bytes = 0
+    for number, member in enumerate(archive):
+        if number == MOST_MEMBERS:
+            raise TooMuchError(f"it has more than {MOST_MEMBERS} files")
+        unpacked_bytes += member.size
+        _refuse_more_than_allowed(unpacked_bytes)
+        if unpacked_bytes > free_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        _unpack_member(archive, member, room)
+
+
+def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, room: Path) -> None:
+    try:
         place = (room / member.name).resolve()
         if not place.is_relative_to(room):
             raise tarfile.TarError(f"the name {member.name} leads out of the folder")
@@ -138,3 +198,7 @@ def unpack(archive: tarfile.TarFile, target: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             with source, place.open("wb") as file:
                 shutil.copyfileobj(source, file)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in NOT_A_NAME:
+            raise
+        raise tarfile.TarError(f"no file can have the name {member.name[:100]!r} here") from None

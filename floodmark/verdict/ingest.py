@@ -130,13 +130,18 @@ def extract_archive(archive: Path, target: Path) -> None:
     """Unpack what a host wrote.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: it is missing or damaged, or there is no room for it.
     """
     try:
         with open_archive(archive) as opened:
             unpack(opened, target)
     except FileNotFoundError:
         raise RunError(f"{archive} is missing: nothing was fetched from this host.") from None
+    except OSError as error:
+        raise RunError(
+            f"{archive} cannot be unpacked into {target}: {error.strerror}. Free some space there, or name another "
+            "folder by the environment variable TMPDIR."
+        ) from None
 
 
 def read_part(model: type[StoredT], path: Path, where: Path) -> StoredT:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+import floodmark.runs.archive as archive_module
 from floodmark.errors import RunError
 from floodmark.runs.archive import checksum_file, open_archive, unpack, verify, write_checksum
+from floodmark.verdict.ingest import extract_archive
 
 
 def archive(*members: tuple[str, bytes, bytes]) -> tarfile.TarFile:
@@ -143,3 +147,101 @@ def test_a_checksum_that_is_none_is_refused(packed: Path, text: str) -> None:
 def test_what_goes_wrong_with_the_content_is_not_said_of_the_archive(packed: Path) -> None:
     with pytest.raises(OSError, match="No space left"), open_archive(packed):
         raise OSError(28, "No space left on device")
+
+
+# --- an archive that is too much ------------------------------------------------------------------
+
+
+def bomb(path: Path, *members: tarfile.TarInfo) -> Path:
+    """Pack members of zeros: a thousandth of what they unpack to."""
+    with tarfile.open(path, "w:gz", compresslevel=1) as made:
+        for member in members:
+            made.addfile(member, Zeros(member.size))
+    return path
+
+
+class Zeros(io.RawIOBase):
+    """A file of zeros."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def read(self, size: int = -1) -> bytes:
+        count = self.left if size < 0 else min(size, self.left)
+        self.left -= count
+        return bytes(count)
+
+
+def file_of(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member
+
+
+MB = 1_000_000
+
+
+@pytest.mark.parametrize("with_checksum", [True, False])
+def test_an_archive_that_unpacks_to_more_than_a_run_may_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_checksum: bool
+) -> None:
+    monkeypatch.setattr(archive_module, "MOST_BYTES", 20 * MB)
+    path = bomb(tmp_path / "host.tar.gz", file_of("a.csv", 5 * MB), file_of("b.csv", 50 * MB))
+    if with_checksum:
+        write_checksum(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(RunError, match=r"host\.tar\.gz is refused: it unpacks to more than 20 MB, and no run"):
+        extract(path, tmp_path / "out")
+    left = sum(one.stat().st_size for one in tmp_path.rglob("*.csv"))
+    assert left <= 20 * MB
+
+
+def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100 * MB, 90 * MB, 10 * MB))
+    path = bomb(tmp_path / "host.tar.gz", file_of("a.csv", 5 * MB), file_of("b.csv", 50 * MB))
+    with pytest.raises(RunError, match=r"cannot be unpacked into .*/out: No space left on device\. Free some space"):
+        extract_archive(path, tmp_path / "out")
+    assert not (tmp_path / "out/b.csv").exists()
+
+
+def test_an_archive_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "MOST_MEMBERS", 100)
+    path = bomb(tmp_path / "host.tar.gz", *(file_of(f"{number}.csv", 0) for number in range(200)))
+    with pytest.raises(RunError, match=r"it has more than 100 files, and no run"):
+        extract(path, tmp_path / "out")
+    assert len(list(tmp_path.glob("out/*"))) <= 100
+
+
+def test_a_header_that_would_take_all_memory_is_refused(tmp_path: Path) -> None:
+    """tarfile holds names and attributes in memory, however long an archive says that they are."""
+    header = file_of("././@PaxHeader", 400 * MB)
+    header.type = tarfile.XHDTYPE
+    path = bomb(tmp_path / "host.tar.gz", header, file_of("a.csv", 0))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RunError, match=r"is refused: .* of 400000\d\d\d bytes at once"):
+            extract(path, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 50 * MB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "a/b"), ("a/b", "a"), ("x" * 300,), ("a\0b",), (".",), ("..",)], ids=lambda names: repr(names)[:20]
+)
+def test_names_that_cannot_be_made_are_a_sentence(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = tmp_path / "host.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as made:
+        for name in names:
+            member = tarfile.TarInfo("name")
+            member.pax_headers = {"path": name}
+            made.addfile(member)
+    with pytest.raises(RunError, match=r"host\.tar\.gz is damaged: "):
+        extract(path, tmp_path / "out")
+
+
+def extract(path: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    with open_archive(path) as opened:
+        unpack(opened, target)
