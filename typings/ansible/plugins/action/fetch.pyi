@@ -1,3 +1,0 @@
-from ansible.plugins.action import ActionBase
-
-class ActionModule(ActionBase): ...
