@@ -128,7 +128,7 @@ class Agent:
 
     def __init__(self, config: Config) -> None:
         self._loop = Loop()
-        self._output = Output(config.output)
+        self._output = Output(config.output, most_bytes=config.most_bytes.get("agent", 0))
         self._ledger = self._output.table(fields.AGENT)
         self._rates_hz = config.rates_hz
         self._beats: list[Beat] = []

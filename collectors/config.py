@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 AGENT_UNIT = "floodmark-agent.service"
@@ -38,6 +38,7 @@ class Config:
         upstream_unit: systemd unit of the upstream.
         rates_hz: table name -> readings a second; the source machine may be left out.
         metrics: address on loopback for Prometheus, or empty.
+        most_bytes: how much the agent and the trace may write, each by its name; without one there is no limit.
     """
 
     output: Path
@@ -47,6 +48,7 @@ class Config:
     upstream_unit: str
     rates_hz: dict[str, float]
     metrics: str = ""
+    most_bytes: dict[str, int] = field(default_factory=dict)
 
     @property
     def upstream(self) -> Listener:
@@ -70,4 +72,5 @@ def read_config(path: Path) -> Config:
         upstream_unit=data["upstream_unit"],
         rates_hz={name: float(rate) for name, rate in data["rates_hz"].items()},
         metrics=data.get("metrics", ""),
+        most_bytes=data.get("most_bytes", {}),
     )

@@ -66,10 +66,12 @@ class Output:
     Args:
         folder: where the files go.
         record: name of the file that says at a clean end how many rows each table has.
+        most_bytes: how much the tables may have together; 0 is no limit.
     """
 
-    def __init__(self, folder: Path, record: str = "written.json") -> None:
+    def __init__(self, folder: Path, record: str = "written.json", most_bytes: int = 0) -> None:
         self._folder = folder
+        self._most_bytes = most_bytes
         self._record = folder / record
         self._record.unlink(missing_ok=True)
         self._writers: list[TableWriter] = []
@@ -120,6 +122,11 @@ class Output:
     def _check(self) -> None:
         if self._error:
             raise OutputError(f"cannot write to {self._folder}: {self._error.strerror}")
+        if self._most_bytes and self._handed_bytes > self._most_bytes:
+            raise OutputError(
+                f"cannot write to {self._folder}: the tables have more than the {self._most_bytes} bytes that were "
+                "planned for them"
+            )
         pending = self._handed_bytes - self._written_bytes
         if pending > MOST_PENDING_BYTES:
             raise OutputError(f"cannot write to {self._folder}: {pending >> 20} MiB wait for the disk")

@@ -210,7 +210,7 @@ def main() -> int:
     parser.add_argument("config", type=Path, help="agent.json")
     config = read_config(parser.parse_args().config)
     try:
-        output = Output(config.output, record="written-trace.json")
+        output = Output(config.output, record="written-trace.json", most_bytes=config.most_bytes.get("trace", 0))
         table = output.table(fields.QUEUE_WAITS)
         try:
             trace = Trace(program(config.upstream, Path("/proc/self/ns/net").stat().st_ino), table)

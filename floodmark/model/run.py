@@ -89,6 +89,7 @@ class Plan(Stored):
         flood: options of locustfiles/flood.py.
         longest_s: upper bound of all phases (s).
         free_mb: room that it needs on a host.
+        most_bytes: who may write how much there: agent, trace, and nginx each of its files.
         clock: host, or virtual where instructions are counted.
         hold: the case is kept applied for somebody at a terminal, and not measured.
         web: the case is kept applied for Locust's web page, and not measured.
@@ -117,6 +118,7 @@ class Plan(Stored):
     answer_timeout_s: float = 0
     guard_timeout_s: float = 0
     free_mb: int = 0
+    most_bytes: dict[str, int] = {}
     rates_hz: dict[str, float] = {}
     hosts: Hosts
     inventory: list[str] | None = None

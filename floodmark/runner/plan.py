@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-import math
 import platform
 import socket
 import subprocess
@@ -44,6 +43,7 @@ from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runner.hold import hold_s_of
+from floodmark.runner.room import room_of
 from floodmark.runs.folders import RunFolder, new_run
 from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
@@ -80,9 +80,6 @@ ORDER_OF_A_BOOT = "nginx,sysctl,upstream"
 LISTEN_PORT = 8080
 # Ansible's names for the order in which the hosts of a run take turns.
 HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
-# What a run needs on a host: logs, and what a reading leaves in the tables and in their archive, rather more than less.
-LEAST_FREE_MB = 200
-BYTES_A_READING = 300
 
 
 @dataclass(frozen=True)
@@ -144,6 +141,8 @@ def make_plan(
     if hold_s is not None:
         refuse_virtual(hosts, clock)
         longest_s = hold_s
+    generators = len(known.groups.get("load_generators", [])) or 1
+    room = room_of(parameters, longest_s=longest_s, servers=len(servers), generators=generators)
     pages = status_pages(hosts.proxies, known.host_variables, extra)
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
@@ -160,9 +159,8 @@ def make_plan(
         longest_s=longest_s,
         flood_at_most_s=parameters.flood_at_most_s,
         answer_timeout_s=parameters.answer_timeout_s,
-        free_mb=LEAST_FREE_MB
-        + math.ceil(longest_s * sum(parameters.rates_hz.values()) * BYTES_A_READING / 1e6)
-        + math.ceil(parameters.users * parameters.payload_bytes / 1e6),  # nginx keeps bodies in files
+        free_mb=room.free_mb,
+        most_bytes=dict(room.most_bytes(held=web or hold_s is not None)),
         rates_hz=parameters.rates_hz,
         hosts=hosts,
         inventory=list(known.sources),

@@ -22,7 +22,7 @@ from floodmark.errors import RunError
 CHUNK_BYTES = 1 << 20
 MOST_AT_ONCE_BYTES = 16 << 20
 # More than this no run may write, so no archive unpacks to more; and its tables and logs are some dozens of files.
-MOST_BYTES = 20_000_000_000
+MOST_BYTES = 50_000_000_000
 MOST_MEMBERS = 10_000
 _WHAT_TO_DO = "Copy the archive again from where it is whole, or run the case again."
 

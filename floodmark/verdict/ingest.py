@@ -104,7 +104,7 @@ def ingest(run: RunFolder, folder: HostFolder, sources: Collection[str]) -> Inge
         # Requests come first: they say of which phase a sample is.
         generators = _load_flood(database, run.load(folder.name), checks)
         checks += load_access_log(database, raw / "nginx-access.log", wall_ns)
-        load_error_log(database, raw / "nginx-error.log", wall_ns, host.clocks.utc_offset_s)
+        checks += load_error_log(database, raw / "nginx-error.log", wall_ns, host.clocks.utc_offset_s)
         clock = HostClock(wall_ns, host.clocks.wall_error_ns or 0, host.clocks.kernel_boot_id)
         shifts = {one.generator: shift_of(database, clock, one) for one in generators}
         for number, shift in shifts.items():

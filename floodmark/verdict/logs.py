@@ -75,6 +75,7 @@ def _seconds(column: str) -> str:
 # 2026/11/23 03:15:01 [error] 812#812: *5 connect() to unix:/run/… failed (11: Resource temporarily
 # unavailable) while connecting to upstream, client: 198.18.7.1, server: _, request: …
 _ERROR_LINE = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(\w+)\] (\d+)#\d+: (?:\*\d+ )?(.*)")
+_UNWRITTEN = re.compile(r'write\(\) to ".*/([^/"]+)" failed \(\d+: ([^)]+)\)')
 _ERRNO = re.compile(r"\((\d+): ")
 
 
@@ -115,8 +116,8 @@ def _second(time: str) -> int:
     return int(datetime.strptime(time, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
 
 
-def load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int, utc_offset_s: int) -> None:
-    """Load nginx's error log.
+def load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int, utc_offset_s: int) -> list[Check]:
+    """Load nginx's error log; return the check that it could not write another log.
 
     Args:
         database: with the table nginx_errors.
@@ -124,7 +125,13 @@ def load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int
         wall_ns: how far the host's wall clock is ahead of its monotonic clock.
         utc_offset_s: of the host's time zone, in which nginx writes this log.
     """
-    load_rows(database, NGINX_ERRORS, parse_error_log(_lines(path), wall_ns, utc_offset_s), path)
+    rows = parse_error_log(_lines(path), wall_ns, utc_offset_s)
+    load_rows(database, NGINX_ERRORS, rows, path)
+    for row in rows:
+        # write() to "/var/lib/floodmark/runs/…/nginx-access.log" failed (27: File too large) while logging request
+        if found := _UNWRITTEN.match(row.message):
+            return [LOG_WHOLE.check(False, ok=False, subject=found[1], why=f"lacks lines: {found[2]}, says nginx")]
+    return []
 
 
 def _lines(path: Path) -> Iterator[str]:

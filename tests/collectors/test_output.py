@@ -93,3 +93,20 @@ def test_a_disk_that_takes_nothing_ends_the_agent_before_its_memory_does(
     with pytest.raises(OutputError, match="8 MiB wait for the disk"):
         output.hand_over()
     os.close(release)
+
+
+def test_tables_have_no_more_than_was_planned_for_them(tmp_path: Path) -> None:
+    output = Output(tmp_path, most_bytes=3000)
+    table = output.table(fields.TCP_EXT)
+
+    def write_too_much() -> None:
+        for _ in range(1000):
+            table.add(ROW)
+            output.hand_over()
+
+    with pytest.raises(OutputError, match="the tables have more than the 3000 bytes that were planned for them"):
+        write_too_much()
+    with pytest.raises(OutputError):
+        output.close()
+    assert 3000 < (tmp_path / "tcp_ext.csv").stat().st_size < 3100
+    assert not (tmp_path / "written.json").exists()

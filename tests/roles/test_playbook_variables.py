@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 from floodmark.inputs.cases import load_cases
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 
 def variable(name: str, **parameters: Any) -> Any:
@@ -19,6 +20,7 @@ def variable(name: str, **parameters: Any) -> Any:
     pages = {"proxy1": {"path": "/stats", "allow": ["10.0.0.0/8"]}}
     plan = {
         "status_pages": pages,
+        "most_bytes": {"nginx_file": 1000},
         "run_id": "run", "clock": "host", "folder": "/results/run", "case": {"number": 2}, "servers": [],
         "parameters": {**load_cases()[2].parameters.model_dump(), **parameters},
     }  # fmt: skip
@@ -42,10 +44,20 @@ def test_every_port_that_nginx_listens_on_has_to_be_free() -> None:
     assert variable("guard_ports", nginx_listens=3) == [8080, 8081, 8082]
 
 
-def test_nginx_is_started_as_it_is_unless_its_calls_are_captured() -> None:
-    assert variable("nginx_started_by") == []
+def test_nginx_is_started_with_a_limit_and_in_between_what_captures_its_calls() -> None:
+    limit = ["--ignore-signal=XFSZ", "prlimit", "--fsize=1000"]
+    assert variable("nginx_started_by") == limit
     words = variable("nginx_started_by", strace=True)
-    assert words[-3:] == ["-m", "collectors.strace", "/etc/floodmark/agent.json"]
+    assert (words[:3], words[-3:]) == (limit, ["-m", "collectors.strace", "/etc/floodmark/agent.json"])
+
+
+def test_what_starts_nginx_limits_its_files_and_lets_it_live(tmp_path: Path) -> None:
+    """As its unit does it: the words are those of env."""
+    script = f"head -c 3000 /dev/zero >>{tmp_path}/log; echo still here"
+    done = run("env", *variable("nginx_started_by"), "sh", "-c", script)
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+    assert "File too large" in done.stderr
+    assert (tmp_path / "log").stat().st_size == 1000
 
 
 def test_the_agent_asks_for_the_status_page_where_it_is() -> None:

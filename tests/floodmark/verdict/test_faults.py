@@ -143,6 +143,16 @@ def test_lines_of_nginxs_log_that_are_missing_are_not_taken_for_nginxs_mistake(f
     assert sentence == "nginx-access.log has 10 rows, and nginx counted 12 rows: lines of it are missing"
 
 
+def test_a_log_that_has_reached_its_limit_says_so(fake: NoAccept) -> None:
+    fake.files["nginx-access.log"] = "".join(fake.files["nginx-access.log"].splitlines(keepends=True)[:-2])
+    fake.files["nginx-error.log"] += (
+        '2023/11/14 22:13:22 [alert] 7#7: *9 write() to "/var/lib/floodmark/runs/x/nginx-access.log" failed (27: File '
+        "too large) while logging request, client: x\n"
+    )
+    assert ids(fake) == {"rows_counted", "log_whole"}
+    assert "nginx-access.log lacks lines: File too large, says nginx" in fake.judge_again()["reasons"]
+
+
 def test_lines_of_nginxs_log_that_stand_in_it_twice(fake: NoAccept) -> None:
     lines = fake.files["nginx-access.log"].splitlines(keepends=True)
     fake.files["nginx-access.log"] = "".join([*lines, lines[0]])
