@@ -67,7 +67,7 @@ from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kernel_image import version_of
-from ansible.module_utils.testbed import HostError, run
+from ansible.module_utils.testbed import HostError, move_whole, run
 from ansible.module_utils.testbed_qemu import pack
 from ansible.module_utils.testbed_sources import ReleaseSources
 
@@ -315,7 +315,7 @@ def main() -> None:
                 with tempfile.TemporaryDirectory(prefix="preparing-", dir=str(kernels)) as preparing:
                     (Path(preparing) / "kernel").mkdir()
                     prepare(Path(preparing) / "kernel", kernel)
-                    (Path(preparing) / "kernel").rename(folder)
+                    move_whole(Path(preparing) / "kernel", folder)
     except (HostError, OSError, subprocess.SubprocessError) as failure:
         module.fail_json(msg=str(failure))
     disk, release = folder / "modules.ext4", folder / "release"

@@ -56,7 +56,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testbed import HostError
+from ansible.module_utils.testbed import HostError, move_whole
 from ansible.module_utils.testbed_sources import ReleaseSources
 
 # The image is sparse: what a host does not write takes no space.
@@ -105,7 +105,7 @@ def build(module: AnsibleModule, sources: ReleaseSources, packages: Sequence[str
                 msg="mmdebstrap could not build the root file system; its last lines are:\n"
                 + "\n".join((out + err).splitlines()[-15:])
             )
-        (building / "tree").rename(tree)
+        move_whole(building / "tree", tree)
     finally:
         shutil.rmtree(str(building), ignore_errors=True)
 
@@ -117,7 +117,7 @@ def make_disk(module: AnsibleModule, tree: Path, disk: Path) -> None:
     rc, out, err = module.run_command(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(building), DISK_SIZE])
     if rc != 0:
         module.fail_json(msg="mke2fs could not write the image of the root file system: " + (out + err).strip())
-    building.rename(disk)
+    move_whole(building, disk)
 
 
 def main() -> None:

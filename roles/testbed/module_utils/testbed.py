@@ -24,6 +24,7 @@ from pathlib import Path
 # Reserved for benchmarks (RFC 2544), so it is nobody's own network.
 BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
 PREFIX_LENGTH = 24
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 STOP_TIMEOUT_S = 10
 ASK_AGAIN_S = 0.2
 # The machine name on the command line of a container and of a virtual machine.
@@ -46,6 +47,22 @@ def run(*command: str) -> str:
 def quietly(*command: str) -> None:
     """Run a command whose failure means that there was nothing to do."""
     subprocess.run(command, capture_output=True, check=False)
+
+
+def boot_id() -> str:
+    """Return the name of this boot of the control node."""
+    return BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def move_whole(built: Path, place: Path) -> None:
+    """Give what was built its name when all of it is on the disk, so that it has it whole or not at all."""
+    run("sync", "--file-system", str(built))
+    built.rename(place)
+    folder = os.open(str(place.parent), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def control_group_hierarchies() -> list[Path]:
@@ -104,6 +121,22 @@ class Testbed:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def forget_other_boots(self) -> None:
+        """Remove what was written before this machine was booted: a power cut may have left it in pieces.
+
+        Start states stay, because they have a checksum.
+        """
+        record = self.folder / "boot_id"
+        if record.exists() and record.read_text(encoding="ascii", errors="replace") == boot_id():
+            return
+        for host in self.hosts():
+            host.stop()
+        for name in ("hosts", "ssh"):
+            shutil.rmtree(str(self.folder / name), ignore_errors=True)
+        for name in ("subnet", "kvm"):
+            (self.folder / name).unlink(missing_ok=True)
+        record.write_text(boot_id(), encoding="ascii")
 
     def hosts(self) -> list[Host]:
         """Return the hosts that have a folder here, or a process or a network namespace of our name."""
@@ -245,6 +278,7 @@ class Host:
             fresh: boot it in any case.
         """
         with self.testbed.locked():
+            self.testbed.forget_other_boots()
             self.testbed.make_keys()
             if self.runs(wanted) and not fresh:
                 return False

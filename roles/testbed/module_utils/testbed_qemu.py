@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ansible.module_utils.testbed import PREFIX_LENGTH, Host, Testbed, run
+from ansible.module_utils.testbed import PREFIX_LENGTH, Host, HostError, Testbed, boot_id, run
 
 # Where udev is missing, systemd would wait a minute and a half for the device of a login on the serial line.
 KERNEL_ARGUMENTS = "console=ttyS0 net.ifnames=0 panic=-1 systemd.getty_auto=0 systemd.show_status=0"
@@ -103,8 +103,13 @@ class VirtualMachine(Host):
 
     def make_files(self) -> None:
         """Make the disk, unless there is one, and the initramfs with this host's name, address and keys."""
-        self.make_disk()
+        is_new = self.make_disk()
         if not self.kernel:
+            if is_new:
+                raise HostError(
+                    f"host {self.name} is to boot the kernel on its own disk, and has none: a disk does not outlive a "
+                    "boot of the control node. Start it with another testbed_kernel, and install one."
+                )
             return  # its disk has them from an earlier boot
         with tempfile.TemporaryDirectory(dir=str(self.folder)) as folder:
             root = Path(folder)
@@ -120,12 +125,17 @@ class VirtualMachine(Host):
             shared = Path(self.shared_initramfs).read_bytes()
             (self.folder / "initramfs").write_bytes(shared + pack(root))
 
-    def make_disk(self) -> None:
-        """Lay a disk above the shared image. It stays for the next boot, because to provision it takes minutes."""
+    def make_disk(self) -> bool:
+        """Lay a disk above the shared image, unless there is one, and tell whether it was made.
+
+        It stays for the next boot, because to provision it takes minutes.
+        """
         disk, below = self.folder / "disk.qcow2", self.folder / "disk-is-above"
-        if not (disk.exists() and below.exists() and below.read_text(encoding="utf-8") == self.disk):
-            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk, "-F", "raw", str(disk))
-            below.write_text(self.disk, encoding="utf-8")
+        if disk.exists() and below.exists() and below.read_text(encoding="utf-8") == self.disk:
+            return False
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk, "-F", "raw", str(disk))
+        below.write_text(self.disk, encoding="utf-8")
+        return True
 
     def boot(self, timeout_s: int) -> None:
         """Start the machine and wait until its systemd says that it is up."""
@@ -185,13 +195,12 @@ class VirtualMachine(Host):
         if not os.access("/dev/kvm", os.R_OK | os.W_OK):
             return False
         record, kernel = self.testbed.folder / "kvm", self.kernel
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
         # 3a5f…-…-… works /var/cache/floodmark/kernels/linux-image-6.1.0-56-cloud-amd64-11/vmlinuz
-        tried = {line.split(" ", 2)[2]: line.split(" ", 2)[1] for line in lines if line.startswith(f"{boot_id} ")}
+        tried = {line.split(" ", 2)[2]: line.split(" ", 2)[1] for line in lines if line.startswith(f"{boot_id()} ")}
         if "works" not in tried.values() and kernel and kernel not in tried:
             tried[kernel] = "works" if self.boots_and_powers_off("kvm") else "fails"
-            written = "".join(f"{boot_id} {how} {what}\n" for what, how in tried.items())
+            written = "".join(f"{boot_id()} {how} {what}\n" for what, how in tried.items())
             record.write_text(written, encoding="utf-8")
         return "works" in tried.values()
 

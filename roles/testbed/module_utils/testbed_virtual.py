@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from ansible.module_utils.testbed import LAST_OF_CONSOLE, Host, HostError, Testbed, run
+from ansible.module_utils.testbed import LAST_OF_CONSOLE, Host, HostError, Testbed, boot_id, move_whole, run
 from ansible.module_utils.testbed_qemu import KERNEL_ARGUMENTS, VirtualMachine, pack
 
 
@@ -64,7 +64,7 @@ class StartState:
 
     Attributes:
         disk: the image.
-        record: its checksum, written last, so its presence means that the image is whole.
+        record: its checksum, written last, and the boot of the control node in which it was found to have that.
     """
 
     def __init__(self, testbed: Testbed, key: str) -> None:
@@ -73,20 +73,38 @@ class StartState:
         self.record = folder / f"{key}.json"
 
     def exists(self) -> bool:
-        """Tell whether it is there, whole."""
-        return self.record.exists()
+        """Tell whether it is there, whole: a power cut of the control node may have damaged it."""
+        try:
+            # {"sha256": "9f86d081…", "boot_id": "3a5f…-…"}
+            record = json.loads(self.record.read_text(encoding="ascii"))
+            if record.get("boot_id") == boot_id():
+                return True
+            whole = bool(record["sha256"] == self._sha256())
+        except (OSError, ValueError, AttributeError, KeyError):
+            return False
+        if whole:
+            self._write_record(record["sha256"])
+        return whole
 
-    def save(self, disk: Path) -> None:
-        """Make it from the disk of a host that has powered off."""
-        self.disk.parent.mkdir(exist_ok=True)
-        run("qemu-img", "convert", "-O", "raw", str(disk), str(self.disk))
+    def _sha256(self) -> str:
         digest = hashlib.sha256()
         with self.disk.open("rb") as opened:
             for block in iter(lambda: opened.read(1 << 20), b""):
                 digest.update(block)
-        written = self.record.with_suffix(".tmp")
-        written.write_text(json.dumps({"sha256": digest.hexdigest()}), encoding="ascii")
-        written.rename(self.record)
+        return digest.hexdigest()
+
+    def _write_record(self, sha256: str) -> None:
+        written = self.record.with_suffix(f".{os.getpid()}.tmp")
+        written.write_text(json.dumps({"sha256": sha256, "boot_id": boot_id()}), encoding="ascii")
+        move_whole(written, self.record)
+
+    def save(self, disk: Path) -> None:
+        """Make it from the disk of a host that has powered off."""
+        self.disk.parent.mkdir(exist_ok=True)
+        self.record.unlink(missing_ok=True)
+        run("qemu-img", "convert", "-O", "raw", str(disk), str(self.disk))
+        # The record is synced with its file system, and so the image.
+        self._write_record(self._sha256())
 
 
 class VirtualTime(VirtualMachine):
