@@ -130,7 +130,8 @@ def extract_archive(archive: Path, target: Path) -> None:
     """Unpack what a host wrote.
 
     Raises:
-        RunError: it is missing or damaged, or there is no room for it.
+        RunError: it is missing or damaged.
+        OSError: there is no room for it.
     """
     try:
         with open_archive(archive) as opened:
@@ -138,10 +139,7 @@ def extract_archive(archive: Path, target: Path) -> None:
     except FileNotFoundError:
         raise RunError(f"{archive} is missing: nothing was fetched from this host.") from None
     except OSError as error:
-        raise RunError(
-            f"{archive} cannot be unpacked into {target}: {error.strerror}. Free some space there, or name another "
-            "folder by the environment variable TMPDIR."
-        ) from None
+        raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def read_part(model: type[StoredT], path: Path, where: Path) -> StoredT:

@@ -198,9 +198,19 @@ def judge_run(run: RunFolder) -> RunRecord:
     """Judge every host of a run and write run.json, last of all.
 
     Raises:
-        RunError: the plan is missing or damaged, or of another version, or the folder is read-only; then nothing was
-            changed.
+        RunError: the plan is missing or damaged, or of another version, or the folder cannot be written, or what was
+            fetched cannot be unpacked; then the verdict was not changed.
     """
+    try:
+        return _judge(run)
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or run.path} cannot be written: {error.strerror}. Free some space there (the environment "
+            "variable TMPDIR names another folder for what is unpacked), and judge the run again."
+        ) from None
+
+
+def _judge(run: RunFolder) -> RunRecord:
     if not os.access(run.path, os.W_OK):
         raise RunError(
             f"{run.path} cannot be written, where the verdict belongs: make it writable, or copy it and judge the copy."

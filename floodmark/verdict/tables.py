@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -46,11 +48,21 @@ def create_tables(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def write_table(database: duckdb.DuckDBPyConnection, table: Table, folder: HostFolder) -> None:
-    """Write a table into a host's folder, as Parquet."""
+    """Write a table into a host's folder, as Parquet.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     with whole_file(folder.table(table.name)) as unfinished:
         # DuckDB would write beside a file that is there, and leave a new one to the umask.
         options = "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false"
-        database.execute(f"COPY {table.name} TO {sql_text(unfinished)} ({options})")
+        try:
+            database.execute(f"COPY {table.name} TO {sql_text(unfinished)} ({options})")
+        except duckdb.IOException as error:
+            # IO Error: … "errno":"28"}
+            found = re.search(r'"errno":"(\d+)"', str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number), str(folder.path)) from None
 
 
 def sql_text(value: str | Path) -> str:

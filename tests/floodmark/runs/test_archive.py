@@ -200,7 +200,7 @@ def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_full(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100 * MB, 90 * MB, 10 * MB))
     path = bomb(tmp_path / "host.tar.gz", file_of("a.csv", 5 * MB), file_of("b.csv", 50 * MB))
-    with pytest.raises(RunError, match=r"cannot be unpacked into .*/out: No space left on device\. Free some space"):
+    with pytest.raises(OSError, match=r"No space left on device: .*/out"):
         extract_archive(path, tmp_path / "out")
     assert not (tmp_path / "out/b.csv").exists()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -27,7 +30,7 @@ JUDGED_AGAIN = 6
 def fake(tmp_path: Path) -> NoAccept:
     """A run that was fetched and not judged yet."""
     run = tmp_path / "results" / RUN_ID
-    run.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
     fake = NoAccept(run)
     fake.write()
     fake.write_plan("proxy1")
@@ -109,3 +112,33 @@ def test_what_is_written_is_for_its_user_alone(fake: NoAccept) -> None:
     modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in set(fake.run.path.rglob("*")) - before}
     assert {"run.json", "verdict.json", "host.json", "requests.parquet"} <= modes.keys()
     assert set(modes.values()) == {0o600}
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for what was fetched, and for less than a judgement makes of it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    disk = tmp_path / "results"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_a_sentence_and_the_run_can_be_judged_later(full_disk: Path, fake: NoAccept) -> None:
+    judge_run(fake.run)
+    read_all(fake.run)
+    before = {path: path.read_bytes() for path in fake.run.path.rglob("*") if path.is_file()}
+    (full_disk / "ballast").write_bytes(bytes(full_disk_left(full_disk)))
+    with pytest.raises(RunError, match=r"results/.* cannot be written: No space left on device\. Free some"):
+        judge_run(fake.run)
+    read_all(fake.run)
+    assert {path: path.read_bytes() for path in fake.run.path.rglob("*") if path.is_file()} == before
+    (full_disk / "ballast").unlink()
+    judge_run(fake.run)
+    read_all(fake.run)
+
+
+def full_disk_left(folder: Path) -> int:
+    return os.statvfs(folder).f_bavail * os.statvfs(folder).f_bsize
