@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,25 @@ def test_a_worker_of_nginx_that_is_killed(testbed: Callable[[str], str]) -> None
     verdict, broken = judged(play_with(lambda _: testbed(in_the_flood(act)), *CASE_3))
     assert not verdict["valid"]
     assert ("workers_alive", "invalid") in broken, verdict["reasons"]
+
+
+def test_a_log_of_nginx_that_reaches_its_limit(testbed: Callable[[str], str]) -> None:
+    """nginx goes on without it: it was started so that the signal does not end it."""
+    workers = "$(pgrep -P $(systemctl show -P MainPID floodmark-nginx.service))"
+    seen: list[str] = []
+
+    def limit(_: subprocess.Popen[str]) -> None:
+        asked = f"grep 'Max file size' $(printf '/proc/%s/limits ' {workers})"
+        seen.append(testbed(in_the_flood(f"{asked}; for pid in {workers}; do prlimit --fsize=1000 --pid $pid; done")))
+
+    done = play_with(limit, *CASE_3)
+    verdict, broken = judged(done)
+    # /proc/812/limits:Max file size             200019200            200019200            bytes
+    assert re.search(r"Max file size +20\d{7} +20\d{7} +bytes", seen[0]), seen
+    assert not verdict["valid"], evidence(done)
+    assert {("log_whole", "invalid"), ("rows_counted", "invalid")} <= broken, verdict["reasons"]
+    assert "nginx-access.log lacks lines: File too large, says nginx" in verdict["reasons"]
+    assert ("workers_alive", "invalid") not in broken
 
 
 def test_a_load_generator_that_stands_still_for_two_seconds(testbed: Callable[[str], str]) -> None:

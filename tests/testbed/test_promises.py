@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -32,6 +33,53 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         time.sleep(0.2)
+
+
+def test_nothing_on_the_host_may_be_written_by_everybody(testbed: Callable[[str], str]) -> None:
+    process, _ = start_case_3()
+    found = testbed(
+        "find /var/lib/floodmark /var/cache/floodmark-nginx /etc/floodmark /usr/lib/floodmark /run/floodmark* "
+        "-perm -o+w ! -type l ! -type s; stat -c %U /var/lib/floodmark/runs/*/upstream_events.csv"
+    )
+    assert process.wait(timeout=120) == 0
+    assert found.split() == ["floodmark-upstream"], found
+
+
+FETCHED_MB = 200
+
+
+@pytest.mark.parametrize("become", [False, True], ids=["as root", "with become"])
+def test_what_a_host_wrote_is_fetched_in_little_memory(
+    testbed: Callable[[str], str], tmp_path: Path, become: bool
+) -> None:
+    """Nothing that could be packed smaller."""
+    folder = "/var/lib/floodmark/runs/large"
+    # su to the same user is the become that every host has.
+    flags = ["-e", "ansible_become=true", "-e", "ansible_become_method=su"] if become else []
+
+    def fetch(size_bytes: int) -> int:
+        testbed(f"mkdir -p {folder} && head -c {size_bytes} /dev/urandom >{folder}/accept_queue.csv")
+        archive = tmp_path / "raw/host.tar.gz"
+        arguments = json.dumps({"folder": folder, "archive": str(archive)})
+        command = ["ansible", "proxy1", *flags, "-m", "floodmark_fetch", "-a", arguments]
+        # ru_maxrss is of the largest of all processes that were waited for.
+        program = (
+            "import json, resource, subprocess, sys; done = subprocess.run(json.loads(sys.argv[1])); "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done.returncode)"
+        )
+        done = run(sys.executable, "-c", program, json.dumps(command), ANSIBLE_BECOME_ALLOW_SAME_USER="true")
+        assert done.returncode == 0, evidence(done)
+        assert '"problem": ""' in done.stdout, evidence(done)
+        with open_archive(archive) as opened:
+            assert opened.getmember("./accept_queue.csv").size == size_bytes
+        return int(done.stdout.splitlines()[-1]) * 1024
+
+    try:
+        small_bytes, large_bytes = fetch(1000), fetch(FETCHED_MB * 1_000_000)
+        assert large_bytes - small_bytes < 50_000_000
+        assert testbed("ls /var/lib/floodmark/runs").split() == [], "it was removed"
+    finally:
+        testbed(f"rm -rf {folder} {folder}.tar.gz")
 
 
 @pytest.mark.usefixtures("testbed")
