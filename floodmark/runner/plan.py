@@ -44,7 +44,7 @@ from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runner.hold import hold_s_of
 from floodmark.runner.room import room_of
-from floodmark.runs.folders import RunFolder, new_run
+from floodmark.runs.folders import RESULTS, RunFolder, new_run
 from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
 from floodmark.verdict.views import check_sql
@@ -143,6 +143,7 @@ def make_plan(
         longest_s = hold_s
     generators = len(known.groups.get("load_generators", [])) or 1
     room = room_of(parameters, longest_s=longest_s, servers=len(servers), generators=generators)
+    room.check_results(RESULTS, len(hosts.proxies))
     pages = status_pages(hosts.proxies, known.host_variables, extra)
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))

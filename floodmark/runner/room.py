@@ -7,10 +7,12 @@ writes of it, have a limit of size (RLIMIT_FSIZE) from what starts nginx.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from floodmark.errors import ParameterError
+from floodmark.errors import ParameterError, RunError
 from floodmark.inputs.parameters import MOST_PER_S, Parameters
 from floodmark.runs.archive import MOST_BYTES
 
@@ -32,6 +34,8 @@ MOST_CONNECTIONS_PER_S = 20_000
 TRACED_BYTES, CALL_BYTES, PIECE_BYTES = 12_000, 200, 4096
 # An archive has a fifth of what is in it, and lies beside that.
 ARCHIVE_SHARE = 1 / 3
+# What the flood logs of a request, and what becomes of it in the tables.
+REQUEST_BYTES = 300
 # A file of nginx in a case that is held, where nobody can count beforehand who sends how much.
 HELD_FILE_BYTES = 1000 * MB
 
@@ -47,6 +51,7 @@ class Room:
         error_log: of nginx.
         strace: of all processes of nginx.
         bodies: of requests that nginx keeps in files.
+        requests: how many are sent at most.
     """
 
     agent: float
@@ -55,6 +60,7 @@ class Room:
     error_log: float
     strace: float
     bodies: float
+    requests: float
 
     @property
     def written(self) -> float:
@@ -65,6 +71,25 @@ class Room:
     def free_mb(self) -> int:
         """What has to be free on the host."""
         return math.ceil((LEAST_BYTES + self.written * (1 + ARCHIVE_SHARE) + self.bodies) / MB)
+
+    def check_results(self, results: Path, hosts: int) -> None:
+        """Refuse a run whose results have no room on the control node.
+
+        Args:
+            results: where runs are kept.
+            hosts: that are measured.
+
+        Raises:
+            RunError: it has not.
+        """
+        # The tables take as much as the archive that they are made of.
+        needed_mb = math.ceil(hosts * (2 * self.written * ARCHIVE_SHARE + self.requests * REQUEST_BYTES) / MB)
+        free_mb = shutil.disk_usage(results if results.exists() else results.parent).free // MB
+        if free_mb < needed_mb:
+            raise RunError(
+                f"{results} has {free_mb} MB free, and this run may leave {needed_mb} MB there: free some space, or "
+                "make it shorter."
+            )
 
     def most_bytes(self, *, held: bool) -> Mapping[str, int]:
         """Return who may write how much: all tables of the agent and the trace, and each file of nginx.
@@ -102,6 +127,7 @@ def room_of(parameters: Parameters, *, longest_s: float, servers: int, generator
         error_log=requests * (servers + (parameters.payload_bytes > buffer_bytes)) * ERROR_BYTES,
         strace=(requests * (TRACED_BYTES + calls * CALL_BYTES) + polls * TRACED_BYTES) if parameters.strace else 0,
         bodies=parameters.users * parameters.payload_bytes,
+        requests=requests,
     )
     if room.written > MOST_BYTES:
         raise ParameterError(

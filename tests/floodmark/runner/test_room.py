@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from floodmark.errors import ParameterError
+from floodmark.errors import ParameterError, RunError
 from floodmark.inputs.cases import load_cases
 from floodmark.inputs.parameters import Parameters, resolve_parameters
 from floodmark.runner.room import MB, Room, most_requests, room_of
@@ -71,6 +72,15 @@ def test_limits_leave_room_above_what_is_counted() -> None:
 def test_more_than_an_archive_may_have_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"may write \d+ MB on a host, and 50000 MB are allowed: make it shorter"):
         room(load_shape="sustained", think_time_ms=0, duration_s=3600, longest_s=3640)
+
+
+def test_results_need_room_on_the_control_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hour = room(load_shape="sustained", users=100, duration_s=3600, longest_s=3640)
+    hour.check_results(tmp_path / "results", hosts=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**10, 0, 10**10))
+    room().check_results(tmp_path, hosts=100)
+    with pytest.raises(RunError, match=r"results has 10000 MB free, and this run may leave \d{5} MB there: free some"):
+        hour.check_results(tmp_path / "results", hosts=3)
 
 
 @pytest.mark.parametrize("path", OF_BEFORE, ids=lambda path: path.name)
