@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from floodmark.runs.archive import open_archive, write_checksum
 from floodmark.runs.folders import RunFolder, find_run
 from floodmark.runs.verdicts import read_description, read_verdicts
 from floodmark.verdict.judge import judge_run
+from tests.conftest import ROOT
 from tests.floodmark.power_cut import PowerCut
 from tests.floodmark.verdict.test_judge import NoAccept
 
@@ -142,3 +145,95 @@ def test_a_full_disk_is_a_sentence_and_the_run_can_be_judged_later(full_disk: Pa
 
 def full_disk_left(folder: Path) -> int:
     return os.statvfs(folder).f_bavail * os.statvfs(folder).f_bsize
+
+
+# --- a real file system that stops ------------------------------------------------------------------
+
+# Judges a run, and at the n-th step lets the file system stop as it is on the disk, and this process with it.
+JUDGE_UNTIL = """
+import fcntl, itertools, os, struct, sys
+from pathlib import Path
+from floodmark.runs.folders import RunFolder
+from floodmark.verdict.judge import judge_run
+EXT4_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
+steps, last = itertools.count(1), int(sys.argv[2])
+run = RunFolder(Path(sys.argv[1]))
+def counted(really):
+    def step(*arguments, **named):
+        if next(steps) == last:
+            fcntl.ioctl(os.open(run.path, os.O_RDONLY), EXT4_IOC_SHUTDOWN, struct.pack("I", NOLOGFLUSH))
+            os._exit(9)
+        return really(*arguments, **named)
+    return step
+for name in ("fsync", "replace", "unlink"):
+    setattr(os, name, counted(getattr(os, name)))
+judge_run(run)
+print(next(steps) - 1)
+"""
+MOMENTS = int(os.environ.get("FLOODMARK_POWER_CUTS", "6"))
+
+
+# In a mount namespace of its own: a container that is started meanwhile would keep the file system mounted.
+MOUNTED = """
+set -e
+mount -o loop,commit=300,noauto_da_alloc,data=writeback "$1" "$2"
+{}
+umount "$2"
+"""
+FILL = "rm -rf $2/*; cp -a $3 $2/; sync --file-system $2"
+CUT = 'status=0; $3 -c "$4" $2/$5 $6 || status=$?; umount $2; exit $status'
+TAKE = "cp -a $2/* $3"
+
+
+class Disk:
+    """A file system in a file, mounted as one that promises as little as ext4 can."""
+
+    def __init__(self, room: Path) -> None:
+        self._image, self._folder = room / "image", room / "mounted"
+        self._folder.mkdir()
+        with self._image.open("wb") as image:
+            image.truncate(16 << 20)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", str(self._image)], check=True)
+
+    def mounted(self, script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run a script with it; its arguments are those from $3 on."""
+        return subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNTED.format(script), "sh",
+             str(self._image), str(self._folder), *map(str, arguments)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def judge_until(self, step: int, run: RunFolder) -> subprocess.CompletedProcess[str]:
+        """Begin with a run as it is, and judge it until a step."""
+        done = self.mounted(FILL, run.path)
+        assert done.returncode == 0, done.stderr
+        return self.mounted(CUT, sys.executable, JUDGE_UNTIL, run.run_id, step)
+
+    def take(self, target: Path) -> None:
+        """Copy what is on it."""
+        target.mkdir()
+        done = self.mounted(TAKE, target)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("was_finished", [False, True], ids=["first", "again"])
+def test_when_the_power_of_a_real_disk_is_cut(fake: NoAccept, tmp_path: Path, was_finished: bool) -> None:
+    if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
+        pytest.skip("only root can mount an image, by a loop device")
+    disk = Disk(tmp_path)
+    if was_finished:
+        judge_run(fake.run)
+    done = disk.judge_until(-1, fake.run)
+    assert done.returncode == 0, done.stderr
+    steps = int(done.stdout)
+    seed = int(os.environ.get("FLOODMARK_SEED", random.randrange(2**32)))
+    for step in sorted(random.Random(seed).sample(range(1, steps + 1), min(MOMENTS, steps))):
+        where = f"step {step} of {steps}, FLOODMARK_SEED={seed}"
+        cut = disk.judge_until(step, fake.run)
+        assert cut.returncode == 9, (where, cut.stderr)
+        disk.take(left := tmp_path / str(step))
+        run = RunFolder(left / RUN_ID)
+        assert run.record.exists() or not was_finished, where
+        if not run.record.exists():
+            judge_run(run)
+        read_all(run)
