@@ -20,7 +20,7 @@ import yaml
 from collectors.exporter import parse_address
 from floodmark import __version__
 from floodmark.disk import make_folder
-from floodmark.errors import FloodmarkError, ParameterError
+from floodmark.errors import FloodmarkError, ParameterError, RunError
 from floodmark.inputs.cases import Case, find_case, load_cases
 from floodmark.inputs.inventory import (
     Inventory,
@@ -44,7 +44,7 @@ from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runner.hold import hold_s_of
 from floodmark.runner.room import room_of
-from floodmark.runs.folders import RESULTS, RunFolder, new_run
+from floodmark.runs.folders import RESULTS, RunFolder, new_run, unwritable
 from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
 from floodmark.verdict.views import check_sql
@@ -176,10 +176,13 @@ def make_plan(
         fingerprint=provisioning_fingerprint(),
         control_node=control_node(),
     )
-    for host in hosts.proxies:
-        make_folder(run.load(host))
-        make_folder(run.host(host).path)
-    save(run.plan, plan)
+    try:
+        for host in hosts.proxies:
+            make_folder(run.load(host))
+            make_folder(run.host(host).path)
+        save(run.plan, plan)
+    except OSError as error:
+        raise RunError(unwritable(run.path, error)) from None
     return PlannedRun(run, plan)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from floodmark.disk import make_folder
+from floodmark.disk import make_folder, write
 from floodmark.errors import RunError, did_you_mean
 from floodmark.model.lab import LabRecord
 from floodmark.model.run import Plan, RunRecord
@@ -59,7 +59,7 @@ class RunFolder:
     def note_end(self, by: str) -> None:
         """Note what ends the run before it is over; what was first counts."""
         if not self.end.exists():
-            self.end.write_text(by + "\n", encoding="utf-8")
+            write(self.end, by + "\n")
 
     @property
     def ended_by(self) -> str | None:

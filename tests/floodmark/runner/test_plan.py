@@ -50,6 +50,18 @@ def test_a_plan_says_where_each_server_listens() -> None:
     assert (one.behaviour.accept, other.behaviour.accept) == (False, True)
 
 
+def test_results_that_cannot_be_written_are_a_sentence(results: Path) -> None:
+    def full(_number: int, _transport: str) -> RunFolder:
+        (results / "run").mkdir()
+        (results / "run" / "load").write_text("a file, where a folder belongs")
+        return RunFolder(results / "run")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "new_run", full)
+        with pytest.raises(FloodmarkError, match=r"run cannot be written: Not a directory\. Make it writable"):
+            make(case="2")
+
+
 def test_the_sockets_are_in_the_folder_that_systemd_makes() -> None:
     defaults = yaml.safe_load((ROOT / "roles/upstream/defaults/main.yml").read_text())
     assert f"/run/{defaults['upstream_runtime_dir']}" == plan.UPSTREAM_DIR
