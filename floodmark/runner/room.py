@@ -30,8 +30,9 @@ ACCESS_BYTES, TRY_BYTES = 400, 80
 ERROR_BYTES = 450
 # One process of the flood sends no more with a connection for each request (docs/load.md).
 MOST_CONNECTIONS_PER_S = 20_000
-# What strace prints of one request, and of one call: two for each piece of a body that does not stay in memory.
-TRACED_BYTES, CALL_BYTES, PIECE_BYTES = 12_000, 200, 4096
+# What strace prints of one request (2,800 bytes were seen), and of one call: two for each piece of a body that does not
+# stay in memory.
+TRACED_BYTES, CALL_BYTES, PIECE_BYTES = 6_000, 200, 4096
 # An archive has a fifth of what is in it, and lies beside that.
 ARCHIVE_SHARE = 1 / 3
 # What the flood logs of a request, and what becomes of it in the tables.

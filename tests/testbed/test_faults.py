@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import queue
-import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -124,17 +124,23 @@ def test_a_worker_of_nginx_that_is_killed(testbed: Callable[[str], str]) -> None
 
 def test_a_log_of_nginx_that_reaches_its_limit(testbed: Callable[[str], str]) -> None:
     """nginx goes on without it: it was started so that the signal does not end it."""
-    workers = "$(pgrep -P $(systemctl show -P MainPID floodmark-nginx.service))"
-    seen: list[str] = []
-
-    def limit(_: subprocess.Popen[str]) -> None:
-        asked = f"grep 'Max file size' $(printf '/proc/%s/limits ' {workers})"
-        seen.append(testbed(in_the_flood(f"{asked}; for pid in {workers}; do prlimit --fsize=1000 --pid $pid; done")))
-
-    done = play_with(limit, *CASE_3)
+    act = """
+        set -e
+        log=$(echo /var/lib/floodmark/runs/*/nginx-access.log)
+        # Max file size             200015360            200015360            bytes
+        limit=$(awk '/Max file size/ { print $4 }' /proc/$(systemctl show -P MainPID floodmark-nginx.service)/limits)
+        whole=$(stat --format %s $log)
+        truncate --size $limit $log
+        sleep 5
+        truncate --size $whole $log
+        echo $limit
+    """
+    limits: list[str] = []
+    done = play_with(
+        lambda _: limits.append(testbed(in_the_flood(f"sh -c {shlex.quote(act)}"))), *CASE_3, "-e", "drain_s=3"
+    )
     verdict, broken = judged(done)
-    # /proc/812/limits:Max file size             200019200            200019200            bytes
-    assert re.search(r"Max file size +20\d{7} +20\d{7} +bytes", seen[0]), seen
+    assert 200_000_000 < int(limits[0]) < 201_000_000
     assert not verdict["valid"], evidence(done)
     assert {("log_whole", "invalid"), ("rows_counted", "invalid")} <= broken, verdict["reasons"]
     assert "nginx-access.log lacks lines: File too large, says nginx" in verdict["reasons"]
