@@ -74,7 +74,7 @@ def test_nginx_listens_where_the_playbooks_say() -> None:
 def test_a_longer_run_needs_more_space() -> None:
     short, long = make(case="3"), make(case="3", transport="tcp", load_shape="sustained", duration_s="3600")
     assert 200 < short.free_mb < 220
-    assert 5000 < long.free_mb < 6000
+    assert 4500 < long.free_mb < 5500
     assert short.most_bytes["agent"] < long.most_bytes["agent"] < long.free_mb * 1e6
 
 
