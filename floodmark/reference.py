@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from floodmark.cli import main
 from floodmark.inputs.cases import Case, CaseFile, Expectation, Upstream, load_cases
 from floodmark.inputs.parameters import Parameters, as_yaml, range_of
+from floodmark.inputs.sql import lock
 from floodmark.inputs.suites import SuiteFile
 from floodmark.paths import ROOT
 from floodmark.verdict import views as case_views
@@ -94,8 +95,9 @@ def _by_default(case: Case, one: Expectation, formula: str) -> str:
     values["worker_slots"] = case.parameters.worker_slots
     values["uncrowded"] = case.parameters.uncrowded
     columns = ", ".join(f"${name} AS {name}" for name in values)
+    database = lock(duckdb.connect())
     try:
-        row = duckdb.execute(f"SELECT {formula}, {one.applies} FROM (SELECT {columns})", values).fetchone()
+        row = database.execute(f"SELECT {formula}, {one.applies} FROM (SELECT {columns})", values).fetchone()
     except (duckdb.BinderException, duckdb.CatalogException):
         return ""
     return str(row[0]) if row and row[1] else ""

@@ -38,7 +38,7 @@ from floodmark.inputs.cases import (
     read_model,
 )
 from floodmark.inputs.parameters import Parameters, as_yaml, given_parameters, resolve_parameters, unknown_parameter
-from floodmark.inputs.sql import try_sql
+from floodmark.inputs.sql import Locked, lock, try_sql
 from floodmark.paths import ROOT, relative
 from floodmark.values import Content, ParameterValues, Variables
 
@@ -328,8 +328,8 @@ def _case_of(point: Point, cases: dict[int, Case], name: str) -> Case:
 # --- the table of points --------------------------------------------------------------------------
 
 
-def create_points(lab: Lab, rows: Sequence[Mapping[str, object]]) -> duckdb.DuckDBPyConnection:
-    """Make the table `points`.
+def create_points(lab: Lab, rows: Sequence[Mapping[str, object]]) -> Locked:
+    """Make the table `points`, in a database that is locked.
 
     Args:
         lab: whose figures are columns.
@@ -344,7 +344,7 @@ def create_points(lab: Lab, rows: Sequence[Mapping[str, object]]) -> duckdb.Duck
         database.execute(f"INSERT INTO points VALUES ({marks})", [row.get(name) for name in columns])
     # The judge joins it to everything; here parameters are columns of each row.
     database.execute("CREATE TABLE params AS SELECT count(*) AS n_points FROM points")
-    return database
+    return lock(database)
 
 
 def _columns(lab: Lab) -> Iterator[tuple[str, str]]:

@@ -1,48 +1,117 @@
-"""How the SQL of cases and labs is asked: a value from a table or view, and what must be so of it."""
+"""How the SQL of cases and labs is asked: a value from a table or view, and what must be so of it.
+
+Who judges a folder or checks a case need not trust who wrote it. So this SQL is a question and no other statement, and
+the database that it is asked in has no way out: not to files, not to the network, not to its own settings.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, NewType
 
 import duckdb
 
 from floodmark.inputs.cases import Figure, Observation
 from floodmark.text import number, one_line
 
+# A database whose SQL sees its own tables and nothing else.
+Locked = NewType("Locked", duckdb.DuckDBPyConnection)
 
-def try_sql(database: duckdb.DuckDBPyConnection, figure: Figure) -> None:
-    """Evaluate all that a figure, an expectation or a claim has, whatever comes of it."""
+
+def lock(database: duckdb.DuckDBPyConnection) -> Locked:
+    """Take files, extensions, the network, variables of Python and all settings from the SQL that comes next.
+
+    Args:
+        database: that has read all files that it needs.
+
+    Source: DuckDB, Securing DuckDB
+    """
+    for name, value in (("python_enable_replacements", "false"), ("enable_external_access", "false"),
+                        ("lock_configuration", "true")):  # fmt: skip
+        database.execute(f"SET {name} = {value}")
+    return Locked(database)
+
+
+def other_statement(figure: Figure) -> str:
+    """Return what a figure, an expectation or a claim would make DuckDB do besides answer; nothing where it only asks.
+
+    Args:
+        figure: its SQL; none of it is executed.
+    """
+    for query in _queries(figure):
+        try:
+            kinds = [one.type for one in duckdb.extract_statements(query)]
+        except duckdb.Error:
+            continue  # it does not parse, so nothing of it can be executed
+        except ValueError:
+            return query  # a statement that DuckDB's Python has no name for
+        if kinds != [duckdb.StatementType.SELECT]:
+            return query
+    return ""
+
+
+def _queries(figure: Figure) -> Iterator[str]:
+    """Yield all that is asked for a figure, an expectation or a claim."""
+    yield _value_of(figure)
+    yield _rows_of(figure)
+    if isinstance(figure, Observation):
+        yield _holds_of(figure)
+        yield _condition(figure.applies)
+
+
+def _value_of(figure: Figure) -> str:
+    return f"SELECT {figure.value} FROM {figure.from_} CROSS JOIN params"
+
+
+def _rows_of(figure: Figure) -> str:
+    return f"SELECT count(*) FROM {figure.from_} CROSS JOIN params"
+
+
+def _holds_of(observation: Observation) -> str:
+    return f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params"
+
+
+def _condition(condition: str) -> str:
+    return f"SELECT {condition} FROM params"
+
+
+def try_sql(database: Locked, figure: Figure) -> None:
+    """Evaluate all that a figure, an expectation or a claim has, whatever comes of it.
+
+    Raises:
+        duckdb.Error: it does not work, or is more than a question.
+    """
+    if other := other_statement(figure):
+        raise duckdb.InvalidInputException(f"it is to be one SELECT, and this is more: {other}")
     look(database, figure)
     if isinstance(figure, Observation):
         observe(database, figure)
         is_so(database, figure.applies)
 
 
-def observe(database: duckdb.DuckDBPyConnection, observation: Observation) -> tuple[Any, bool | None]:
+def observe(database: Locked, observation: Observation) -> tuple[Any, bool | None]:
     """Return the value of an observation, and whether its condition holds; None when there is nothing to see."""
     value = look(database, observation)
-    holds = database.execute(
-        f"SELECT {observation.holds} FROM (SELECT ? AS value) CROSS JOIN params", [value]
-    ).fetchone()
+    holds = database.execute(_holds_of(observation), [value]).fetchone()
     if value is None or holds is None or holds[0] is None:
         return value, None
     return value, bool(holds[0])
 
 
-def look(database: duckdb.DuckDBPyConnection, figure: Figure) -> Any:
+def look(database: Locked, figure: Figure) -> Any:
     """Return the one value of a figure, None when there is nothing to see."""
-    rows = database.execute(f"SELECT {figure.value} FROM {figure.from_} CROSS JOIN params").fetchmany(2)
+    rows = database.execute(_value_of(figure)).fetchmany(2)
     if len(rows) > 1:
         raise duckdb.InvalidInputException("the value has more than one row; use an aggregate such as max()")
     return plain(rows[0][0]) if rows else None
 
 
-def rows_behind(database: duckdb.DuckDBPyConnection, figure: Figure) -> int:
+def rows_behind(database: Locked, figure: Figure) -> int:
     """Return how many rows the value of a figure is taken from: readings, requests, or lines of a log."""
-    row = database.execute(f"SELECT count(*) FROM {figure.from_} CROSS JOIN params").fetchone()
+    row = database.execute(_rows_of(figure)).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -51,7 +120,7 @@ _COMPARED = re.compile(r"value (=|<=|>=|<|>) (.+)")
 _WORDS = {"=": "", "<=": "at most ", ">=": "at least ", "<": "less than ", ">": "more than "}
 
 
-def predicted(database: duckdb.DuckDBPyConnection, observation: Observation) -> str:
+def predicted(database: Locked, observation: Observation) -> str:
     """Return what a value is compared with, as a number: `9` for `value = queue_limit + 1`.
 
     Returns:
@@ -86,9 +155,9 @@ def is_number(text: str) -> bool:
     return True
 
 
-def is_so(database: duckdb.DuckDBPyConnection, condition: str) -> bool:
+def is_so(database: Locked, condition: str) -> bool:
     """Tell whether a condition holds that asks for nothing but parameters."""
-    row = database.execute(f"SELECT {condition} FROM params").fetchone()
+    row = database.execute(_condition(condition)).fetchone()
     return bool(row and row[0])
 
 

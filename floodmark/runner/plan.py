@@ -44,7 +44,7 @@ from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runner.hold import hold_s_of
 from floodmark.runner.room import room_of
-from floodmark.runs.folders import RESULTS, RunFolder, new_run, unwritable
+from floodmark.runs.folders import is_host_name, new_run, RESULTS, RunFolder, unwritable
 from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
 from floodmark.verdict.views import check_sql
@@ -123,6 +123,7 @@ def make_plan(
     case = with_questions(case, lab.name if lab else None, point.name if point else None)
     check_caps(parameters, inventory)
     hosts = hosts_of_a_run(known.groups)
+    _check_host_names(hosts.proxies)
     clock = clock_of_a_run(hosts, known.host_variables)
     check_ownership(hosts, known.host_variables)
     if clock == "virtual":
@@ -317,6 +318,15 @@ def start_state(
     own_pages = {host: page.model_dump() for host, page in pages.items() if page != StatusPage()}
     content = [provisioning_fingerprint(), roles, case.number, planned, on_disk, given, own_pages]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_host_names(names: Sequence[str]) -> None:
+    for name in names:
+        if not is_host_name(name):
+            raise FloodmarkError(
+                f"the inventory has a host {name!r}, and results are kept in a folder of that name: give it a name "
+                "that is not 'load' and has no '/', and its address as ansible_host."
+            )
 
 
 def _check_metrics(address: str) -> None:

@@ -28,6 +28,8 @@ STUDY_PAGE = "study.html"
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-case")
 LAB_ID = re.compile(r"\d{8}T\d{6}Z-lab-")
 RUN_AGAIN = "Run the case again."
+# Beside those of its hosts a run has a folder of what floods them.
+LOAD = "load"
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,23 @@ class RunFolder:
 
     def load(self, host: str) -> Path:
         """Return the folder of what the load generator wrote when it flooded a host."""
-        return self.path / "load" / host
+        return self.path / LOAD / host
 
     def host(self, name: str) -> HostFolder:
-        """Return the folder of one proxy host."""
-        return HostFolder(self.path / name)
+        """Return the folder of one proxy host.
+
+        Raises:
+            RunError: its name leads somewhere else, or there is a link: a run may come from anybody.
+        """
+        if not is_host_name(name):
+            raise RunError(f"run {self.run_id} has a host {name!r}, which is no name for a folder of results.")
+        path = self.path / name
+        if path.is_symlink():
+            raise RunError(
+                f"{path} is a link to {path.readlink()}: what is judged is written there, so put the folder itself "
+                "into its place."
+            )
+        return HostFolder(path)
 
     def read_plan(self) -> Plan:
         """Return the plan of an unfinished run.
@@ -178,6 +192,11 @@ class LabFolder:
     def run(self, run_id: str) -> RunFolder:
         """Return the run of a point, which lies beside the lab."""
         return RunFolder(self.path.parent / run_id)
+
+
+def is_host_name(name: str) -> bool:
+    """Tell whether the results of a host of this name have a folder of their own in that of the run."""
+    return name not in ("", ".", "..", LOAD) and not re.search(r"[/\x00]", name)
 
 
 def new_run(case_number: int, transport: str, results: Path = RESULTS) -> RunFolder:

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from floodmark.errors import FloodmarkError, StudyError, did_you_mean
 from floodmark.inputs.cases import SCHEMA_DIALECT, Asked, Case, Claim, Model, load_cases, read_model
 from floodmark.inputs.labs import Lab, create_points, load_labs
-from floodmark.inputs.sql import try_sql
+from floodmark.inputs.sql import Locked, try_sql
 from floodmark.paths import ROOT, relative
 from floodmark.text import one_line
 from floodmark.values import Content
@@ -161,7 +161,7 @@ def check_sentences(sentences: Iterable[Sentence]) -> None:
                 _try_points(database, sentence.claim(question))
 
 
-def _try_points(database: duckdb.DuckDBPyConnection, claim: Claim) -> None:
+def _try_points(database: Locked, claim: Claim) -> None:
     try:
         try_sql(database, claim)
     except duckdb.Error as error:

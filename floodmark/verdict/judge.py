@@ -15,7 +15,7 @@ from collectors.fields import GENERATOR_MACHINE, MACHINE, TABLES
 from floodmark.disk import make_folder, sync_all
 from floodmark.errors import CaseError, RunError
 from floodmark.inputs.cases import Case, Claim, Expectation, Observation
-from floodmark.inputs.sql import is_so, look, observe, predicted, rows_behind
+from floodmark.inputs.sql import Locked, is_so, lock, look, observe, other_statement, predicted, rows_behind
 from floodmark.model.check import Check
 from floodmark.model.metrics import COMPARED, PHASES, described
 from floodmark.model.run import Plan, RunRecord
@@ -49,7 +49,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
     folder.refuse_failed()
     parameters = case.parameters
     tables = ingest(run, folder, parameters.rates_hz)
-    database = tables.database
+    database = lock(tables.database)
     listeners, generators, before = tables.host.listeners, tables.generators, tables.host.somaxconn_before
     create_views(database, parameters, listeners, generators, before, clock_error_ns=tables.clock.error_ns)
     compute_moments(database)
@@ -89,9 +89,7 @@ def judge_host(run: RunFolder, folder: HostFolder, case: Case) -> Verdict:
     return verdict
 
 
-def judge_expectations(
-    database: duckdb.DuckDBPyConnection, expectations: Collection[Expectation], transport: str
-) -> list[Prediction]:
+def judge_expectations(database: Locked, expectations: Collection[Expectation], transport: str) -> list[Prediction]:
     """Return what came of each expectation that is stated for this run."""
     return [
         _prediction(database, one)
@@ -100,7 +98,7 @@ def judge_expectations(
     ]
 
 
-def _prediction(database: duckdb.DuckDBPyConnection, observation: Observation) -> Prediction:
+def _prediction(database: Locked, observation: Observation) -> Prediction:
     value, holds = observe(database, observation)
     return Prediction(
         name=observation.name,
@@ -111,9 +109,7 @@ def _prediction(database: duckdb.DuckDBPyConnection, observation: Observation) -
     )
 
 
-def _unstated(
-    database: duckdb.DuckDBPyConnection, expectations: Collection[Expectation], transport: str
-) -> list[Unstated]:
+def _unstated(database: Locked, expectations: Collection[Expectation], transport: str) -> list[Unstated]:
     """Return the expectations that our model does not state for these parameters, with their condition."""
     return [
         Unstated(name=one.name, applies=one.applies)
@@ -122,7 +118,7 @@ def _unstated(
     ]
 
 
-def judge_claim(database: duckdb.DuckDBPyConnection, claim: Claim, transport: str) -> ClaimVerdict:
+def judge_claim(database: Locked, claim: Claim, transport: str) -> ClaimVerdict:
     """Return what a run answers to a question about the study."""
     stated = transport in claim.transport and is_so(database, claim.applies)
     value, holds = observe(database, claim) if stated else (None, None)
@@ -218,9 +214,15 @@ def _judge(run: RunFolder) -> RunRecord:
     is_new = run.plan.exists()
     plan = run.read_plan() if is_new else run.read_run()
     case = _case_of(run, plan)
+    _refuse_other_statements(run, case)
     judge = judge_virtual_host if plan.clock == "virtual" else judge_host
     try:
         verdicts = [_judge_or_explain(judge, run, run.host(name), case) for name in plan.hosts.proxies]
+    except duckdb.PermissionException as error:
+        raise RunError(
+            f"run {run.run_id} is not judged: the SQL of its case sees the tables of this run, and this asks for more: "
+            f"{str(error).splitlines()[0].rstrip('.')}. Do not trust where the folder comes from."
+        ) from None
     except duckdb.Error:
         # To try the SQL before would take a tenth of the time that a verdict takes.
         _refuse_sql_of_another_version(run, plan, case)
@@ -254,6 +256,20 @@ def _case_of(run: RunFolder, plan: Plan) -> Case:
         differing = ", ".join(dict.fromkeys(str(one["loc"][-1]) for one in error.errors()))
         raise _of_another_version(run, plan, f"whose runs have another {differing}") from None
     return with_questions(case, plan.lab, plan.point)
+
+
+def _refuse_other_statements(run: RunFolder, case: Case) -> None:
+    """Refuse a run whose case would do more than ask: its folder may come from anybody.
+
+    Raises:
+        RunError: it would.
+    """
+    for one in (*case.fault, *case.expect, *case.claims, *case.figures):
+        if other := other_statement(one):
+            raise RunError(
+                f"run {run.run_id} is not judged: '{one.name}' of its case is to be one SELECT, and it is more: "
+                f"{other!r}. Nothing of it was executed. Do not trust where the folder comes from."
+            )
 
 
 def _refuse_sql_of_another_version(run: RunFolder, plan: Plan, case: Case) -> None:

@@ -54,7 +54,7 @@ from collectors.fields import (
 from floodmark.errors import CaseError
 from floodmark.inputs.cases import Case, Figure, Observation
 from floodmark.inputs.parameters import Parameters
-from floodmark.inputs.sql import try_sql
+from floodmark.inputs.sql import lock, try_sql
 from floodmark.loadgen.arrivals import planned
 from floodmark.model.host import Listener
 from floodmark.model.load import GeneratorSummary
@@ -288,13 +288,14 @@ def check_sql(case: Case) -> None:
     for table in (*SOURCES, QUEUE_WAITS, SYSCALLS):
         database.execute(f"UPDATE {table.name} SET reason = NULL")
     create_views(database, case.parameters, [Listener(name="upstream", owner="nginx", limit_conns=0)])
+    locked = lock(database)
     parts: dict[str, Sequence[Figure | Observation]] = {
         "fault": case.fault, "expect": case.expect, "claims": case.claims, "figures": case.figures,
     }  # fmt: skip
     for part, observations in parts.items():
         for one in observations:
             try:
-                try_sql(database, one)
+                try_sql(locked, one)
             except duckdb.Error as error:
                 message = str(error).strip().splitlines()[0]
                 raise CaseError(

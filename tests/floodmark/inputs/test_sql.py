@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from floodmark.inputs.cases import load_cases
+from floodmark.inputs.cases import Case, Expectation, Figure, load_cases
 from floodmark.inputs.parameters import resolve_parameters
-from floodmark.inputs.sql import as_json, observe, plain
+from floodmark.inputs.sql import Locked, as_json, lock, look, observe, other_statement, plain
 from floodmark.model.load import GeneratorSummary
 from floodmark.verdict.tables import create_tables
 from floodmark.verdict.views import create_views
@@ -25,7 +26,7 @@ def expectation(number: int, name: str, requests: str) -> tuple[Any, bool | None
     database.execute(f"INSERT INTO requests BY NAME ({requests})")
     create_views(database, CASES[number].parameters, [])
     (found,) = (one for one in CASES[number].expect if one.name == name)
-    return observe(database, found)
+    return observe(lock(database), found)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,10 @@ def test_listen_takes_somaxconn_as_it_is_at_that_moment(order: str, somaxconn: i
         "INSERT INTO accept_queue BY NAME (SELECT 'upstream' AS listener, unnest([8, 100]) AS limit_conns)"
     )
     (expected,) = (one for one in CASES[2].expect if one.name.startswith("queue_limit_is_the_smaller"))
+    locked = lock(database)
     for limit in (8, 100):
         seen = expected.model_copy(update={"from_": f"(SELECT * FROM upstream_queue WHERE limit_conns = {limit})"})
-        assert observe(database, seen) == (limit, limit == somaxconn)
+        assert observe(locked, seen) == (limit, limit == somaxconn)
 
 
 @pytest.mark.parametrize("number", [6, 10, 12])
@@ -82,7 +84,7 @@ def test_every_user_sends_in_every_burst_or_is_dropped(bursts: int, dropped: int
     )
     create_views(database, parameters, [], [generator])
     (found,) = (one for one in CASES[1].expect if one.name == "every_user_sent")
-    assert observe(database, found) == (sent, holds)
+    assert observe(lock(database), found) == (sent, holds)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +100,70 @@ def test_json_has_all_digits_and_no_infinity(value: Any, known: Any) -> None:
 
 def test_a_verdict_has_six_decimals() -> None:
     assert (plain(0.123456789), plain(7), plain(float("nan"))) == (0.123457, 7, None)
+
+
+# --- SQL of somebody else -----------------------------------------------------------------------------
+
+
+def asks(value: str = "1", from_: str = "params") -> Figure:
+    return Figure.model_validate({"name": "theirs", "value": value, "from": from_})
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> tuple[Locked, Path]:
+    """A locked database, and a file of this machine that is none of its business."""
+    secret = tmp_path / "secret.csv"
+    secret.write_text("word\nhush\n")
+    database = duckdb.connect()
+    database.execute("CREATE TABLE params AS SELECT 1 AS users")
+    return lock(database), secret
+
+
+@pytest.mark.parametrize(
+    "from_",
+    [
+        "read_text('{}')", "read_csv('{}')", "'{}'", "glob('{}')", "sniff_csv('{}')", "query('FROM ''{}''')",
+        "enable_logging(storage = 'file', storage_path = '{}.log')", "their_variable",
+    ],
+)  # fmt: skip
+def test_sql_sees_no_file_and_no_variable(theirs: tuple[Locked, Path], from_: str) -> None:
+    their_variable = duckdb.sql("SELECT 'hush'")
+    database, secret = theirs
+    with pytest.raises(duckdb.Error):
+        look(database, asks("max(1)", from_.format(secret)))
+    assert their_variable
+    assert list(secret.parent.iterdir()) == [secret]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COPY params TO '{}.copy'", "ATTACH '{}.db'", "EXPORT DATABASE '{}.all'", "INSTALL httpfs", "LOAD '{}'",
+        "UPDATE EXTENSIONS", "CREATE PERSISTENT SECRET theirs (TYPE http, BEARER_TOKEN 'x')",
+        "SET enable_external_access = true", "RESET lock_configuration", "PRAGMA enable_profiling",
+        "CALL enable_logging(storage = 'file', storage_path = '{}.log')",
+    ],
+)  # fmt: skip
+def test_a_statement_behind_the_question_is_found_and_would_not_work(
+    theirs: tuple[Locked, Path], statement: str
+) -> None:
+    database, secret = theirs
+    figure = asks(from_=f"params; {statement.format(secret)} --")
+    assert statement.split()[0] in other_statement(figure)
+    with pytest.raises(duckdb.Error):
+        look(database, figure)
+    assert list(secret.parent.iterdir()) == [secret]
+
+
+def test_a_statement_is_found_wherever_it_stands() -> None:
+    assert not other_statement(asks())
+    assert other_statement(asks("'a", "params; DROP TABLE params -- ' FROM params"))  # text of one query, not of all
+    for part in ("holds", "applies"):
+        content = {"name": "theirs", "value": "1", "from": "params", "holds": "true", part: "true; CHECKPOINT --"}
+        assert other_statement(Expectation.model_validate(content))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_our_own_cases_only_ask(case: Case) -> None:
+    asked = [*case.fault, *case.expect, *case.figures]
+    assert [other_statement(one) for one in asked] == [""] * len(asked)

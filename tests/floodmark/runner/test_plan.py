@@ -303,3 +303,11 @@ def test_the_hosts_of_a_run_have_one_clock() -> None:
 def test_a_host_of_ones_own_has_no_virtual_time() -> None:
     with pytest.raises(FloodmarkError, match="it is not in the group testbed"):
         make_virtual({"case": "1"}, QEMU, testbed=False)
+
+
+@pytest.mark.parametrize("name", ["load", "a/b", ".."])
+def test_results_have_a_folder_of_the_name_of_each_host(results: Path, name: str) -> None:
+    inventory = {"groups": {**GROUPS, "proxies": [name], "testbed": [name]}}
+    with pytest.raises(FloodmarkError, match="give it a name that is not 'load' and has no '/'"):
+        plan.make_plan({"case": "2"}, inventory, os.getpid())
+    assert list(results.iterdir()) == []

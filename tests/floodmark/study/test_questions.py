@@ -15,6 +15,7 @@ from collectors.fields import LOGS, QUEUE_WAITS, REQUESTS, SYSCALLS, TABLES
 from floodmark.inputs.cases import load_cases
 from floodmark.inputs.labs import Lab, create_points, load_labs
 from floodmark.inputs.parameters import resolve_parameters
+from floodmark.inputs.sql import Locked, lock
 from floodmark.model.host import Listener
 from floodmark.study.sentences import asked_of_points, check_sentences, claims_of, load_sentences, with_questions
 from floodmark.verdict.judge import judge_claim
@@ -96,7 +97,7 @@ def test_what_the_questions_are_asked_of_exists_and_their_sql_works() -> None:
 # --- tables that are made up ----------------------------------------------------------------------
 
 
-def _tables(given: dict[str, Any], transport: str) -> duckdb.DuckDBPyConnection:
+def _tables(given: dict[str, Any], transport: str) -> Locked:
     database = duckdb.connect()
     create_tables(database)
     for name in TABLES.keys() & given.keys():
@@ -109,7 +110,7 @@ def _tables(given: dict[str, Any], transport: str) -> duckdb.DuckDBPyConnection:
     parameters = resolve_parameters(base, {"transport": transport}, given.get("parameters", {}), origin="test")
     listeners = [Listener(name=name, limit_conns=limit) for name, limit in given.get("listeners", {}).items()]
     create_views(database, parameters, listeners)
-    return database
+    return lock(database)
 
 
 def _repeated(row: dict[str, Any], table: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -596,3 +597,58 @@ def test_what_was_given_up_is_longer_than_any_number(fake: NoAccept) -> None:
     metrics = fake.judge()["metrics"]
     assert (metrics["request_median_s"], metrics["request_p99_s"], metrics["request_max_s"]) == (1, None, None)
     assert metrics["given_up"] == 3
+
+
+# --- a folder from somebody else ----------------------------------------------------------------------
+
+
+def spoil_plan(fake: NoAccept, spoil: Callable[[dict[str, Any]], None]) -> None:
+    """Change what is in the plan of a run."""
+    fake.write()
+    fake.write_plan("proxy1")
+    plan = json.loads(fake.run.plan.read_text())
+    spoil(plan)
+    fake.run.plan.write_text(json.dumps(plan))
+
+
+@pytest.mark.parametrize(
+    ("from_", "sentence"),
+    [
+        (
+            "params; COPY params TO '{}' --",
+            "is to be one SELECT, and it is more: .*COPY params.*Nothing of it was executed",
+        ),
+        ("read_csv('{}', names = ['a'])", "asks for more: Permission Error: .*Do not trust"),
+    ],
+)
+def test_a_folder_that_wants_more_than_its_tables_is_not_judged(
+    fake: NoAccept, tmp_path: Path, from_: str, sentence: str
+) -> None:
+    file = tmp_path / "outside.csv"
+
+    def ask_for_more(plan: dict[str, Any]) -> None:
+        plan["case"]["expect"][0]["from"] = from_.format(file)
+
+    spoil_plan(fake, ask_for_more)
+    with pytest.raises(RunError, match=sentence):
+        judge_run(fake.run)
+    assert not file.exists()
+    assert not fake.run.record.exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "..", ".", "", "load", "a/b", "a\x00b"])
+def test_the_name_of_a_host_leads_nowhere_else(fake: NoAccept, name: str) -> None:
+    spoil_plan(fake, lambda plan: plan["hosts"].update(proxies=[name]))
+    before = sorted(fake.run.path.parent.rglob("*"))
+    with pytest.raises(RunError, match="is no name for a folder"):
+        judge_run(fake.run)
+    assert sorted(fake.run.path.parent.rglob("*")) == before
+
+
+def test_the_folder_of_a_host_is_no_link(fake: NoAccept, tmp_path: Path) -> None:
+    fake.write()
+    fake.write_plan("proxy1")
+    fake.run.host("proxy1").path.rename(tmp_path / "outside")
+    (fake.run.path / "proxy1").symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match=r"is a link to .*: what is judged is written there"):
+        judge_run(fake.run)
