@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from floodmark.compare.model import Comparison, Question
 
 
+HELP_OF_GIVEN = "A parameter of the runs; @FILE for a file of them; may be repeated."
+
+
 class Commands(click.Group):
     """A group whose commands end with one sentence when the user's input is wrong."""
 
@@ -394,7 +397,7 @@ def suite(file: Path, dry_run: bool) -> None:
 @click.option(
     "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."
 )
-@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help="A parameter of the runs; may be repeated.")
+@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help=HELP_OF_GIVEN)
 @click.option("--quiet", is_flag=True, help="Write how it goes into progress.txt of its folder, and print nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print lab.json in the end.")
 def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, as_json: bool) -> None:
@@ -410,6 +413,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
               floodmark lab single-request -e transport=tcp
               floodmark lab 20261126T191500Z-lab-single-request
     """
+    from floodmark.inputs.given import read_given
     from floodmark.inputs.labs import STUDY, load_labs
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
@@ -422,12 +426,12 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
     if name is None:
         print_labs(Console(), load_labs())
         return
-    given = dict(one.partition("=")[::2] for one in extra)
+    given = read_given(extra)
     folder = go_on_with(name, given) if is_lab_folder(name) else begin_lab(name, inventory, given)
     again = folder.read().overall is not None
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
         try:
-            run_points(Console(file=progress if quiet else None, stderr=as_json), folder)
+            run_points(Console(file=progress if quiet else None, stderr=as_json), folder, given=given)
         except Interrupted as sentence:
             click.echo(f"floodmark: {sentence}", err=True)
             sys.exit(130)
@@ -448,7 +452,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
 @click.option(
     "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."
 )
-@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help="A parameter of the runs; may be repeated.")
+@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help=HELP_OF_GIVEN)
 @click.option("--new", is_flag=True, help="Begin another execution, although the last one was ended too early.")
 @click.option("--quiet", is_flag=True, help="Write how it goes into progress.txt of its folder, and print nothing.")
 def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, quiet: bool) -> None:
@@ -465,6 +469,7 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, 
               floodmark study -i inventory/kernels.yml
               floodmark study -e proxy_read_timeout_s=60 -e proxy_connect_timeout_s=60
     """
+    from floodmark.inputs.given import read_given
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
     from floodmark.report.study import write_study_page
@@ -473,14 +478,14 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, 
     from floodmark.runner.study import begin_or_go_on, command_of, go_on_with_study
     from floodmark.show.study import print_study
 
-    given = dict(one.partition("=")[::2] for one in extra)
+    given = read_given(extra)
     if name and new:
         raise click.UsageError("NAME is an execution that is there, and --new begins another: give one of them.")
     folder = go_on_with_study(name, given) if name else begin_or_go_on(inventory, given, new=new)
     again = folder.read().overall is not None
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
         try:
-            run_points(Console(file=progress if quiet else None), folder, command_of(folder.read()))
+            run_points(Console(file=progress if quiet else None), folder, command_of(folder.read()), given)
         except Interrupted as sentence:
             click.echo(f"floodmark: {sentence}", err=True)
             sys.exit(130)
@@ -519,7 +524,7 @@ def watch(run: str | None) -> None:
     "-i", "--inventory", default="inventory/testbed.yml", type=click.Path(path_type=Path), help="Of the hosts."
 )
 @click.option("--host", help="The proxy host; the first one otherwise.")
-@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help="A parameter of the runs; may be repeated.")
+@click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help=HELP_OF_GIVEN)
 @click.option("--p99-ms", default=100.0, show_default=True, type=click.FloatRange(0, min_open=True))
 @click.option("--start", default=50.0, show_default=True, type=click.FloatRange(1), help="First rate (1/s).")
 @click.option("--most", default=5000.0, show_default=True, type=click.FloatRange(1), help="Highest rate to try (1/s).")
@@ -543,19 +548,21 @@ def edge(
     Example:  floodmark edge --case 1
               floodmark edge --case 1 -e transport=tcp -e users=2000 -e duration_s=20 --p99-ms 20
     """
+    from floodmark.inputs.given import marked_by, read_given
     from floodmark.runner.case_player import Interrupted, Stop
     from floodmark.runner.edge import Prober, Search, run_edge
-    from floodmark.runner.suite import proxies_of
+    from floodmark.runner.suite import list_inventory, proxies_of
 
     console = Console()
     hosts = proxies_of(inventory)
     if host is not None and host not in hosts:
         raise FloodmarkError(f"--host: there is no proxy host '{host}' in {inventory}: it has {', '.join(hosts)}.")
-    given = dict(one.partition("=")[::2] for one in extra)
+    given = read_given(extra)
     fixed = sorted(given.keys() & {"case", "rate", "load_shape", "arrival_seed"})
     if fixed:
         raise FloodmarkError(f"-e: {', '.join(fixed)} is for the search to choose: leave it out.")
     prober = Prober(console, inventory, host or hosts[0], {"case": number, "users": "1000", **given}, p99_ms, Stop())
+    prober.marked = marked_by(list_inventory(inventory).variables)
     try:
         run_edge(console, Search(start, most, precision / 100, confirm), prober)
     except Interrupted as sentence:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from floodmark.inputs.given import is_secret
 from floodmark.model.run import ControlNode
 from floodmark.model.stored import Part, Stored
 from floodmark.model.verdict import ClaimVerdict, Prediction
@@ -69,7 +70,8 @@ class LabRecord(Stored):
     Attributes:
         case: number of the case that all points share; None where they have cases of their own.
         parameters: what the lab's file sets for all points; empty in labs of before it was recorded.
-        given: what was given with `-e`.
+        given: what was given with `-e`, without secrets.
+        secrets: names of the secrets that were given with it, whose values are not kept.
         table: a row for each point and host; None until all points have runs.
         overall: what they say together, host by host; None until then.
     """
@@ -82,12 +84,19 @@ class LabRecord(Stored):
     inventory_parameters: dict[str, Value] = {}
     parameters: ParameterValues = {}
     given: dict[str, Value]
+    secrets: list[str] = []
     control_node: ControlNode = ControlNode()
     points: list[LabPoint] = Field(min_length=1)
     table: list[PointRow] | None = None
     overall: list[Overall] | None = None
     valid: bool | None = None
     passed: bool | None = None
+
+    @field_validator("given")
+    @classmethod
+    def _has_no_secrets(cls, given: dict[str, Value]) -> dict[str, Value]:
+        """Leave out what labs of before have of Ansible's own variables."""
+        return {name: value for name, value in given.items() if not is_secret(name, ())}
 
     @model_validator(mode="after")
     def _needs_its_table(self) -> LabRecord:

@@ -103,6 +103,7 @@ class Play:
     folder: RunFolder | None = None
     why: str = ""
     _log: TextIO | None = field(default=None, repr=False)
+    _given: Path | None = field(default=None, repr=False)
 
     def make(
         self, project: Path, inventory: Path, limit: Sequence[str], extra: Variables, scratch: Path, log: Path
@@ -121,6 +122,7 @@ class Play:
             The run, if it came to its end, and nobody ended it.
         """
         make_folder(log.parent, exist_ok=True)
+        self._given = scratch / "env" / "extravars"
         with _empty_folder(scratch), log.open("a", encoding="utf-8") as self._log:
             ansible_runner.run(
                 private_data_dir=str(scratch),
@@ -149,7 +151,10 @@ class Play:
         result = data.get("res") or {}
         if event.get("stdout") and self._log:
             print(event["stdout"], file=self._log, flush=True)
-        if event["event"] == "playbook_on_task_start":
+        if event["event"] == "playbook_on_start" and self._given:
+            # Ansible has read it. It may have secrets, and would stay if this process were killed.
+            self._given.unlink(missing_ok=True)
+        elif event["event"] == "playbook_on_task_start":
             self.on_task(data.get("task", ""))
         elif event["event"] == "runner_on_ok" and data.get("task_action") == "floodmark_plan":
             self.folder = RunFolder(Path(result["plan"]["folder"]))

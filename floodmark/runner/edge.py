@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from floodmark.disk import make_folder
 from floodmark.errors import FloodmarkError
+from floodmark.inputs.given import without_secrets
 from floodmark.model.check import Severity
 from floodmark.model.metrics import Metrics
 from floodmark.model.stored import write_json
@@ -297,6 +298,7 @@ class Prober:
         extra: what else `-e` gives: the case and its parameters.
         p99_ms: how long one request of a hundred may take.
         stop: ends it.
+        marked: names of secrets among `extra`.
     """
 
     console: Console
@@ -305,6 +307,7 @@ class Prober:
     extra: Variables
     p99_ms: float
     stop: Stop
+    marked: Collection[str] = ()
     log: Path = FOLDER / "ansible.txt"
 
     def probe(self, rate: float, seed: int) -> Probe | str:
@@ -391,7 +394,8 @@ def run_edge(console: Console, search: Search, prober: Prober) -> Edge:
         edge = find_edge(search, prober.probe, lambda one: console.print(_line(one), highlight=False))
     path = FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-case{prober.extra['case']}.json"
     make_folder(path.parent, exist_ok=True)
-    content = {"host": prober.host, "extra": dict(prober.extra), "p99_ms": prober.p99_ms, **asdict(edge)}
+    given = without_secrets(prober.extra, prober.marked)
+    content = {"host": prober.host, "extra": given, "p99_ms": prober.p99_ms, **asdict(edge)}
     write_json(path, content)
     print_edge(console, edge)
     console.print(f"[dim]{path.relative_to(ROOT)}[/]", highlight=False)

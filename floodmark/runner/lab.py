@@ -13,11 +13,13 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 
 from floodmark.errors import FloodmarkError, LabError, RunError
 from floodmark.inputs.cases import Case, find_case, load_cases
+from floodmark.inputs.given import marked_by, secrets_of, without_secrets
 from floodmark.inputs.inventory import check_caps, clock_of_a_run, hosts_of_a_run, inventory_parameters
 from floodmark.inputs.labs import KEY_FIGURES, Lab, Point, create_points, find_lab, refuse_other_case
 from floodmark.inputs.parameters import Parameters, given_parameters, resolve_parameters
@@ -37,25 +39,34 @@ from floodmark.study.sentences import asked_of_points, claims_of
 from floodmark.values import Variables
 from floodmark.verdict.judge import judge_claim, judge_expectations, judge_run
 
+NOTHING: Variables = MappingProxyType({})
+
 
 def go_on_with(name: str, extra: Variables, results: Path = RESULTS) -> LabFolder:
     """Return an execution of a lab that is to go on, with other options for the runs to come.
 
     Args:
         name: of its folder, or a path.
-        extra: what is given with `-e`: options of a run, but no parameters, which would make it another lab.
+        extra: what is given with `-e`: secrets that it was begun with, and options of a run, but no parameters, which
+            would make it another lab.
         results: where runs are kept.
 
     Raises:
-        FloodmarkError: there is none, or something else is given.
+        FloodmarkError: there is none, something else is given, or a secret is missing.
     """
     folder = find_lab_folder(name, results)
     record = folder.read()
-    other = sorted(extra.keys() - RUN_OPTIONS)
+    given = without_secrets(extra, record.secrets)
+    other = sorted(given.keys() - RUN_OPTIONS)
     if other:
         raise LabError(f"-e: {', '.join(other)} is fixed for {folder.path.name}, which has been begun: leave it out.")
-    if extra:
-        save(folder.file, record.model_copy(update={"given": {**record.given, **extra}}))
+    left = any(not _is_complete(folder, one.run_id) for one in record.points)
+    if left and (missing := sorted(set(record.secrets) - extra.keys())):
+        raise LabError(
+            f"{folder.path.name} was begun with -e {', -e '.join(missing)}, which is not written down: give it again."
+        )
+    if given:
+        save(folder.file, record.model_copy(update={"given": {**record.given, **given}}))
     return folder
 
 
@@ -106,12 +117,13 @@ def plan_lab(name: object, inventory: Path, extra: Variables) -> LabRecord:
     need_setpriv()
     lab = find_lab(name)
     refuse_other_case(extra, lab)
-    check_names(extra, RUN_OPTIONS)
-    given = {one: value for one, value in extra.items() if one not in ("case", "lab")}
-    points = lab.points(given)
     if not inventory.exists():
         raise LabError(f"-i: inventory {inventory} does not exist: inventory/ has those of the testbed.")
     listed = list_inventory(inventory)
+    marked = marked_by(listed.variables)
+    check_names(extra, RUN_OPTIONS, marked)
+    given = {one: value for one, value in without_secrets(extra, marked).items() if one not in ("case", "lab")}
+    points = lab.points(given)
     variables, hosts = listed.variables, hosts_of_a_run(listed.groups)
     if clock_of_a_run(hosts, listed.host_variables) == "virtual":
         raise LabError(measured_in_host_time(lab))
@@ -128,6 +140,7 @@ def plan_lab(name: object, inventory: Path, extra: Variables) -> LabRecord:
         inventory_parameters=inventory_parameters(variables, lab),
         parameters=lab.file.parameters,
         given=given,
+        secrets=sorted(secrets_of(extra, marked)),
         control_node=control_node(),
         points=[
             LabPoint(point=one.name, case=one.case, varied=one.varied, takes_s=takes_s * len(hosts.proxies))
@@ -144,13 +157,14 @@ def _parameters(lab: Lab, point: Point, cases: dict[int, Case], given: Variables
 # --- the runs -------------------------------------------------------------------------------------
 
 
-def run_points(console: Console, folder: LabFolder, how_to_go_on: str = "") -> None:
+def run_points(console: Console, folder: LabFolder, how_to_go_on: str = "", given: Variables = NOTHING) -> None:
     """Make the run of each point that has none yet.
 
     Args:
         console: where it is shown how far it is.
         folder: of the execution.
         how_to_go_on: the command that goes on when it was ended; `floodmark lab` with its folder otherwise.
+        given: what is given with `-e` now. Each run needs the secrets among it, and nobody has written them down.
 
     Raises:
         FloodmarkError: a run ended without a verdict, or another process makes them.
@@ -159,6 +173,7 @@ def run_points(console: Console, folder: LabFolder, how_to_go_on: str = "") -> N
     with only_process(folder.path, f"lab {folder.path.name}", LabError):
         record = folder.read()
         points = record.points
+        secrets = secrets_of(given, record.secrets)
         left = [number for number, one in enumerate(points) if not _is_complete(folder, one.run_id)]
         _refuse_changed(folder, record, left)
         stop = Stop()
@@ -170,7 +185,8 @@ def run_points(console: Console, folder: LabFolder, how_to_go_on: str = "") -> N
                 overhead_s = statistics.median(beside_s) if beside_s else ASSUMED_OVERHEAD_S["once"]
                 bar.begin(point, [max(1.0, points[one].takes_s + overhead_s) for one in left[index:]])
                 begun = time.monotonic()
-                run = _make_run(folder, number, bar, stop, how_to_go_on or f"floodmark lab {folder.path.name}")
+                how = how_to_go_on or f"floodmark lab {folder.path.name}"
+                run = _make_run(folder, number, secrets, bar, stop, how)
                 took_s = time.monotonic() - begun
                 beside_s.append(took_s - point.takes_s)
                 bar.end(point, read_finished(run, took_s))
@@ -202,7 +218,7 @@ def _is_complete(folder: LabFolder, run_id: str | None) -> bool:
     return run_id is not None and folder.run(run_id).is_finished
 
 
-def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop, how_to_go_on: str) -> RunFolder:
+def _make_run(folder: LabFolder, number: int, secrets: Variables, bar: Bar, stop: Stop, how_to_go_on: str) -> RunFolder:
     record = folder.read()
     point = record.points[number]
 
@@ -215,7 +231,7 @@ def _make_run(folder: LabFolder, number: int, bar: Bar, stop: Stop, how_to_go_on
     run = None
     play = Play(note, bar.step, bar.draw, stop)
     if stop.wanted_at is None:
-        extra = {**record.given, "lab": record.lab, "point": point.name}
+        extra = {**record.given, **secrets, "lab": record.lab, "point": point.name}
         run = play.make(ROOT, Path(record.inventory), [], extra, folder.path / "ansible-runner", log)
     if stop.wanted_at is not None:
         raise Interrupted(f"interrupted after {bar.done} of {bar.total} points: go on with: {how_to_go_on}")

@@ -22,6 +22,7 @@ from floodmark import __version__
 from floodmark.disk import make_folder
 from floodmark.errors import FloodmarkError, ParameterError, RunError
 from floodmark.inputs.cases import Case, find_case, load_cases
+from floodmark.inputs.given import MARK, is_secret, marked_by
 from floodmark.inputs.inventory import (
     Inventory,
     check_caps,
@@ -113,7 +114,7 @@ def make_plan(
         case_number = point.case
     case = find_case(extra.get("case") if case_number is None else case_number, load_cases())
     hold_s = None if web or lab else hold_s_of(extra)
-    check_names(extra, RUN_OPTIONS | _options_of(web=web, lab=lab, hold_s=hold_s))
+    check_names(extra, RUN_OPTIONS | _options_of(web=web, lab=lab, hold_s=hold_s), marked_by(inventory))
     given = given_parameters(extra)
     of_inventory = inventory_parameters(inventory, lab)
     layers = lab.layers(point, case, of_inventory) if lab and point else [case.parameters.model_dump(), of_inventory]
@@ -209,11 +210,24 @@ def _options_of(*, web: bool, lab: Lab | None, hold_s: int | None) -> frozenset[
     return frozenset({"hold"} if hold_s is None else {"hold", "hold_s"})
 
 
-def check_names(extra: Variables, options: frozenset[str]) -> None:
-    """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow."""
+def check_names(extra: Variables, options: frozenset[str], marked: frozenset[str] = frozenset()) -> None:
+    """Refuse names that nothing reads, because a misspelt parameter must not be silence, and those that follow.
+
+    Args:
+        extra: what is given with `-e`.
+        options: what may be besides parameters.
+        marked: what the inventory marks as secret; its own templates read that.
+
+    Raises:
+        ParameterError: there is such a name, or a secret would have to be written down.
+    """
     allowed = role_variables("testbed") - FROM_THE_PLAN | options
+    if written := sorted(marked & (Parameters.model_fields.keys() | options | role_variables())):
+        raise ParameterError(
+            f"{MARK} of the inventory has {', '.join(written)}, which a run writes down: mark variables of your own."
+        )
     for name in extra:
-        if name in Parameters.model_fields or name in allowed or name.startswith("ansible_"):
+        if name in Parameters.model_fields or name in allowed or is_secret(name, marked):
             continue
         if name in role_variables():
             raise ParameterError(

@@ -55,8 +55,8 @@ def begin_or_go_on(inventory: Path, extra: Variables, *, new: bool = False, resu
             f"{ended.path.name} was ended after {made} of {len(record.points)} points, with {other}, or begin another "
             f"one by `{command_of(wanted, new=True)}`; what was made is kept."
         )
-    if record.given != wanted.given:
-        save(ended.file, record.model_copy(update={"given": wanted.given}))
+    if (record.given, record.secrets) != (wanted.given, wanted.secrets):
+        save(ended.file, record.model_copy(update={"given": wanted.given, "secrets": wanted.secrets}))
     return ended
 
 
@@ -65,7 +65,7 @@ def go_on_with_study(name: str, extra: Variables, results: Path = RESULTS) -> La
 
     Args:
         name: of its folder, or a path.
-        extra: what is given with `-e`: options of a run, but no parameters.
+        extra: what is given with `-e`: secrets and options of a run, but no parameters.
         results: where runs are kept.
 
     Raises:

@@ -1,10 +1,10 @@
-"""Action of the task that begins a lab: checks all its points on the control node before a host is touched.
-
-With `study: true` it is the study: the execution that was ended, or another one.
-"""
+"""Action of the tasks that begin a lab and make its runs: checks all its points before a host is touched."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,24 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
+from floodmark.inputs.given import secrets_of
 from floodmark.runner.lab import begin_lab
 from floodmark.runner.study import begin_or_go_on
+from floodmark.runs.folders import LabFolder
 
 
 class ActionModule(ActionBase):
-    """Takes the extra variables and the inventory as they were given; returns the folder of the execution as `lab`."""
+    """Takes the extra variables and the inventory as they were given.
+
+    It returns the folder of the execution as `lab`; with `study: true` it is the study, the execution that was ended or
+    another one. With `runs_of` it makes the runs of that folder instead, and judges them.
+    """
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         extra = load_extra_vars(self._loader)
+        if folder := self._task.args.get("runs_of"):
+            return {**result, **self._make_runs(folder, extra)}
         try:
             inventory = self._inventory(task_vars or {})
             if self._task.args.get("study"):
@@ -33,6 +41,20 @@ class ActionModule(ActionBase):
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result
+
+    def _make_runs(self, folder: str, extra: dict[str, Any]) -> dict[str, Any]:
+        """Let the command line make them. It is told the secrets through a pipe: others see arguments and files."""
+        secrets = secrets_of(extra, LabFolder(Path(folder)).read().secrets)
+        command = "study" if self._task.args.get("study") else "lab"
+        done = subprocess.run(
+            [
+                "setpriv", "--pdeathsig", "TERM", str(Path(sys.executable).parent / "floodmark"),
+                command, "--quiet", "-e", "@/dev/stdin", folder,
+            ],
+            input=json.dumps(secrets), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        said = {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr, "changed": True}
+        return said if done.returncode == 0 else {**said, "failed": True, "msg": "non-zero return code"}
 
     @staticmethod
     def _yes_or_no(name: str, value: object) -> bool:

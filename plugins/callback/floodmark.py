@@ -130,7 +130,7 @@ class CallbackModule(DefaultCallback):
         if "plan" in result.result and result.task.action == "floodmark_plan":
             self._run = RunFolder(Path(result.result["plan"]["folder"]))
             self._plan = self._run.read_plan()
-        if result.task.action == "floodmark_lab":
+        if "lab" in result.result and result.task.action == "floodmark_lab":
             self._lab = LabFolder(Path(result.result["lab"]))
         if self._verbose:
             super().v2_runner_on_ok(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import random
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from floodmark.model.run import RunRecord
 from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT
+from floodmark.runner import edge
 from floodmark.runner.case_player import Interrupted, Play, Stop
 from floodmark.runner.edge import (
     MOST_PROBES,
@@ -32,6 +34,7 @@ from floodmark.runner.edge import (
     Search,
     find_edge,
     print_edge,
+    run_edge,
     what_broke,
 )
 from floodmark.runs.folders import RunFolder
@@ -262,3 +265,15 @@ def test_a_wrong_question_is_refused_before_anything_runs(arguments: list[str], 
     assert done.exit_code == 2
     assert said in done.output
     assert "Traceback" not in done.output
+
+
+def test_what_was_found_is_written_down_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "FOLDER", tmp_path)
+    monkeypatch.setattr(edge, "ROOT", tmp_path)
+    plays = Plays(tmp_path / "runs", [[broken_check(GENERATOR_ON_TIME)]])
+    made = prober(monkeypatch, plays)
+    made.extra, made.marked = {"case": "1", "ansible_become_password": "s3cret", "sudo_word": "hush"}, ["sudo_word"]
+    run_edge(Console(file=io.StringIO()), Search(50, 50, 0.05, 1), made)
+    (file,) = tmp_path.glob("*-case1.json")
+    assert json.loads(file.read_text())["extra"] == {"case": "1"}
+    assert plays.made[0][1]["ansible_become_password"] == "s3cret"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from floodmark.inputs.labs import LabRun, find_lab
 from floodmark.model.metrics import Metrics
 from floodmark.model.stored import save
 from floodmark.model.verdict import Prediction, Verdict
+from floodmark.report.lab import write_lab_report
 from floodmark.runner import lab as lab_runner
 from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
 from floodmark.runs.folders import LabFolder, RunFolder, is_lab_folder
@@ -325,3 +327,36 @@ def test_an_execution_is_told_from_a_lab_by_its_name() -> None:
     assert is_lab_folder(f"results/20260101T000000Z-lab-{NAME}")
     assert not is_lab_folder(NAME)
     assert not is_lab_folder(f"20260101T000000Z-case2-unix-{NAME}")
+
+
+def test_secrets_reach_the_runs_and_no_file(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Inventory(GROUPS, {"floodmark_secrets": ["sudo_word"]}, {}, [])
+    monkeypatch.setattr(lab_runner, "list_inventory", lambda _: listed)
+    secrets = {"ansible_become_password": "s3cret", "sudo_word": "hush"}
+    folder = begin(results, users="9", **secrets)
+    run_points(quiet(), folder, given={"users": "9", **secrets})
+    assert all(secrets.items() <= made.items() for made in FakePlay.made)
+    judge_lab(folder)
+    write_lab_report(folder.path)
+    text = "".join(path.read_text() for path in results.rglob("*") if path.is_file())
+    assert "ansible_become_password" in text
+    assert not any(secret in text for secret in secrets.values())
+
+
+def test_a_lab_goes_on_with_its_secrets_given_again(results: Path) -> None:
+    folder = begin(results, ansible_become_password="s3cret")
+    with pytest.raises(LabError, match="was begun with -e ansible_become_password, which is not written down: give it"):
+        go_on_with(folder.path.name, {}, results)
+    given = {"ansible_become_password": "s3cret"}
+    run_points(quiet(), go_on_with(folder.path.name, given, results), given=given)
+    assert {made["ansible_become_password"] for made in FakePlay.made} == {"s3cret"}
+    assert go_on_with(folder.path.name, {}, results) == folder, "nothing is left to do that needs it"
+
+
+def test_labs_of_before_lose_what_they_have_of_ansibles_own_variables(results: Path) -> None:
+    folder = begin(results, users="9")
+    content = json.loads(folder.file.read_text())
+    content["given"]["ansible_become_password"] = "s3cret"
+    del content["secrets"]
+    folder.file.write_text(json.dumps(content))
+    assert folder.read().given == {"users": "9"}

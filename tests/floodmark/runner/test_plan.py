@@ -311,3 +311,18 @@ def test_results_have_a_folder_of_the_name_of_each_host(results: Path, name: str
     with pytest.raises(FloodmarkError, match="give it a name that is not 'load' and has no '/'"):
         plan.make_plan({"case": "2"}, inventory, os.getpid())
     assert list(results.iterdir()) == []
+
+
+def test_an_inventory_marks_what_else_may_be_given_and_it_is_not_written_down() -> None:
+    inventory = {"groups": GROUPS, "floodmark_secrets": ["sudo_word"]}
+    extra = {"case": "2", "sudo_word": "s3cret", "ansible_become_password": "s3cret"}
+    made = plan.make_plan(extra, inventory, os.getpid())
+    assert "s3cret" not in made.folder.plan.read_text()
+    with pytest.raises(FloodmarkError, match="there is no parameter 'sudo_word'"):
+        plan.make_plan(extra, {"groups": GROUPS}, os.getpid())
+
+
+@pytest.mark.parametrize("name", ["users", "guard_margin_s", "nginx_log_dir"])
+def test_what_a_run_writes_down_is_no_secret(name: str) -> None:
+    with pytest.raises(FloodmarkError, match=f"floodmark_secrets of the inventory has {name}, which a run writes down"):
+        plan.make_plan({"case": "2"}, {"groups": GROUPS, "floodmark_secrets": [name]}, os.getpid())

@@ -138,6 +138,7 @@ def test_a_suite_goes_on_after_sigkill_without_repeating_or_losing_a_run(project
     killed.kill()
     killed.communicate()
     wait_for(lambda: not project.processes())  # whoever ends the suite ends Ansible
+    assert not list(project.folder.rglob("extravars")), "what -e gives may be secret"
 
     project.finish(99)
     resumed = project.start()
