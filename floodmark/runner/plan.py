@@ -39,7 +39,7 @@ from floodmark.inputs.parameters import (
     unknown_parameter,
     whole_number,
 )
-from floodmark.inputs.status_page import StatusPage, status_pages
+from floodmark.inputs.status_page import StatusPage, check_flood_from, status_pages
 from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase, Server
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
@@ -146,6 +146,7 @@ def make_plan(
     generators = len(known.groups.get("load_generators", [])) or 1
     room = room_of(parameters, longest_s=longest_s, servers=len(servers), generators=generators)
     room.check_results(RESULTS, len(hosts.proxies))
+    check_flood_from(hosts.proxies, known.host_variables)
     pages = status_pages(hosts.proxies, known.host_variables, extra)
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))

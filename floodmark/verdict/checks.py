@@ -271,6 +271,7 @@ def of_the_flood(tables: Ingested, metrics: Metrics, run_id: str, parameters: Pa
     yield rules.GENERATOR_GAVE_UP.check(metrics.given_up or 0, after=f"{parameters.answer_timeout_s} s")
     lacking = scalar(database, "SELECT count(*) FROM requests WHERE error IN ('no free descriptor', 'no free port')")
     yield rules.GENERATOR_RESOURCES.check(lacking)
+    yield rules.GENERATORS_ALLOWED.check(scalar(database, "SELECT count(*) FROM requests WHERE status = 403"))
     foreign = scalar(database, "SELECT count(*) FROM nginx_access WHERE id NOT LIKE $prefix", {"prefix": f"{run_id}/%"})
     yield rules.FOREIGN_REQUESTS.check(foreign)
 

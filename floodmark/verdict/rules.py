@@ -477,6 +477,16 @@ GENERATOR_VERSION = Rule(
     "{subject} of the flood ran Locust {value} and was led by {limit}: remove /opt/floodmark-loadgen on its machine, "
     "and the next run installs it again",
 )
+GENERATORS_ALLOWED = Rule(
+    "generators_allowed",
+    About.FLOOD,
+    INVALID,
+    "nginx answers the load generators",
+    "nginx refused {value} of the flood with 403: the host sees the load generators under other addresses "
+    "than they have, so name these in floodmark_flood_from of its inventory",
+    "requests",
+    limit=0,
+)
 FOREIGN_REQUESTS = Rule(
     "foreign_requests",
     About.FLOOD,

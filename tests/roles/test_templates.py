@@ -74,3 +74,12 @@ def test_nginx_has_so_many_listens_and_so_many_locations_with_a_proxy_pass() -> 
         ("/", "floodmark_upstream"), ("/floodmark-2", "floodmark_upstream_2"),
     ]  # fmt: skip
     assert text.count("proxy_read_timeout 60s;") == 2
+
+
+def test_nginx_answers_nobody_but_those_who_flood_it() -> None:
+    template = ROOT / "roles/nginx/templates/nginx.conf.j2"
+    assert "deny" not in render(template).partition("location =")[0], "who is not named by anybody"
+    front = render(template, nginx_allow=["192.0.2.21", "127.0.0.1", "198.51.100.0/24"]).partition("location /")[0]
+    assert re.findall(r"(?:allow|deny) .*?;", front) == [
+        "allow 127.0.0.1;", "allow 192.0.2.21;", "allow 198.51.100.0/24;", "deny all;",
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from floodmark.errors import ParameterError
-from floodmark.inputs.status_page import StatusPage, status_pages
+from floodmark.inputs.status_page import StatusPage, check_flood_from, status_pages
 from tests.conftest import ROOT
 
 
@@ -92,3 +92,11 @@ def test_who_may_read_it_is_a_list(given: Any) -> None:
         error.value
     )
     assert """-e '{"nginx_status_allow": ["192.0.2.0/24"]}'""" in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", ["192.0.2.7", ["gateway.example.net"], ["192.0.2.0/255.255.255.0"], [None], {}])
+def test_where_a_host_is_flooded_from_is_a_list_of_addresses(wrong: Any) -> None:
+    check_flood_from(["proxy1"], {"proxy1": {"floodmark_flood_from": ["192.0.2.7", "198.51.100.0/24"]}})
+    check_flood_from(["proxy1"], {})
+    with pytest.raises(ParameterError, match="host proxy1: floodmark_flood_from"):
+        check_flood_from(["proxy1"], {"proxy1": {"floodmark_flood_from": wrong}})

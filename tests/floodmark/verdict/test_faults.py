@@ -233,3 +233,10 @@ def test_a_generator_that_was_saturated_while_it_sent_and_waited_then(fake: NoAc
 def test_a_generator_that_waits_busily_is_not_saturated(fake: NoAccept) -> None:
     fake.load |= {"sending_s": 0.05, "cpu_sending_s": 0.05, "cpu_s": 4.9}
     assert ids(fake) == set()
+
+
+def test_load_generators_that_nginx_does_not_know(fake: NoAccept) -> None:
+    for number in range(1, 13):
+        fake.requests[number] = fake.requests[number].replace(",504,", ",403,").replace(",502,", ",403,")
+    assert "generators_allowed" in ids(fake)
+    assert any("nginx refused 12 requests of the flood with 403" in one for one in fake.judge_again()["reasons"])
