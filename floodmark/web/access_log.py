@@ -33,6 +33,14 @@ CHUNK_BYTES = 65536
 STARTING_S = 0.05
 
 
+def is_from_this_page() -> bool:
+    """Tell whether a page of this server asks, and not one that a browser has from somewhere else.
+
+    A cookie does not tell it: to a browser all ports of a machine are one site, and another one may be somebody else's.
+    """
+    return request.headers.get("Origin") == f"http://{request.host}"
+
+
 def with_us(arguments: Sequence[str], signal: str) -> list[str]:
     """Return a command that is ended when this process is, however that ends."""
     return ["setpriv", "--pdeathsig", signal, *arguments]
@@ -103,7 +111,7 @@ class AccessLog:
 
     def live(self) -> Response:
         """Hand the browser that asks on to GoAccess's WebSocket."""
-        if request.headers.get("Origin") != f"http://{request.host}":
+        if not is_from_this_page():
             return Response("This is for the page at /access-log/ alone.\n", 403, mimetype="text/plain")
         server = gevent_socket(AF_UNIX)
         try:

@@ -23,7 +23,7 @@ from floodmark.errors import FloodmarkError
 from floodmark.inputs.parameters import OF_THE_FLOOD
 from floodmark.values import ParameterValue
 from floodmark.web import access_log
-from floodmark.web.access_log import AccessLog
+from floodmark.web.access_log import AccessLog, is_from_this_page
 from floodmark.web.feed import Sample
 from floodmark.web.session import HELD, Session
 
@@ -61,6 +61,7 @@ def add_pages(web_ui: WebUI, state: Session, log: AccessLog, password: str) -> N
     app.config.update(SESSION_COOKIE_SAMESITE="Strict", SESSION_COOKIE_HTTPONLY=True)
     _add_login(web_ui, app, password)
     app.before_request(_refuse_other_names)
+    app.before_request(_refuse_other_pages)
     app.before_request(lambda: _wait_for_form(state))
     app.before_request(lambda: _look_at_flood(state))
     app.after_request(_add_tabs)
@@ -104,6 +105,16 @@ def _refuse_other_names() -> Response | None:
     )
 
 
+def _refuse_other_pages() -> Response | None:
+    if request.method in ("GET", "HEAD", "OPTIONS") or is_from_this_page():
+        return None
+    return Response(
+        f"Only a page of http://{request.host} may ask for this, and not one of {request.headers.get('Origin')}.\n",
+        403,
+        mimetype="text/plain",
+    )
+
+
 def _wait_for_form(state: Session) -> None:
     """Hold Locust's page back until its form can have the values of a case; they are in the page."""
     if request.path == "/":
@@ -115,7 +126,7 @@ def _wait_for_form(state: Session) -> None:
 
 def _look_at_flood(state: Session) -> Response | None:
     """Refuse a flood that the case's host cannot have; Locust shows why."""
-    if request.path != "/swarm" or request.method != "POST":
+    if request.path != "/swarm" or not current_user.is_authenticated:  # Locust sends others to its login
         return None
     target = state.hold.target if state.hold else None
     try:
