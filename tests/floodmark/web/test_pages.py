@@ -50,7 +50,9 @@ SWARM = ("POST", "/swarm", OWN, {"user_count": "1", "host": "http://198.51.100.9
 def test_what_changes_something_takes_a_login_and_this_page(tmp_path: Path) -> None:
     paths = ("/swarm", "/stop", "/stats/reset", "/accept-queue/case", "/user")
     others = ("http://127.0.0.1:3000", "http://localhost:8089", "http://evil.example", "null", "")
-    foreign = [("POST", path, origin, {}) for path in paths for origin in others]
+    foreign: list[tuple[str, str, str, dict[str, str]]] = [
+        ("POST", path, origin, {}) for path in paths for origin in others
+    ]
     own = [SWARM, ("POST", "/stop", OWN, {}), ("GET", "/stats/requests", "", {})]
     before, _, *rest = asked(tmp_path, SWARM, LOGIN, *foreign, *own)
     assert before[0] == 302
