@@ -116,8 +116,12 @@ class Testbed:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Let one process at a time change what the hosts share."""
+        """Let one process at a time change what the hosts share.
+
+        Disks, layers and the first archive of a boot have the private key of all hosts, so nobody else may look.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
