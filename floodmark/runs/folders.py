@@ -190,13 +190,26 @@ class LabFolder:
         return load(LabRecord, self.file, "Begin the lab again.")
 
     def run(self, run_id: str) -> RunFolder:
-        """Return the run of a point, which lies beside the lab."""
+        """Return the run of a point, which lies beside the lab.
+
+        Raises:
+            RunError: its name leads somewhere else.
+        """
+        if not _is_one_step(run_id):
+            raise RunError(
+                f"{self.file} is damaged: it has a run {run_id!r}, which is no name for a folder of results."
+            )
         return RunFolder(self.path.parent / run_id)
 
 
 def is_host_name(name: str) -> bool:
     """Tell whether the results of a host of this name have a folder of their own in that of the run."""
-    return name not in ("", ".", "..", LOAD) and not re.search(r"[/\x00]", name)
+    return _is_one_step(name) and name != LOAD
+
+
+def _is_one_step(name: str) -> bool:
+    """Tell whether a name, joined to a path, leads into that folder and no further."""
+    return name not in ("", ".", "..") and not re.search(r"[/\x00]", name)
 
 
 def new_run(case_number: int, transport: str, results: Path = RESULTS) -> RunFolder:

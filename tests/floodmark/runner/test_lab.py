@@ -360,3 +360,13 @@ def test_labs_of_before_lose_what_they_have_of_ansibles_own_variables(results: P
     del content["secrets"]
     folder.file.write_text(json.dumps(content))
     assert folder.read().given == {"users": "9"}
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/elsewhere", "..", ""])
+def test_the_runs_of_a_lab_from_somebody_else_lie_beside_it(results: Path, name: str) -> None:
+    folder = begin(results)
+    record = folder.read()
+    points = [one.model_copy(update={"run_id": name}) for one in record.points]
+    save(folder.file, record.model_copy(update={"points": points}))
+    with pytest.raises(RunError, match="is no name for a folder of results"):
+        judge_lab(folder, again=True)
