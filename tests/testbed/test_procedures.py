@@ -113,6 +113,10 @@ def test_a_case_is_held_for_ones_own_requests_until_a_key(
     assert testbed("ss -Hlx src unix:/run/floodmark-upstream/upstream.sock").split()[2:4] == ["0", "4096"]
     assert testbed("cat /proc/sys/net/core/somaxconn").strip() == "8"
     assert requests.get(f"http://{address}:8080/", timeout=30).status_code == 504
+    # By its own address the host is somebody else: whatever it sends is refused, and nothing of it is kept.
+    post = f"import urllib.request as u; u.urlopen('http://{address}:8080/', bytes(2_000_000))"
+    assert "403" in testbed(f'python3 -c "{post}" 2>&1 | tail -n 1')
+    assert testbed("find /var/cache/floodmark-nginx -type f") == ""
     held.press(key)
     assert held.wait() == 0, held.said
     assert snapshot() == before, "the host was not left as it was found"
