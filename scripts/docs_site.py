@@ -22,8 +22,8 @@ from floodmark.reference import FOLDER, case_anchor, reference_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 # Pages that are not in docs/; the rest of what a repository page shows is reached from them.
-ELSEWHERE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "inventory/example/README.md", "results/README.md",
-             "roles/*/README.md")  # fmt: skip
+ELSEWHERE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "inventory/example/README.md",
+             "results/README.md", "roles/*/README.md")  # fmt: skip
 SOURCES = "source"
 # Where a page speaks of a file, the site has something better to show than the file. The reference itself links to it.
 IN_THE_REFERENCE = {
