@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from rich.console import Console
 from rich.markup import escape
@@ -85,15 +85,21 @@ def _list_inventory(inventory: Path) -> tuple[dict[str, _Group], HostVariables]:
     {"proxies": {"hosts": ["proxy1"]}, "all": {"children": […]}, "_meta": {"hostvars": {"proxy1": {…}}}}
     """
     done = subprocess.run(
-        [PROGRAMS / "ansible-inventory", "--list", "-i", inventory],
+        # The control node has variables even where no group has it.
+        [PROGRAMS / "ansible-inventory", "--list", "-i", inventory, "-i", "localhost,"],
         # Within a task of Ansible its standard input does not block, which Ansible itself refuses.
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise SuiteError(f"inventory {relative(inventory)} cannot be read: {' '.join(done.stderr.split())}")
-    listing = json.loads(done.stdout)
+    listing = json.loads(done.stdout, object_hook=_unmarked)
     host_variables: HostVariables = listing.pop("_meta")["hostvars"]
     return listing, host_variables
+
+
+def _unmarked(mapping: dict[str, Any]) -> Any:
+    """Return what is in Ansible's mark for text that is no template: {"__ansible_unsafe": "local"}."""
+    return mapping["__ansible_unsafe"] if mapping.keys() == {"__ansible_unsafe"} else mapping
 
 
 def _hosts_in(group: str, listed: Mapping[str, _Group]) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from floodmark.model.stored import save
-from floodmark.runner.suite import load_suite
+from floodmark.runner.suite import list_inventory, load_suite
 from floodmark.runs.folders import RunFolder
 from floodmark.show.suite import Bar, estimate_s, in_words
 from tests.floodmark.made_up_runs import record_of
@@ -199,6 +199,21 @@ def test_an_inventory_that_does_not_exist_is_said(project: Project) -> None:
     done = project.start()
     assert "inventory/mine.yml' does not exist" in done.communicate(timeout=30)[1]
     assert done.returncode == 2
+
+
+def test_the_control_node_has_what_an_inventory_says_of_all_even_where_it_is_no_load_generator(tmp_path: Path) -> None:
+    script = tmp_path / "hosts.sh"  # what a script says is no template for Ansible, which marks its strings
+    script.write_text("""#!/bin/sh
+echo '{"all": {"vars": {"floodmark_caps": {"users": 5}, "floodmark_parameters": {"order": "nginx"}}},
+       "proxies": {"hosts": ["a"]}, "load_generators": {"hosts": ["b"]}}'
+""")
+    script.chmod(0o700)
+    listed = list_inventory(script)
+    assert listed.groups == {"proxies": ["a"], "load_generators": ["b"], "testbed": []}
+    for variables in (listed.variables, listed.host_variables["a"]):
+        assert variables["floodmark_caps"] == {"users": 5}
+        assert variables["floodmark_parameters"] == {"order": "nginx"}
+    assert listed.sources == [str(script)]
 
 
 def test_the_estimate_follows_what_runs_really_took(project: Project) -> None:
