@@ -1,4 +1,4 @@
-"""Runs tasks on the control node here, with Floodmark's Python and as who has started it, whatever an inventory says."""
+"""Runs tasks of the control node here, with Floodmark's Python and as its user, whatever an inventory says."""
 
 from __future__ import annotations
 
