@@ -16,11 +16,27 @@ a FloodmarkError is a defect of Floodmark and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
+
+# A word that is longer is cut in its middle.
+LONGEST_WORD = 300
+# What a value is shown as that is no text: something of it.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxlong, _SHORT.maxstring, _SHORT.maxother = 3, 4, 6, 60, 60, 60
 
 
 class FloodmarkError(Exception):
-    """What was wrong, the value seen, what is allowed and what to do, as one sentence."""
+    """What was wrong, the value seen, what is allowed and what to do, as one sentence.
+
+    Args:
+        sentence: it may quote anything; what a terminal would not show as it is, it shows as an escape.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        cut = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:60]}…{word[0][-60:]}", sentence)
+        super().__init__("".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in cut))
 
 
 class CaseError(FloodmarkError):
@@ -49,6 +65,18 @@ class StudyError(FloodmarkError):
 
 class SuiteError(FloodmarkError):
     """A suite that contradicts itself, is under way already, or has a journal that does not fit it."""
+
+
+def _escaped(text: str) -> str:
+    return text.encode("unicode_escape").decode("ascii")
+
+
+def shown(value: object) -> str:
+    """Return a value from outside as a sentence has it: on one line, and no more than one reads."""
+    if not isinstance(value, str):
+        return _SHORT.repr(value)
+    text = value if len(value) <= LONGEST_WORD else f"{value[:60]}…{value[-60:]}"
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

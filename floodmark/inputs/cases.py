@@ -15,13 +15,17 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from floodmark.errors import CaseError, FloodmarkError, did_you_mean
+from floodmark.errors import CaseError, FloodmarkError, did_you_mean, shown
 from floodmark.inputs.parameters import Parameters, Transport, resolve_parameters
 from floodmark.paths import ROOT, relative
+from floodmark.text import one_line
 from floodmark.values import Content, ParameterValue
 
 CASES = ROOT / "cases"
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+# What a matrix of parameters may have at most: each of them is a run of a quarter of a minute.
+MOST_COMBINATIONS = 1000
 
 ModelT = TypeVar("ModelT", bound="Model")
 Sql = Annotated[str, Field(min_length=1)]
@@ -278,8 +282,9 @@ def read_model(path: Path, model: type[ModelT]) -> ModelT:
         raise model.error(f"{name} is missing: it is part of Floodmark, restore it from git.") from None
     except (OSError, UnicodeError) as error:
         raise model.error(f"{name} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        raise model.error(f"{name}: this is not YAML: {' '.join(str(error).split())}.") from None
+    # A date of a 99th month is a ValueError, and what is nested too deeply a RecursionError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise model.error(f"{name}: this is not YAML: {shown(one_line(str(error)))}.") from None
     if not isinstance(content, dict):
         raise model.error(f"{name}: a {model.kind} file is a mapping of keys, and this is {type(content).__name__}.")
     try:
@@ -287,7 +292,7 @@ def read_model(path: Path, model: type[ModelT]) -> ModelT:
     except ValidationError as error:
         # A misspelt key comes before the key that is missing because of it.
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        where = ".".join(str(part) for part in first["loc"])
+        where = shown(".".join(map(str, first["loc"])))
         if first["type"] == "extra_forbidden":
             key = str(first["loc"][-1])
             hint = did_you_mean(key, _keys_at(model, first["loc"][:-1]))
@@ -297,7 +302,8 @@ def read_model(path: Path, model: type[ModelT]) -> ModelT:
         if first["type"] == "missing":
             raise model.error(f"{name}: the key '{where}' is missing: {model.schema_file} says what it is.") from None
         raise model.error(
-            f"{name}: {where} = {first['input']!r} is not allowed: {first['msg']}. {model.schema_file} lists what is."
+            f"{name}: {where} = {shown(first['input'])} is not allowed: {first['msg']}. {model.schema_file} lists what "
+            "is."
         ) from None
 
 

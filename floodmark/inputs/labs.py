@@ -14,6 +14,7 @@ the table `points`, which has a row for each run and host:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -25,6 +26,7 @@ from pydantic import Field
 
 from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
 from floodmark.inputs.cases import (
+    MOST_COMBINATIONS,
     SCHEMA_DIALECT,
     Case,
     Expectation,
@@ -307,6 +309,12 @@ def _read_lab(path: Path) -> Lab:
             raise LabError(f"{name}: {axis} is fixed by parameters and varied: it can be one of the two.")
         if not values:
             raise LabError(f"{name}: vary.{axis} has no value: name those that are to be measured, or leave it out.")
+    combined = math.prod(map(len, file.vary.values()))
+    if combined > MOST_COMBINATIONS:
+        raise LabError(
+            f"{name}: vary makes {combined:,} points, and a lab has at most {MOST_COMBINATIONS:,}: vary less, or name "
+            "points under also."
+        )
     points, cases = lab.points({}), load_cases()
     names = [point.name for point in points]
     for point in points:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from floodmark.errors import ParameterError, did_you_mean
+from floodmark.errors import ParameterError, did_you_mean, shown
 from floodmark.loadgen.arrivals import Step, parse_steps
 from floodmark.values import ParameterValue, ParameterValues, Variables
 
@@ -388,7 +388,7 @@ def given_parameters(extra: Variables) -> ParameterValues:
 
 def _not_allowed(name: str, value: object, origin: str) -> str:
     meaning = Parameters.model_fields[name].description
-    return f"{origin}: {name}={value!s} is not allowed: it must be {range_of(name)}. {meaning}"
+    return f"{origin}: {name}={shown(value)} is not allowed: it must be {range_of(name)}. {meaning}"
 
 
 def whole_number(name: str, value: object, minimum: int, maximum: int) -> int:
@@ -402,7 +402,7 @@ def whole_number(name: str, value: object, minimum: int, maximum: int) -> int:
     except ValueError:
         number = minimum - 1
     if not minimum <= number <= maximum:
-        raise ParameterError(f"-e: {name}={value} is not allowed: it must be {minimum} to {maximum}.")
+        raise ParameterError(f"-e: {name}={shown(value)} is not allowed: it must be {minimum} to {maximum}.")
     return number
 
 
@@ -415,4 +415,4 @@ def unknown_parameter(name: str, origin: str, also_known: frozenset[str] = froze
     """Return the sentence for a parameter that does not exist."""
     known = sorted(Parameters.model_fields)
     hint = did_you_mean(name, [*known, *also_known])
-    return f"{origin}: there is no parameter '{name}': {hint}Allowed are {', '.join(known)}."
+    return f"{origin}: there is no parameter '{shown(name)}': {hint}Allowed are {', '.join(known)}."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from floodmark.errors import FloodmarkError, SuiteError, did_you_mean
 from floodmark.inputs.cases import (
+    MOST_COMBINATIONS,
     SCHEMA_DIALECT,
     Case,
     Model,
@@ -197,6 +199,12 @@ def read_suite(path: Path) -> SuiteFile:
         if not values:
             raise SuiteError(f"{name}: vary.{axis} has no value: name those that are to be measured, or leave it out.")
         _refuse_twice(name, f"vary.{axis}", values)
+    combinations = math.prod([len(file.cases), *map(len, file.vary.values())])
+    if combinations > MOST_COMBINATIONS:
+        raise SuiteError(
+            f"{name}: cases and vary make {combinations:,} combinations, and a suite has at most "
+            f"{MOST_COMBINATIONS:,}: vary less, or make several suites of it."
+        )
     return file
 
 
