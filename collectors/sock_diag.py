@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from collectors.errors import Unreadable
 
@@ -51,6 +51,8 @@ _UNIX_MESSAGE = struct.Struct("=BBBBIII")
 _ATTRIBUTE = struct.Struct("=HH")
 # struct unix_diag_rqlen { __u32 rqueue, wqueue; }
 _RQLEN = struct.Struct("=II")
+# struct nlmsgerr { int error; struct nlmsghdr msg; }
+_ERROR = struct.Struct("=i")
 # struct inet_diag_req_v2 { __u8 family, protocol, ext, pad; __u32 states; struct inet_diag_sockid id; }
 # struct inet_diag_sockid { __be16 sport, dport; __be32 src[4], dst[4]; __u32 if, cookie[2]; }
 _INET_REQUEST = struct.Struct("=BBBBI2s2s16s16sIII")
@@ -66,6 +68,8 @@ _MEMINFO = struct.Struct("=6I")
 _UNIX_DEPTH = struct.Struct(f"=4xH10x{_UNIX_MESSAGE.size}x2xHII")
 # of inet_diag_msg: its family, rqueue, wqueue.
 _INET_DEPTH = struct.Struct("=4xH10xB55xII8x")
+
+_NOT_OF_THE_KERNEL = "sock_diag: the answer is not put together as those of the kernel are"
 
 _NO_COOKIE = 0xFFFFFFFF
 _ANY_ADDRESS = bytes(16)
@@ -250,12 +254,14 @@ class SockDiag:
             offset = 0
             while offset + _HEADER.size <= len(data):
                 length, kind, _flags, sequence, _pid = _HEADER.unpack_from(data, offset)
+                if not _HEADER.size <= length <= len(data) - offset:
+                    raise Unreadable(_NOT_OF_THE_KERNEL)
                 body = data[offset + _HEADER.size : offset + length]
                 offset += (length + 3) & ~3
                 if sequence != self._sequence:
                     continue  # the rest of an answer whose reading was interrupted
                 if kind == NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", body)
+                    (code,) = _unpack(_ERROR, body)
                     raise Unreadable(_explain(-code))
                 if kind == NLMSG_DONE:
                     yield bodies
@@ -275,7 +281,7 @@ class SockDiag:
                 attributes = _attributes(body, _UNIX_MESSAGE.size)
                 if _is_at(attributes, path):
                     queued = attributes.get(UNIX_DIAG_ICONS, b"")
-                    clients = [inode for (inode,) in struct.iter_unpack("=I", queued)]
+                    clients = list(_unpack(struct.Struct(f"={len(queued) // 4}I"), queued))
         if clients is not None:
             return clients
         raise Unreadable(f"unix_diag does not tell the clients of a listener on {path.decode(errors='replace')}")
@@ -302,8 +308,8 @@ def parse_accepted_unix_connections(bodies: Iterable[bytes], path: bytes) -> lis
         if plain in body:  # most sockets are clients, which have no name
             attributes = _attributes(body, _UNIX_MESSAGE.size)
             if _is_at(attributes, path):
-                _family, _type, _state, _pad, inode, _c0, _c1 = _UNIX_MESSAGE.unpack_from(body)
-                unread, _unsent = _RQLEN.unpack(attributes[UNIX_DIAG_RQLEN])
+                _family, _type, _state, _pad, inode, _c0, _c1 = _unpack(_UNIX_MESSAGE, body)
+                unread, _unsent = _unpack(_RQLEN, attributes.get(UNIX_DIAG_RQLEN, b""))
                 connections.append(Connection(inode, unread, client_left=False))
     return connections
 
@@ -328,7 +334,7 @@ def parse_tcp_connections(bodies: Iterable[bytes], port: int) -> list[Connection
     connections = []
     for body in bodies:
         (_family, state, _timer, _retrans, sport, _dport, _src, _dst, _if, _c0, _c1,
-         _expires, rqueue, _wqueue, _uid, inode) = _INET_MESSAGE.unpack_from(body)  # fmt: skip
+         _expires, rqueue, _wqueue, _uid, inode) = _unpack(_INET_MESSAGE, body)  # fmt: skip
         if int.from_bytes(sport, "big") == port:
             left = state == TCP_CLOSE_WAIT
             connections.append(Connection(inode, max(0, rqueue - left), left))
@@ -367,8 +373,19 @@ def _memory(bodies: Iterable[bytes], offset: int, kind: int) -> Iterator[Memory]
     for body in bodies:
         values = _attributes(body, offset).get(kind)
         if values is not None:
-            unread, _rcvbuf, sent, _sndbuf, _forward, queued = _MEMINFO.unpack_from(values)
+            unread, _rcvbuf, sent, _sndbuf, _forward, queued = _unpack(_MEMINFO, values)
             yield Memory(unread, sent, queued)
+
+
+def _unpack(shape: struct.Struct, data: bytes) -> tuple[Any, ...]:
+    """Return what a part of an answer begins with.
+
+    Raises:
+        Unreadable: it is shorter.
+    """
+    if len(data) < shape.size:
+        raise Unreadable(_NOT_OF_THE_KERNEL)
+    return shape.unpack_from(data)
 
 
 def _message(request: bytes, flags: int, sequence: int) -> bytes:

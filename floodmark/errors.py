@@ -3,7 +3,7 @@
     FloodmarkError        one sentence each: what was wrong, the value seen, what is allowed, what to do
     ├── CaseError         a case file, or the number that selects one
     ├── ParameterError    a parameter of a run
-    ├── RunError          a folder below results/
+    ├── RunError          a folder below results/; FailedHostError is what was noted there of a host
     ├── CompareError      runs that cannot be compared in the way that was asked for
     ├── LabError          a lab file, or the name that selects one
     ├── StudyError        a sentence of the study, or what was collected for it
@@ -19,6 +19,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
+from typing import ClassVar
 
 # A word that is longer is cut in its middle.
 LONGEST_WORD = 300
@@ -31,12 +32,14 @@ class FloodmarkError(Exception):
     """What was wrong, the value seen, what is allowed and what to do, as one sentence.
 
     Args:
-        sentence: it may quote anything; what a terminal would not show as it is, it shows as an escape.
+        sentence: it may quote anything; what a terminal would not show as it is becomes an escape, but for `as_it_is`.
     """
+
+    as_it_is: ClassVar[str] = ""
 
     def __init__(self, sentence: str) -> None:
         cut = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:60]}…{word[0][-60:]}", sentence)
-        super().__init__("".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in cut))
+        super().__init__("".join(one if one.isprintable() or one in self.as_it_is else _escaped(one) for one in cut))
 
 
 class CaseError(FloodmarkError):
@@ -51,8 +54,16 @@ class RunError(FloodmarkError):
     """A run that does not exist or is not complete."""
 
 
+class FailedHostError(RunError):
+    """What was noted when a run failed on a host: several lines, with what its units say."""
+
+    as_it_is = "\n\t"
+
+
 class CompareError(FloodmarkError):
-    """Runs that cannot be compared in the way that was asked for."""
+    """Runs that cannot be compared in the way that was asked for; what they differ in stands on lines of its own."""
+
+    as_it_is = "\n"
 
 
 class LabError(FloodmarkError):

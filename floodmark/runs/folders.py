@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from floodmark.disk import make_folder, write
-from floodmark.errors import RunError, did_you_mean
+from floodmark.errors import did_you_mean, FailedHostError, RunError
 from floodmark.model.lab import LabRecord
 from floodmark.model.run import Plan, RunRecord
 from floodmark.model.stored import load
@@ -160,10 +160,10 @@ class HostFolder:
         """Refuse a host on which the run failed.
 
         Raises:
-            RunError: it did; the error is why.
+            FailedHostError: it did; the error is why.
         """
         if self.failure.exists():
-            raise RunError(self.failure.read_text(encoding="utf-8", errors="replace").strip())
+            raise FailedHostError(self.failure.read_text(encoding="utf-8", errors="replace").strip())
 
     def table(self, name: str) -> Path:
         """Return the file of a table."""

@@ -163,11 +163,17 @@ def is_a_sentence(text: str) -> bool:
     return text.isprintable() and 10 <= len(text) <= LONGEST_SENTENCE
 
 
-def refuses_or_returns(function: Callable[[], T]) -> T | None:
-    """Call a function: it returns something, or says in one sentence what is wrong; nothing else."""
+def refuses_or_returns(function: Callable[[], T], *kinds: type[BaseException]) -> T | None:
+    """Call a function: it returns something, or says in one sentence what is wrong; nothing else.
+
+    Args:
+        function: is called.
+        kinds: of errors that are its sentences; FloodmarkError if none are named.
+    """
+    expected = kinds or (FloodmarkError,)
     try:
         return function()
-    except FloodmarkError as error:
+    except expected as error:
         sentence = str(error)
     assert is_a_sentence(sentence), sentence[:5000]
     return None
