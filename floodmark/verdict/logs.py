@@ -32,24 +32,28 @@ def load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: in
     if not path.exists():
         return [LOG_WHOLE.check(False, ok=False, subject=path.name, why="is missing: nginx wrote none")]
     checks: list[Check] = []
-    names = ("id", "msec", "pid", "status", "bytes_sent", "request_time", "upstream_connect_time",
-             "upstream_header_time", "upstream_response_time", "upstream_status")  # fmt: skip
-    shape = json.dumps(dict.fromkeys(names, "VARCHAR"))
+    shape = json.dumps(dict.fromkeys(("id", "msec", *_READ_AS), "VARCHAR"))
+    # What is there and cannot be read makes a line a damaged one.
+    values = ", ".join(f"{name}: TRY({read.format(f'one.{name}')})" for name, read in _READ_AS.items())
+    sound = " AND ".join(
+        f"(new.{name} IS NOT NULL OR one.{name} IS NULL OR one.{name} IN ('', '-'))" for name in _READ_AS
+    )
     with whole_lines(path, checks) as whole:
         database.execute(
             f"""
             INSERT INTO nginx_access
-            SELECT one.id, CAST(CAST(one.msec AS DECIMAL(18, 3)) * 1000 AS BIGINT) * 1000000 - $wall_ns,
-                   CAST(one.pid AS BIGINT), CAST(one.status AS BIGINT), CAST(one.bytes_sent AS BIGINT),
-                   CAST(one.request_time AS DOUBLE), {_seconds("one.upstream_connect_time")},
-                   {_seconds("one.upstream_header_time")}, {_seconds("one.upstream_response_time")},
-                   nullif(one.upstream_status, '')
+            SELECT one.id, end_ns, unnest(new)
             FROM (
-                SELECT CASE WHEN json_valid(line) THEN json_transform(line, '{shape}') END AS one
-                FROM read_csv({sql_text(whole)}, columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
-                              delim=chr(1), quote='', escape='', ignore_errors=true)
+                SELECT one, TRY(CAST(CAST(one.msec AS DECIMAL(18, 3)) * 1000 AS BIGINT) * 1000000 - $wall_ns) AS end_ns,
+                       {{{values}}} AS new
+                FROM (
+                    SELECT CASE WHEN json_valid(line) THEN TRY(json_transform(line, '{shape}')) END AS one
+                    FROM read_csv({sql_text(whole)}, columns={{'line': 'VARCHAR'}}, header=false, auto_detect=false,
+                                  delim=chr(1), quote='', escape='', new_line='\\n', strict_mode=false,
+                                  ignore_errors=true)
+                )
             )
-            WHERE one.id IS NOT NULL AND one.msec IS NOT NULL
+            WHERE one.id IS NOT NULL AND end_ns IS NOT NULL AND {sound}
             """,
             {"wall_ns": wall_ns},
         )
@@ -63,13 +67,23 @@ def load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: in
     return checks
 
 
-def _seconds(column: str) -> str:
-    """Return the SQL for a time of nginx."""
-    parts = f"list_filter(regexp_split_to_array(trim({column}), '[,:]\\s*'), lambda part: part NOT IN ('', '-'))"
-    return (
-        f"CASE WHEN {column} IN ('', '-') THEN NULL WHEN regexp_full_match({column}, '[0-9.]+') "
-        f"THEN CAST({column} AS DOUBLE) ELSE list_sum(CAST({parts} AS DOUBLE[])) END"
-    )
+# A time of nginx, which is a list of those of its attempts: 5.004, 0.001
+_SECONDS = (
+    "CASE WHEN {0} IN ('', '-') THEN NULL WHEN regexp_full_match({0}, '[0-9.]+') THEN CAST({0} AS DOUBLE) "
+    "ELSE list_sum(CAST(list_filter(regexp_split_to_array(trim({0}), '[,:]\\s*'), lambda part: part NOT IN ('', '-')) "
+    "AS DOUBLE[])) END"
+)
+# How a field becomes a column, in the order of the table.
+_READ_AS = {
+    "pid": "CAST({0} AS BIGINT)",
+    "status": "CAST({0} AS BIGINT)",
+    "bytes_sent": "CAST({0} AS BIGINT)",
+    "request_time": "CAST({0} AS DOUBLE)",
+    "upstream_connect_time": _SECONDS,
+    "upstream_header_time": _SECONDS,
+    "upstream_response_time": _SECONDS,
+    "upstream_status": "nullif({0}, '')",
+}
 
 
 # 2026/11/23 03:15:01 [error] 812#812: *5 connect() to unix:/run/… failed (11: Resource temporarily

@@ -196,8 +196,12 @@ def _look_on(event: str, arguments: tuple[Any, ...]) -> None:
         path = arguments[0]
         if isinstance(path, int):
             return
-        place = os.path.realpath(os.fsdecode(path))
-        if not any(place.startswith(folder) for folder in folders):
+        # A folder is removed by way of its descriptor.
+        within = arguments[-1] if event in ("os.remove", "os.rmdir", "os.mkdir") else -1
+        folder = Path(f"/proc/self/fd/{within}").readlink() if within >= 0 else Path.cwd()
+        place = os.path.realpath(folder / os.fsdecode(path))
+        # A file without a name is made by opening its folder.
+        if place != tempfile.gettempdir() and not any(place.startswith(folder) for folder in folders):
             seen.append(f"{event} {place}")
 
 
