@@ -132,7 +132,7 @@ def load(model: type[StoredT], path: Path, remedy: str = "", called: str = "") -
         raise refuse("missing") from None
     except OSError as error:
         raise refuse(f"not readable: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise refuse(f"damaged: {error}") from None
     if not isinstance(content, dict):
         raise refuse("damaged: it is no object of JSON")

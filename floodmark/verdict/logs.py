@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+from pydantic import BaseModel, ValidationError
 
 from collectors.fields import NGINX_ERRORS, SYSCALLS
+from floodmark.errors import RunError
 from floodmark.model.check import Check
 from floodmark.verdict.rules import LOG_WHOLE
 from floodmark.verdict.strace import parse_strace, roles_of
@@ -88,9 +90,9 @@ _READ_AS = {
 
 # 2026/11/23 03:15:01 [error] 812#812: *5 connect() to unix:/run/… failed (11: Resource temporarily
 # unavailable) while connecting to upstream, client: 198.18.7.1, server: _, request: …
-_ERROR_LINE = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(\w+)\] (\d+)#\d+: (?:\*\d+ )?(.*)")
+_ERROR_LINE = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(\w+)\] (\d{1,9})#\d+: (?:\*\d+ )?(.*)", re.ASCII)
 _UNWRITTEN = re.compile(r'write\(\) to ".*/([^/"]+)" failed \(\d+: ([^)]+)\)')
-_ERRNO = re.compile(r"\((\d+): ")
+_ERRNO = re.compile(r"\((\d{1,9}): ", re.ASCII)
 
 
 class ErrorLine(NamedTuple):
@@ -114,20 +116,22 @@ def parse_error_log(lines: Iterator[str], wall_ns: int, utc_offset_s: int) -> li
     rows: list[ErrorLine] = []
     for line in lines:
         match = _ERROR_LINE.match(line)
-        if match:
-            time, level, pid, text = match.groups()
-            second = _second(time) - utc_offset_s
+        if match and (second := _second(match[1])) is not None:
+            _time, level, pid, text = match.groups()
             errno = _ERRNO.search(text)
             message = text.partition(", client:")[0]
             number = int(errno.group(1)) if errno else None
-            rows.append(ErrorLine(second * 1_000_000_000 - wall_ns, level, int(pid), number, message))
+            rows.append(ErrorLine((second - utc_offset_s) * 1_000_000_000 - wall_ns, level, int(pid), number, message))
     return rows
 
 
 @lru_cache
-def _second(time: str) -> int:
-    """Return a time of the error log in seconds; thousands of its lines have the same."""
-    return int(datetime.strptime(time, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
+def _second(time: str) -> int | None:
+    """Return a time of the error log in seconds, None if there is none; thousands of its lines have the same."""
+    try:
+        return int(datetime.strptime(time, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
 
 
 def load_error_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: int, utc_offset_s: int) -> list[Check]:
@@ -155,20 +159,30 @@ def _lines(path: Path) -> Iterator[str]:
             yield from (line for line in opened if line.endswith("\n"))
 
 
+class _Captured(BaseModel):
+    """strace.json: why nothing was captured, and who was who: {"reason": null, "processes": {"812": "master"}}."""
+
+    reason: str | None
+    processes: dict[int, str] = {}
+
+
 def load_strace(database: duckdb.DuckDBPyConnection, raw: Path, wall_ns: int, phases: Phases) -> None:
     """Load what strace has captured, or why it has not; nothing where it was not wanted."""
     description = raw / "strace.json"
     if not description.exists():
         return
-    about = json.loads(description.read_text(encoding="utf-8"))
+    try:
+        about = _Captured.model_validate_json(description.read_bytes())
+    except ValidationError as error:
+        raise RunError(f"{description.name} is damaged: {error.errors()[0]['msg']}.") from None
     rows: list[tuple[Cell, ...]] = []
-    if about["reason"] is not None:
-        rows.append((*[None] * (len(SYSCALLS.columns) - 1), about["reason"]))
+    if about.reason is not None:
+        rows.append((*[None] * (len(SYSCALLS.columns) - 1), about.reason))
     # strace.812
-    files = {int(path.suffix[1:]): path for path in raw.glob("strace.*") if path.suffix[1:].isdigit()}
+    files = {int(path.suffix[1:]): path for path in raw.glob("strace.*") if path.suffix[1:].isdecimal()}
     calls = {pid: parse_strace(_lines(path), wall_ns) for pid, path in files.items()}
     # Before format 8 strace came when nginx had started, and the host said who was who.
-    roles = {int(pid): role for pid, role in about.get("processes", {}).items()} or roles_of(calls)
+    roles = about.processes or roles_of(calls)
     for pid, role in roles.items():
         rows += ((call.t_ns, role, pid, *call[1:], None) for call in calls.get(pid, []))
     load_rows(database, SYSCALLS, rows, description, phases)

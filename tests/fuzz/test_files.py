@@ -87,7 +87,7 @@ def test_more_runs_than_anybody_makes(tmp_path: Path) -> None:
 CASE_FILES = [short(read(path), "fault", "expect", "reading") for path in sorted(CASES.glob("[0-9]*.yml"))]
 
 
-@fuzz(250, yaml_files(*CASE_FILES))
+@fuzz(200, yaml_files(*CASE_FILES))
 def test_case_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "base.yml").write_bytes((CASES / "base.yml").read_bytes())
     (tmp_path / "1-made-up.yml").write_bytes(content)
@@ -97,7 +97,7 @@ def test_case_files(tmp_path: Path, content: bytes) -> None:
             refuses_or_returns(lambda: servers_of_a_run(case, case.parameters, 9000))  # noqa: B023 - called at once
 
 
-@fuzz(60, yaml_files(read(CASES / "base.yml")))
+@fuzz(40, yaml_files(read(CASES / "base.yml")))
 def test_the_file_that_all_cases_share(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "base.yml").write_bytes(content)
     (tmp_path / "2-not-accepting.yml").write_bytes(next(CASES.glob("2-*.yml")).read_bytes())
@@ -105,14 +105,14 @@ def test_the_file_that_all_cases_share(tmp_path: Path, content: bytes) -> None:
         refuses_or_returns(lambda: load_cases(tmp_path))
 
 
-@fuzz(200, yaml_files(*(short(read(path), "expect", "fault") for path in sorted(LABS.glob("*.yml")))))
+@fuzz(120, yaml_files(*(short(read(path), "expect", "fault") for path in sorted(LABS.glob("*.yml")))))
 def test_lab_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "made-up.yml").write_bytes(content)
     with nothing_outside(tmp_path):
         refuses_or_returns(lambda: find_lab("made-up", tmp_path))
 
 
-@fuzz(200, yaml_files(*(read(path) for path in sorted(SUITES.glob("*.yml")))))
+@fuzz(150, yaml_files(*(read(path) for path in sorted(SUITES.glob("*.yml")))))
 def test_suite_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "made-up.yml"
     path.write_bytes(content)
@@ -127,7 +127,7 @@ def test_suite_files(tmp_path: Path, content: bytes) -> None:
 SENTENCES = read(ROOT / "study/sentences.yml")
 
 
-@fuzz(100, yaml_files({"sentences": SENTENCES["sentences"][:4]}, {"sentences": SENTENCES["sentences"][-4:]}))
+@fuzz(80, yaml_files({"sentences": SENTENCES["sentences"][:4]}, {"sentences": SENTENCES["sentences"][-4:]}))
 def test_sentences_of_the_study(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "sentences.yml"
     path.write_bytes(content)

@@ -47,7 +47,7 @@ def check(config: Config) -> None:
         assert 1 <= int(1e9 / rate) <= 1e12
 
 
-@fuzz(200, json_files(CONFIGURATION))
+@fuzz(150, json_files(CONFIGURATION))
 def test_agent_json(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "agent.json"
     path.write_bytes(content)
@@ -142,7 +142,7 @@ class Kernel:
         pass
 
 
-@fuzz(250, st.lists(st.sampled_from(ANSWERS).flatmap(garbled), min_size=1, max_size=3))
+@fuzz(200, st.lists(st.sampled_from(ANSWERS).flatmap(garbled), min_size=1, max_size=3))
 def test_dumps_of_the_kernel(answers: list[bytes]) -> None:
     opened = sock_diag.open_socket
     sock_diag.open_socket = lambda: Kernel(*answers)  # type: ignore[assignment,return-value]
@@ -170,7 +170,7 @@ def test_a_message_that_says_it_is_shorter_than_its_header_or_longer_than_the_an
         SockDiag().unix_listener_clients(PATH)
 
 
-@fuzz(100, st.sampled_from([message(LISTENER), message(INET), REFUSED]).flatmap(garbled))
+@fuzz(80, st.sampled_from([message(LISTENER), message(INET), REFUSED]).flatmap(garbled))
 def test_depths_of_the_kernel(answer: bytes) -> None:
     opened = sock_diag.open_socket
     sock_diag.open_socket = lambda: Kernel(answer, answer)  # type: ignore[assignment,return-value]
@@ -186,7 +186,7 @@ def test_depths_of_the_kernel(answer: bytes) -> None:
 PAGE = b"Active connections: 10 \nserver accepts handled requests\n 114 114 120 \nReading: 0 Writing: 10 Waiting: 0 \n"
 
 
-@fuzz(100, garbled(PAGE))
+@fuzz(80, garbled(PAGE))
 def test_status_pages(page: bytes) -> None:
     row = refuses_or_returns(lambda: parse_stub_status(page), Unreadable)
     assert all(one is None or (isinstance(one, int) and abs(one) < 2**63) for one in row or ())

@@ -88,13 +88,13 @@ def with_ansibles_own(variables: Any) -> dict[str, Any]:
     }
 
 
-@fuzz(250, st.dictionaries(OPTIONS, VALUES, min_size=1, max_size=3) | st.dictionaries(TEXTS, VALUES, max_size=2))
+@fuzz(200, st.dictionaries(OPTIONS, VALUES, min_size=1, max_size=3) | st.dictionaries(TEXTS, VALUES, max_size=2))
 def test_what_is_given_with_e(planned: Callable[..., None], extra: dict[str, Any]) -> None:
     planned({"case": 3, **extra}, {**INVENTORY, **extra})
 
 
 @fuzz(
-    150,
+    100,
     damaged(INVENTORY),
     st.sampled_from([{"case": "1"}, {"lab": "single-request"}, {"lab": "study", "point": "case 2"}]),
 )
