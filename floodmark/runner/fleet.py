@@ -26,7 +26,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -53,23 +53,31 @@ CONNECT_TIMEOUT_S = 60
 SSH_FAILED = 255
 
 # Run by a shell of the load generator. The worker is a unit of its own: with as many descriptors as it wants, an end
-# by itself, and a journal. What it wrote goes to standard output, everything else to standard error. Each line of
-# standard input says that the worker is still wanted; the last one, that its results have arrived.
+# by itself, and a journal. What it wrote goes to standard output, everything else to standard error. The first line of
+# standard input is the password for sudo, if it takes one: there nobody sees it. Each further line says that the worker
+# is still wanted; the last one, that its results have arrived.
 WORKER = """
 set -e
-root=; [ "$(id -u)" = 0 ] || root="sudo -n"
+read -r secret
+as_root() {{
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif [ -z "$secret" ]; then sudo -n "$@"
+    # Where sudo takes none, what it runs must not read it.
+    else printf '%s\\n' "$secret" | sudo -S -p '' sh -c 'exec "$@" </dev/null' sh "$@"
+    fi
+}}
 room=$(mktemp -d)
 lease() {{
     while read -r -t {lease_s} line && [ "$line" = renew ]; do :; done
-    $root systemctl stop {unit} 2>/dev/null || true
+    as_root systemctl stop {unit} 2>/dev/null || true
     [ "$line" = arrived ]
 }}
 lease <&0 & lease=$!
-$root systemd-run --quiet --wait --collect --pipe --unit={unit} --property=LimitNOFILE=1048576 \\
+as_root systemd-run --quiet --wait --collect --pipe --unit={unit} --property=LimitNOFILE=1048576 \\
     --property=RuntimeMaxSec={at_most_s} --working-directory="$room" {environment} {command} </dev/null >&2 || true
-$root tar --create --gzip --directory "$room" .
+as_root tar --create --gzip --directory "$room" .
 exec >&-
-if wait $lease; then $root rm -rf "$room"; else echo "floodmark: what the workers wrote stays in $room" >&2; fi
+if wait $lease; then as_root rm -rf "$room"; else echo "floodmark: what the workers wrote stays in $room" >&2; fi
 """
 
 
@@ -83,6 +91,7 @@ class Generator:
         host: what ssh calls it.
         home: folder of the locustfiles there.
         locust: the program there.
+        secret: the password for sudo there, if it takes one.
     """
 
     name: str
@@ -90,6 +99,7 @@ class Generator:
     host: str
     home: str
     locust: str
+    secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -207,7 +217,9 @@ def _start_worker(fleet: Fleet, generator: Generator, port: int) -> subprocess.P
     tunnel = ["-S", "none", "-R", f"127.0.0.1:{port}:127.0.0.1:{port}", "-o", "ExitOnForwardFailure=yes"]
     script = worker_script(fleet, generator, port)
     command = [*generator.reach, *tunnel, generator.host, f"exec bash -c {shlex.quote(script)}"]
-    return _start(command, fleet.results, log=f"{generator.name}.log", stdin=subprocess.PIPE)
+    process = _start(command, fleet.results, log=f"{generator.name}.log", stdin=subprocess.PIPE)
+    say(process, generator.secret)
+    return process
 
 
 def _start(

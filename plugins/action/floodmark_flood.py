@@ -15,6 +15,9 @@ from floodmark.paths import ROOT
 from floodmark.runner.fleet import ENDED
 from floodmark.runner.owner import Owner
 
+# Names that Ansible has for one variable; what was typed after --ask-become-pass comes behind them.
+PASSWORDS = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
+
 
 class ActionModule(ActionBase):
     """Takes what a fleet consists of; returns its `rc`, `stdout` and `stderr`.
@@ -26,9 +29,12 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         owner = Owner.of_this_task()
+        fleet = {**self._task.args, "owner": dataclasses.asdict(owner)}
+        # A password is in no result of a task, which others may keep or print.
+        fleet["generators"] = [{**one, "secret": self._secret(one, task_vars or {})} for one in fleet["generators"]]
         done = subprocess.run(
             ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "floodmark.runner.fleet"],
-            input=json.dumps({**self._task.args, "owner": dataclasses.asdict(owner)}),
+            input=json.dumps(fleet),
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, pass_fds=owner.descriptors,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -36,3 +42,11 @@ class ActionModule(ActionBase):
         if done.returncode not in (0, 124, ENDED):
             result.update(failed=True, msg=f"the flood ended with status {done.returncode}: {done.stderr.strip()}")
         return result
+
+    def _secret(self, generator: dict[str, Any], task_vars: dict[str, Any]) -> str:
+        """Return the password that the user of a load generator needs to become root, empty if none is known."""
+        if not generator["reach"]:
+            return ""
+        variables = task_vars["hostvars"][generator["name"]]
+        given = next((variables[name] for name in PASSWORDS if name in variables), self._play_context.become_pass)
+        return str(given or "")

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -288,3 +289,36 @@ def test_a_worker_elsewhere_is_a_unit_that_ends_by_itself() -> None:
         "/opt/it/venv/bin/locust --locustfile=/opt/it/locustfiles/flood.py --worker --master-host=127.0.0.1" in script
     )
     assert subprocess.run(["bash", "-n", "-c", script], check=False).returncode == 0
+
+
+# Programs of a load generator whose user has to say a password; `calls` is what `ps` would have shown of them.
+PROGRAMS_THERE = {
+    "id": "echo 1000",
+    "sudo": """
+case "$1" in
+-n) echo 'sudo: a password is required' >&2; exit 1 ;;
+-S) read -r given; [ "$given" = 's3cret; $x' ] || exit 1; shift 3; exec "$@" ;;
+esac""",
+    "systemd-run": 'echo flooded >"$ROOM/flooded"; [ -z "$(cat)" ]',
+    "systemctl": "",
+}
+
+
+@pytest.mark.parametrize(("secret", "floods"), [("s3cret; $x", True), ("", False), ("wrong", False)])
+def test_a_user_elsewhere_who_needs_a_password_for_root_gives_it_where_nobody_sees_it(
+    tmp_path: Path, secret: str, floods: bool
+) -> None:
+    for name, text in PROGRAMS_THERE.items():
+        program = tmp_path / name
+        program.write_text(f'#!/bin/bash\necho "{name} $*" >>"$ROOM/calls"\n{text}\n', encoding="utf-8")
+        program.chmod(0o755)
+    script = worker_script(parsed(generators=[vars(THERE)]), THERE, 5000)
+    done = subprocess.run(
+        ["bash", "-c", script], input=f"{secret}\nrenew\narrived\n".encode(), capture_output=True, check=False,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ROOM": str(tmp_path), "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert (tmp_path / "flooded").exists() == floods
+    assert bool(done.stdout) == floods, "results come back"
+    seen = (tmp_path / "calls").read_text() + done.stderr.decode() + script
+    assert not secret or secret not in seen
+    assert secret or "a password is required" in seen
