@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import wraps
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,22 @@ class Commands(click.Group):
                 raise
             click.echo(f"floodmark: {error.filename} cannot be used: {error.strerror}.", err=True)
             sys.exit(2)
+
+
+def asks_passwords(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command that starts Ansible ask for the passwords that Ansible needs, with Ansible's own options."""
+
+    @click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password for root on the hosts.")
+    @click.option("-J", "--ask-vault-pass", is_flag=True, help="Ask for the password of the inventory's vaults.")
+    @wraps(command)
+    def asking(*arguments: Any, ask_become_pass: bool, ask_vault_pass: bool, **options: Any) -> None:
+        from floodmark.runner.passwords import ask, handed_on
+
+        become, vaults = ask(become=ask_become_pass, vault=ask_vault_pass)
+        with handed_on(become, vaults):
+            command(*arguments, **options)
+
+    return asking
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -365,6 +383,7 @@ def junit(runs: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Print the runs in their order and the time they take; run nothing.")
+@asks_passwords
 def suite(file: Path, dry_run: bool) -> None:
     """Make all runs of a suite; given again, go on where it was ended.
 
@@ -400,6 +419,7 @@ def suite(file: Path, dry_run: bool) -> None:
 @click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help=HELP_OF_GIVEN)
 @click.option("--quiet", is_flag=True, help="Write how it goes into progress.txt of its folder, and print nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print lab.json in the end.")
+@asks_passwords
 def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """Make all runs of a lab, and judge them together.
 
@@ -455,6 +475,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
 @click.option("-e", "extra", multiple=True, metavar="NAME=VALUE", help=HELP_OF_GIVEN)
 @click.option("--new", is_flag=True, help="Begin another execution, although the last one was ended too early.")
 @click.option("--quiet", is_flag=True, help="Write how it goes into progress.txt of its folder, and print nothing.")
+@asks_passwords
 def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, quiet: bool) -> None:
     """Do again what the study did, and say of each of its sentences what comes out.
 
@@ -534,6 +555,7 @@ def watch(run: str | None) -> None:
 @click.option(
     "--confirm", default=20, show_default=True, type=click.IntRange(1, 100), help="Probes in a row that have to hold."
 )
+@asks_passwords
 def edge(
     number: str, inventory: Path, host: str | None, extra: tuple[str, ...], p99_ms: float, start: float, most: float,
     precision: float, confirm: int,

@@ -1,10 +1,11 @@
-"""Action of the tasks that begin a lab and make its runs: checks all its points before a host is touched."""
+"""Action of the tasks of a lab: checks all its points before a host is touched, and makes its runs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,37 @@ from ansible.utils.vars import load_extra_vars
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.given import secrets_of
 from floodmark.runner.lab import begin_lab
+from floodmark.runner.passwords import handed_on
 from floodmark.runner.study import begin_or_go_on
 from floodmark.runs.folders import LabFolder
 
 
 class ActionModule(ActionBase):
-    """Takes the extra variables and the inventory as they were given.
+    """Takes the extra variables and the inventory as they were given; returns the folder of the execution as `lab`.
 
-    It returns the folder of the execution as `lab`; with `study: true` it is the study, the execution that was ended or
-    another one. With `runs_of` it makes the runs of that folder instead, and judges them.
+    With `study: true` it is the study, the execution that was ended or another one. With `runs_of`, such a folder, it
+    makes the runs of that one, and judges them.
     """
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         extra = load_extra_vars(self._loader)
-        if folder := self._task.args.get("runs_of"):
-            return {**result, **self._make_runs(folder, extra)}
+        folder = self._task.args.get("runs_of")
         try:
-            inventory = self._inventory(task_vars or {})
-            if self._task.args.get("study"):
-                new = self._yes_or_no("new", extra.pop("new", False))
-                result["lab"] = str(begin_or_go_on(inventory, extra, new=new).path)
-            else:
-                result["lab"] = str(begin_lab(extra.pop("lab", None), inventory, extra).path)
+            with self._passwords():
+                result.update(
+                    self._make_runs(folder, extra) if folder else {"lab": self._begin(extra, task_vars or {})}
+                )
         except FloodmarkError as error:
             result.update(failed=True, msg=str(error))
         return result
+
+    def _begin(self, extra: dict[str, Any], task_vars: dict[str, Any]) -> str:
+        inventory = self._inventory(task_vars)
+        if self._task.args.get("study"):
+            new = self._yes_or_no("new", extra.pop("new", False))
+            return str(begin_or_go_on(inventory, extra, new=new).path)
+        return str(begin_lab(extra.pop("lab", None), inventory, extra).path)
 
     def _make_runs(self, folder: str, extra: dict[str, Any]) -> dict[str, Any]:
         """Let the command line make them. It is told the secrets through a pipe: others see arguments and files."""
@@ -53,8 +59,14 @@ class ActionModule(ActionBase):
             ],
             input=json.dumps(secrets), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        said = {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr, "changed": True}
+        said = {"changed": True, "lab": folder, "rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
         return said if done.returncode == 0 else {**said, "failed": True, "msg": "non-zero return code"}
+
+    def _passwords(self) -> AbstractContextManager[None]:
+        """Hand on what was typed, or read from a file, for this Ansible: each run is another one."""
+        vault = getattr(self._loader, "_vault", None)
+        secrets = [(name or "default", secret.bytes) for name, secret in getattr(vault, "secrets", None) or []]
+        return handed_on(self._play_context.become_pass or "", secrets)
 
     @staticmethod
     def _yes_or_no(name: str, value: object) -> bool:
