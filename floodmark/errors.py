@@ -90,6 +90,11 @@ def shown(value: object) -> str:
     return "".join(one if one.isprintable() else _escaped(one) for one in text)
 
 
+def quoted(value: object) -> str:
+    """Return a value from outside as a sentence has it, a text in quotes."""
+    return f"'{shown(value)}'" if isinstance(value, str) else shown(value)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest known name.
 

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from floodmark.errors import CaseError, FloodmarkError, did_you_mean, shown
+from floodmark.errors import CaseError, FloodmarkError, did_you_mean, quoted, shown
 from floodmark.inputs.parameters import Parameters, Transport, resolve_parameters
 from floodmark.paths import ROOT, relative
 from floodmark.text import one_line
@@ -302,8 +302,8 @@ def read_model(path: Path, model: type[ModelT]) -> ModelT:
         if first["type"] == "missing":
             raise model.error(f"{name}: the key '{where}' is missing: {model.schema_file} says what it is.") from None
         raise model.error(
-            f"{name}: {where} = {shown(first['input'])} is not allowed: {first['msg']}. {model.schema_file} lists what "
-            "is."
+            f"{name}: {where} = {quoted(first['input'])} is not allowed: {first['msg']}. "
+            f"{model.schema_file} lists what is."
         ) from None
 
 

@@ -11,7 +11,7 @@ from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean, shown
+from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean, quoted
 from floodmark.inputs.labs import Lab, refuse_unknown_lab
 from floodmark.inputs.parameters import Parameters, parameter_values
 from floodmark.values import ParameterValues, Variables
@@ -164,7 +164,7 @@ def _parameters(variables: Variables, name: str) -> ParameterValues:
 def _mapping(variables: Variables, name: str) -> Variables:
     given = variables.get(name, {})
     if not isinstance(given, Mapping):
-        raise ParameterError(f"{name} of the inventory is {shown(given)}: it must map names to values.")
+        raise ParameterError(f"{name} of the inventory is {quoted(given)}: it must map names to values.")
     return dict(given)
 
 
@@ -222,7 +222,7 @@ def _read_caps(given: object) -> Caps:
             raise ParameterError(
                 f"{name} of the inventory is no cap: {hint}Allowed are {', '.join(Caps.model_fields)}."
             ) from None
-        raise ParameterError(f"{name} of the inventory is {shown(first['input'])}: {first['msg']}.") from None
+        raise ParameterError(f"{name} of the inventory is {quoted(first['input'])}: {first['msg']}.") from None
 
 
 def check_ownership(hosts: Hosts, variables: HostVariables) -> None:
@@ -238,7 +238,7 @@ def check_ownership(hosts: Hosts, variables: HostVariables) -> None:
     for host in hosts.proxies:
         said = variables.get(host, {}).get(OWNED, False)
         if host not in hosts.testbed and said is not True:
-            given = f"it is {shown(said)}" if OWNED in variables.get(host, {}) else "it is not set"
+            given = f"it is {quoted(said)}" if OWNED in variables.get(host, {}) else "it is not set"
             raise FloodmarkError(
                 f"host {host} is not of the testbed: a run changes its kernel parameters, takes ports of it and floods "
                 f"it until it refuses. Set {OWNED}: true for it in the inventory if it is yours and nobody needs it "

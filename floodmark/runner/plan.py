@@ -44,6 +44,7 @@ from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runner.hold import hold_s_of
+from floodmark.runner.capacity import Capacity, check_capacity
 from floodmark.runner.room import room_of
 from floodmark.runs.folders import is_host_name, new_run, RESULTS, RunFolder, unwritable
 from floodmark.study.sentences import with_questions
@@ -134,6 +135,10 @@ def make_plan(
         if "testbed_virtual_timeout_s" in inventory:
             whole_number("testbed_virtual_timeout_s", inventory["testbed_virtual_timeout_s"], 1, 86400)
     check_sql(case)
+    if clock == "host" and not web and hold_s is None:
+        for one in hosts.load_generators:
+            if known.host_variables.get(one, {}).get("ansible_connection") == "local":
+                check_capacity(one, Capacity.here(), parameters)
     servers = servers_of_a_run(case, parameters, extra.get("upstream_port", UPSTREAM_PORT))
     _check_listen_ports(parameters, extra.get("nginx_listen_port", LISTEN_PORT), servers)
     longest_s = parameters.baseline_s + parameters.flood_at_most_s + parameters.drain_s

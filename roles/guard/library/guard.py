@@ -51,6 +51,10 @@ options:
     description: Space that O(runs_dir) needs.
     type: int
     default: 200
+  memory_mb:
+    description: Memory that must be available.
+    type: int
+    default: 0
   lease_s:
     description: Time without a renewal after which the host undoes the run.
     type: int
@@ -91,6 +95,7 @@ import fcntl
 import json
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,6 +202,7 @@ class Guard:
         if not holder:
             self.need_ports()
         self.need_space()
+        self.need_memory()
         fingerprint = FINGERPRINT.read_text(encoding="utf-8").strip() if FINGERPRINT.exists() else ""
         return {"changed": False, "fingerprint": fingerprint, "run": holder or {}}
 
@@ -233,6 +239,16 @@ class Guard:
             self.module.fail_json(
                 msg=f"{folder} has {free_mb} MB free and a run needs {self.params['free_mb']} MB: free some space; "
                 f"runs that were never fetched lie in {self.params['runs_dir']}"
+            )
+
+    def need_memory(self) -> None:
+        # MemAvailable:   23640764 kB
+        found = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+        available_mb = int(found[1]) * 1024 // 1000000 if found else self.params["memory_mb"]
+        if available_mb < self.params["memory_mb"]:
+            self.module.fail_json(
+                msg=f"it has {available_mb} MB of memory available and a run may take {self.params['memory_mb']} MB: "
+                "ask for fewer users, smaller bodies or a smaller client_body_buffer_size_kb"
             )
 
     # --- armed --------------------------------------------------------------------------------
@@ -330,6 +346,7 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "free_mb": {"type": "int", "default": 200},
+            "memory_mb": {"type": "int", "default": 0},
             "lease_s": {"type": "int", "default": 15},
         }
     )

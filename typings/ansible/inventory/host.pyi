@@ -1,2 +1,6 @@
+from ansible.inventory.group import Group
+
 class Host:
+    name: str
     def get_name(self) -> str: ...
+    def get_groups(self) -> list[Group]: ...
