@@ -101,6 +101,7 @@ bench-errors: $(VENV)/dev.stamp ## how often a comparison is wrong, and how ofte
 
 .PHONY: bench-load
 bench-load: $(VENV)/dev.stamp ## how many requests one process sends, beside wrk, hey and Locust's own users
+	@scripts/need load
 	@python -m bench.load $(ARGS)
 
 .PHONY: bench-kernels
