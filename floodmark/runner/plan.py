@@ -6,6 +6,7 @@ import getpass
 import hashlib
 import json
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ import yaml
 from collectors.exporter import parse_address
 from floodmark import __version__
 from floodmark.disk import make_folder
-from floodmark.errors import FloodmarkError, ParameterError, RunError
+from floodmark.errors import FloodmarkError, ParameterError, RunError, shown
 from floodmark.inputs.cases import Case, find_case, load_cases
 from floodmark.inputs.given import MARK, is_secret, marked_by
 from floodmark.inputs.inventory import (
@@ -82,6 +83,8 @@ ORDER_OF_A_BOOT = "nginx,sysctl,upstream"
 LISTEN_PORT = 8080
 # Ansible's names for the order in which the hosts of a run take turns.
 HOST_ORDERS = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
+# When hosts are provisioned: when something of it has changed, or in any case.
+PROVISIONS = ("once", "always")
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ def make_plan(
     pages = status_pages(hosts.proxies, known.host_variables, extra)
     _check_metrics(str(extra.get("metrics", "")))
     _check_host_order(extra.get("run_order", HOST_ORDERS[0]))
+    _check_others(extra)
     kind = "-virtual" if clock == "virtual" else f"-{lab.name}" if lab else ""
     run = new_run(case.number, parameters.transport + kind)
     plan = Plan(
@@ -355,6 +359,19 @@ def _check_metrics(address: str) -> None:
             parse_address(address)
         except ValueError as error:
             raise ParameterError(f"-e: {error}.") from None
+
+
+def _check_others(extra: Variables) -> None:
+    """Refuse what Ansible would refuse in the middle of a run, or take for something else."""
+    serial, provision = str(extra.get("run_serial", 1)), extra.get("provision", PROVISIONS[0])
+    if not re.fullmatch(r"(?!0)\d{1,3}|1000|(?!0)\d{1,2}%|100%", serial, re.ASCII):
+        raise ParameterError(
+            f"-e: run_serial={shown(serial)} is not allowed: it must be 1 to 1000, or a share such as 50%: so many "
+            "hosts are measured at a time."
+        )
+    if provision not in PROVISIONS:
+        raise ParameterError(f"-e: provision={shown(provision)} is not allowed: it must be {' or '.join(PROVISIONS)}.")
+    whole_number("guard_free_mb", extra.get("guard_free_mb", 0), 0, 10_000_000)
 
 
 def _check_host_order(order: object) -> None:

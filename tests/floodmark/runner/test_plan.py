@@ -95,6 +95,13 @@ def test_a_longer_run_needs_more_space() -> None:
             {"case": "2", "transport": "tcp", "upstream_port": "8082", "nginx_listens": "3"},
             "=8080 is not allowed: nginx would listen on ports 8080 to 8082, and an upstream listens on 8082.",
         ),
+        (
+            {"case": "2", "run_serial": "eight"},
+            "run_serial=eight is not allowed: it must be 1 to 1000, or a share such as",
+        ),
+        ({"case": "2", "run_serial": "0%"}, "run_serial=0% is not allowed: it must be 1 to 1000, or a share such as"),
+        ({"case": "2", "provision": "never"}, "provision=never is not allowed: it must be once or always"),
+        ({"case": "2", "guard_free_mb": "much"}, "guard_free_mb=much is not allowed: it must be 0 to 10000000"),
         ({"case": "2", "run_order": "random"}, "run_order=random is not allowed: it must be inventory, reverse_"),
         (
             {"case": "2", "nginx_status_path": "stats"},
