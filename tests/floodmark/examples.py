@@ -149,6 +149,8 @@ def _check_playbook(arguments: list[str], results: Path) -> None:
     inventory = "inventory/testbed.yml"
     while rest:
         option = rest.pop(0)
+        if option == "--ask-become-pass":
+            continue
         if option not in ("-e", "-i", "--limit"):
             raise ExampleError(f"{playbook}: nobody has looked at the option {option}")
         value = rest.pop(0)

@@ -45,7 +45,8 @@ def of(*languages: str, runs: bool | None = None) -> pytest.MarkDecorator:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, in which plans are made."""
+    """An empty folder, in which plans are made, however little there is of the machine."""
+    monkeypatch.setattr(plan.Room, "here", plan.Room)
     monkeypatch.setattr(plan, "new_run", lambda number, transport: runs.new_run(number, transport, tmp_path))
     return tmp_path
 
