@@ -44,6 +44,7 @@ from floodmark.inputs.status_page import StatusPage, check_flood_from, status_pa
 from floodmark.model.run import ControlNode, Plan, PlannedListener, RecordedCase, Server
 from floodmark.model.stored import save
 from floodmark.paths import ROOT
+from floodmark.runner.capacity import Capacity, check_capacity
 from floodmark.runner.hold import hold_s_of
 from floodmark.runner.capacity import Capacity, check_capacity
 from floodmark.runner.room import room_of

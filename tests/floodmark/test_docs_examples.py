@@ -15,6 +15,7 @@ import pytest
 
 from floodmark.errors import FloodmarkError
 from floodmark.runner import plan
+from floodmark.runner.capacity import Capacity
 from floodmark.runs import folders as runs
 from floodmark.runs.folders import RunFolder
 from floodmark.verdict.judge import judge_run
@@ -46,7 +47,7 @@ def of(*languages: str, runs: bool | None = None) -> pytest.MarkDecorator:
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, in which plans are made, however little there is of the machine."""
-    monkeypatch.setattr(plan.Room, "here", plan.Room)
+    monkeypatch.setattr(Capacity, "here", Capacity)
     monkeypatch.setattr(plan, "new_run", lambda number, transport: runs.new_run(number, transport, tmp_path))
     return tmp_path
 
