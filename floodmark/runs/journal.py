@@ -177,7 +177,7 @@ def _lines(path: Path, suite: Suite) -> Iterator[dict[str, Any]]:
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         content = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not _is_line(content, number):
         raise SuiteError(

@@ -18,8 +18,11 @@ from hypothesis.strategies import DrawFn
 
 from floodmark.cli import main
 from floodmark.export.database import SAMPLED, ask
+from floodmark.inputs.suites import resolve_suite
+from floodmark.model.lab import LabPoint, LabRecord
 from floodmark.runs.archive import checksum_file
 from floodmark.runs.folders import RunFolder
+from floodmark.runs.journal import read_journal
 from floodmark.verdict.ingest import extract_archive, ingest
 from floodmark.verdict.logs import load_access_log, load_error_log
 from floodmark.verdict.tables import create_tables
@@ -32,6 +35,7 @@ from tests.fuzz.made_up import (
     fuzz,
     garbled,
     is_a_sentence,
+    json_files,
     nothing_outside,
     refuses_or_returns,
 )
@@ -259,3 +263,56 @@ def test_tables(run: Callable[[], RunFolder], file: tuple[str, bytes]) -> None:
     folder, (name, content) = run(), file
     folder.host("proxy1").table(name).write_bytes(content)
     invoke(folder.path.parent, "csv", str(folder.path), name)
+
+
+# --- labs and suites ------------------------------------------------------------------------------
+
+LAB = LabRecord(
+    lab="single-request", question="What does one request do?", case=2, inventory="inventory/testbed.yml",
+    given={"users": "2"}, parameters={"users": 1},
+    points=[
+        LabPoint(point="transport=unix", case=2, varied={"transport": "unix"}, takes_s=10.0, run_id=REAL.name),
+        LabPoint(point="transport=tcp", case=2, varied={"transport": "tcp"}, takes_s=10.0),
+    ],
+)  # fmt: skip
+
+
+@fuzz(60, json_files(LAB.model_dump(mode="json")))
+def test_executions_of_a_lab(run: Callable[[], RunFolder], content: bytes) -> None:
+    folder = run().path.parent / "20261130T154107Z-lab-single-request"
+    folder.mkdir()
+    (folder / "lab.json").write_bytes(content)
+    invoke(folder.parent, "report", str(folder))
+
+
+SUITE = resolve_suite(
+    ROOT / "suites/kernels.yml",
+    {"proxies": ["linux61", "linux612"], "load_generators": ["a"], "testbed": ["linux61", "linux612"]},
+    {},
+)
+JOURNAL = "".join(
+    json.dumps(line) + "\n"
+    for line in (
+        {"at": "2026-11-30T15:41:07+00:00", "suite": SUITE.name, "digest": SUITE.digest},
+        {"at": "2026-11-30T15:41:08+00:00", "event": "began", "run": "block1-case1", "run_id": REAL.name, "block": 1},
+        {"event": "finished", "run": "block1-case1", "run_id": REAL.name, "valid": True, "passed": True, "took_s": 9.5},
+        {"event": "failed", "run": "block1-case2", "why": "the pump is broken"},
+    )
+).encode()
+
+
+@st.composite
+def journals(draw: DrawFn) -> bytes:
+    """Make journals with a line that nobody has written."""
+    lines = [json.loads(line) for line in JOURNAL.splitlines()]
+    return b"".join(json.dumps(one).encode() + b"\n" for one in draw(damaged(lines)))
+
+
+@fuzz(100, garbled(JOURNAL) | journals() | st.just(JOURNAL + b"[" * 100_000 + b"\n"))
+def test_journals_of_a_suite(run: Callable[[], RunFolder], content: bytes) -> None:
+    results = run().path.parent
+    folder = results / f"suites/{SUITE.name}-{SUITE.digest[:8]}"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_bytes(content)
+    with nothing_outside(results):
+        refuses_or_returns(lambda: read_journal(SUITE, results))
