@@ -44,6 +44,8 @@ from ansible.module_utils.basic import AnsibleModule
 STATE = Path("/var/lib/floodmark")
 # deb-systemd-helper masks units of packages that are removed, and unmasks them when the packages come back.
 MASKS_OF_DEBIANS_HELPER = Path("/var/lib/systemd/deb-systemd-helper-masked")
+# What dpkg has not yet written into its status; apt-get refuses to work while something is there.
+JOURNAL = Path("/var/lib/dpkg/updates")
 # Another apt, such as the one of a run whose control node was killed, gets this time to end (s).
 LOCK_TIMEOUT_S = 300
 APT_GET = ["apt-get", "--quiet", "--yes", f"--option=DPkg::Lock::Timeout={LOCK_TIMEOUT_S}"]
@@ -85,11 +87,15 @@ class Packages:
             self.need_apt(missing)
             if missing and self.unit:
                 self.mask(self.unit)
+            not_ours = set() if interrupted else self.unfinished()
             write(STATE / "installing", " ".join(self.packages))
-            self.install_missing(finish_first=interrupted)
-            (STATE / "installing").unlink()
-            with contextlib.suppress(OSError):  # it holds something else
-                STATE.rmdir()
+            problem = self.install_missing(finish_first=interrupted)
+            if not problem or self.unfinished() <= not_ours:
+                (STATE / "installing").unlink()
+                with contextlib.suppress(OSError):  # it holds something else
+                    STATE.rmdir()
+            if problem:
+                self.module.fail_json(msg=problem)
         return True
 
     def missing(self) -> list[str]:
@@ -101,6 +107,15 @@ class Packages:
         )
         installed = {line.split()[0] for line in out.splitlines() if line.endswith(" installed")}
         return [name for name in self.packages if name not in installed]
+
+    def unfinished(self) -> set[str]:
+        """Return which packages of the host dpkg has begun to install, and not come to an end with."""
+        # iU  nginx-common
+        _rc, out, _err = self.module.run_command(
+            ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"]
+        )
+        begun = {line.split()[1] for line in out.splitlines() if line[1] in "HUF"}
+        return begun | ({"the journal"} if any(JOURNAL.glob("[0-9]*")) else set())
 
     def need_apt(self, missing: list[str]) -> None:
         if not self.module.get_bin_path("apt-get"):
@@ -136,8 +151,8 @@ class Packages:
         if rc != 0:
             self.module.fail_json(msg="{} failed: {}".format(" ".join(command), (err or out).strip()))
 
-    def install_missing(self, *, finish_first: bool) -> None:
-        """Run apt-get until everything is installed.
+    def install_missing(self, *, finish_first: bool) -> str:
+        """Run apt-get until everything is installed; return why that failed, or nothing.
 
         Args:
             finish_first: whether one of before was interrupted. Only then what dpkg has begun is ours to finish.
@@ -150,13 +165,14 @@ class Packages:
         if rc != 0:
             self.apt_get("update")
             rc, said = self.apt_get(*INSTALL, *self.missing())
-        if rc != 0:
-            # E: Unable to locate package nginx
-            errors = [line[3:].strip() for line in said.splitlines() if line.startswith("E: ")]
-            self.module.fail_json(
-                msg=f"apt-get could not install {' '.join(self.packages)} on this host: "
-                f"{'; '.join(errors) or said.strip()}: repair that there and run this again, or install it by hand"
-            )
+        if rc == 0:
+            return ""
+        # E: Unable to locate package nginx
+        errors = [line[3:].strip() for line in said.splitlines() if line.startswith("E: ")]
+        return (
+            f"apt-get could not install {' '.join(self.packages)} on this host: {'; '.join(errors) or said.strip()}: "
+            "repair that there and run this again, or install it by hand"
+        )
 
     def apt_get(self, *arguments: str) -> tuple[int, str]:
         """Run apt-get; return its exit status and what it said."""

@@ -26,11 +26,13 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.state = folder / "floodmark"
         self.helper = folder / "helper"
+        self.journal = folder / "updates"
         self.program = folder / "nginx"
         self.has_apt = True
         # dpkg's word for each package, and what apt-get install says until it works.
         self.packages: dict[str, str] = {}
         self.complaints: list[str] = []
+        self.left_by_apt: dict[str, str] = {}
         self.unit = "not-found"
         self.done: list[str] = []
         self.environment: Mapping[str, str] = {}
@@ -43,9 +45,16 @@ class Host:
     def masked(self) -> Path:
         return self.state / "masked"
 
+    @staticmethod
+    def abbreviated(state: str) -> str:
+        """Return the letter that dpkg has for a state (dpkg-query(1))."""
+        return {"half-installed": "H", "unpacked": "U", "half-configured": "F"}.get(state, state[0])
+
     def run_command(self, command: list[str], environ_update: Mapping[str, str] | None = None) -> tuple[int, str, str]:
         self.environment = environ_update or self.environment
         words = [word for word in command if not word.startswith("-")]
+        if words == ["dpkg-query"]:
+            return 0, "".join(f"i{self.abbreviated(state)}  {name}\n" for name, state in self.packages.items()), ""
         if words[0] == "dpkg-query":
             found = [f"{name} {self.packages[name]}\n" for name in words[1:] if name in self.packages]
             return int(len(found) < len(words) - 1), "".join(found), "dpkg-query: no packages found\n"
@@ -58,6 +67,7 @@ class Host:
         if words[:2] == ["apt-get", "install"]:
             assert self.installing.exists(), "an interruption that nobody would know of"
             if self.complaints:
+                self.packages.update(self.left_by_apt)
                 return 100, "", self.complaints.pop(0)
             self.packages.update(dict.fromkeys(words[2:], "installed"))
         return 0, "", ""
@@ -81,6 +91,8 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
     host.helper.mkdir()
+    host.journal.mkdir()
+    monkeypatch.setattr(host_packages, "JOURNAL", host.journal)
     monkeypatch.setattr(host_packages, "STATE", host.state)
     monkeypatch.setattr(host_packages, "MASKS_OF_DEBIANS_HELPER", host.helper)
     return host
@@ -150,7 +162,7 @@ def test_what_was_interrupted_is_finished(host: Host) -> None:
 
 
 def test_an_interruption_is_remembered_until_everything_is_installed(host: Host) -> None:
-    host.complaints = [INTERRUPTED, INTERRUPTED]
+    host.complaints, host.left_by_apt = [INTERRUPTED, INTERRUPTED], {"nginx-common": "unpacked"}
     with pytest.raises(ModuleFailedError):
         host.install("nginx")
     assert host.installing.exists()
@@ -159,10 +171,22 @@ def test_an_interruption_is_remembered_until_everything_is_installed(host: Host)
     assert "dpkg" in host.done
 
 
-def test_what_others_have_interrupted_is_theirs(host: Host) -> None:
-    host.complaints = [INTERRUPTED] * 3
-    with pytest.raises(ModuleFailedError, match="dpkg was interrupted, you must manually run 'dpkg --configure -a'"):
+def test_where_nothing_was_begun_nothing_is_remembered(host: Host) -> None:
+    host.complaints = [UNABLE, UNABLE]
+    with pytest.raises(ModuleFailedError):
         host.install("nginx")
+    assert not host.state.exists()
+
+
+def test_what_others_have_interrupted_is_theirs(host: Host) -> None:
+    host.packages["theirs"] = "half-installed"
+    (host.journal / "0001").touch()
+    host.complaints = [INTERRUPTED] * 4
+    for _ in range(2):
+        with pytest.raises(
+            ModuleFailedError, match="dpkg was interrupted, you must manually run 'dpkg --configure -a'"
+        ):
+            host.install("nginx")
     assert "dpkg" not in host.done
 
 

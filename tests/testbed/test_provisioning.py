@@ -274,36 +274,19 @@ def test_an_nginx_that_is_of_no_package_goes_on_untouched(without_nginx: Bare) -
 # --- remove.yml -----------------------------------------------------------------------------------
 
 
-def kill_in_the_flood(host: Bare) -> None:
-    """Begin a run and kill its control node when the case is applied."""
-    command = [
-        "ansible-playbook",
-        "run-case.yml",
-        *SHORT,
-        "-e",
-        "case=3",
-        "-e",
-        "proxy_read_timeout_s=20",
-        *host.inventory,
-    ]
-    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as process:
-        host("timeout 120 sh -c 'until [ \"$(cat /proc/sys/net/core/somaxconn)\" = 8 ]; do sleep 0.1; done'")
-        process.kill()
+def begin_case_3(host: Bare) -> subprocess.Popen[str]:
+    """Begin a run that takes a while, and return it when its case is applied."""
+    given = ["-e", "case=3", "-e", "proxy_read_timeout_s=15", *host.inventory]
+    process = subprocess.Popen(
+        ["ansible-playbook", "run-case.yml", *SHORT, *given], cwd=ROOT, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    host("timeout 120 sh -c 'until [ \"$(cat /proc/sys/net/core/somaxconn)\" = 8 ]; do sleep 0.1; done'")
+    return process
 
 
 def test_a_host_that_a_run_holds_keeps_everything(bare: Bare) -> None:
-    command = [
-        "ansible-playbook",
-        "run-case.yml",
-        *SHORT,
-        "-e",
-        "case=3",
-        "-e",
-        "proxy_read_timeout_s=15",
-        *bare.inventory,
-    ]
-    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
-        bare("timeout 120 sh -c 'until [ \"$(cat /proc/sys/net/core/somaxconn)\" = 8 ]; do sleep 0.1; done'")
+    with begin_case_3(bare) as process:
         removed = bare.remove()
         said, _ = process.communicate(timeout=120)
     assert removed.returncode != 0
@@ -312,7 +295,8 @@ def test_a_host_that_a_run_holds_keeps_everything(bare: Bare) -> None:
 
 
 def test_what_is_needed_to_put_a_host_back_stays_until_it_is_back(bare: Bare) -> None:
-    kill_in_the_flood(bare)
+    with begin_case_3(bare) as process:
+        process.kill()
     # The kernel parameter cannot be written now.
     bare("echo 8 > /tmp/eight && mount --bind /tmp/eight /proc/sys/net/core/somaxconn && "
          "mount -o remount,bind,ro /proc/sys/net/core/somaxconn")  # fmt: skip
