@@ -98,23 +98,23 @@ class Packages:
                 self.module.fail_json(msg=problem)
         return True
 
+    def states(self, *packages: str) -> dict[str, str]:
+        """Return the three letters that dpkg-query(1) has for the state of each package; of all without a name."""
+        # ii  nginx
+        # iUR nginx-common
+        _rc, out, _err = self.module.run_command(
+            ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n", *packages]
+        )
+        return {line.split()[1]: line[:3] for line in out.splitlines()}
+
     def missing(self) -> list[str]:
         """Return which of the packages are not installed, or not completely."""
-        # nginx installed
-        # python3-psutil half-configured
-        _rc, out, _err = self.module.run_command(
-            ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", *self.packages]
-        )
-        installed = {line.split()[0] for line in out.splitlines() if line.endswith(" installed")}
-        return [name for name in self.packages if name not in installed]
+        states = self.states(*self.packages)
+        return [name for name in self.packages if states.get(name, "")[1:] != "i "]
 
     def unfinished(self) -> set[str]:
         """Return which packages of the host dpkg has begun to install, and not come to an end with."""
-        # iU  nginx-common
-        _rc, out, _err = self.module.run_command(
-            ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"]
-        )
-        begun = {line.split()[1] for line in out.splitlines() if line[1] in "HUF"}
+        begun = {name for name, state in self.states().items() if state[1] in "HUF" or state[2] == "R"}
         return begun | ({"the journal"} if any(JOURNAL.glob("[0-9]*")) else set())
 
     def need_apt(self, missing: list[str]) -> None:
@@ -161,7 +161,9 @@ class Packages:
         rc, said = self.apt_get(*INSTALL, *self.missing())
         if rc != 0 and finish_first:
             self.module.run_command(["dpkg", "--configure", "--pending", "--force-confold"], environ_update=ENVIRONMENT)
-            rc, said = self.apt_get(*INSTALL, *self.missing())
+            # dpkg configures nothing that was unpacked in part, and apt-get unpacks it again only when it is told to.
+            torn = [name for name, state in self.states().items() if state[2] == "R"]
+            rc, said = self.apt_get(*INSTALL, "--reinstall", *torn, *self.missing())
         if rc != 0:
             self.apt_get("update")
             rc, said = self.apt_get(*INSTALL, *self.missing())

@@ -45,19 +45,13 @@ class Host:
     def masked(self) -> Path:
         return self.state / "masked"
 
-    @staticmethod
-    def abbreviated(state: str) -> str:
-        """Return the letter that dpkg has for a state (dpkg-query(1))."""
-        return {"half-installed": "H", "unpacked": "U", "half-configured": "F"}.get(state, state[0])
-
     def run_command(self, command: list[str], environ_update: Mapping[str, str] | None = None) -> tuple[int, str, str]:
         self.environment = environ_update or self.environment
         words = [word for word in command if not word.startswith("-")]
-        if words == ["dpkg-query"]:
-            return 0, "".join(f"i{self.abbreviated(state)}  {name}\n" for name, state in self.packages.items()), ""
         if words[0] == "dpkg-query":
-            found = [f"{name} {self.packages[name]}\n" for name in words[1:] if name in self.packages]
-            return int(len(found) < len(words) - 1), "".join(found), "dpkg-query: no packages found\n"
+            asked = words[1:] or self.packages
+            known = [f"{self.packages[name]:3} {name}\n" for name in asked if name in self.packages]
+            return int(len(known) < len(asked)), "".join(known), "dpkg-query: no packages found\n"
         if words[:2] == ["systemctl", "show"]:
             return 0, f"LoadState={self.unit}\nFragmentPath=/etc/systemd/system/nginx.service\n", ""
         self.done.append(" ".join(words))
@@ -69,7 +63,7 @@ class Host:
             if self.complaints:
                 self.packages.update(self.left_by_apt)
                 return 100, "", self.complaints.pop(0)
-            self.packages.update(dict.fromkeys(words[2:], "installed"))
+            self.packages.update(dict.fromkeys(words[2:], "ii"))
         return 0, "", ""
 
     def install(self, *packages: str, **more: str) -> bool:
@@ -99,7 +93,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_what_is_installed_is_left_alone(host: Host) -> None:
-    host.packages["python3-psutil"] = "installed"
+    host.packages["python3-psutil"] = "ii"
     assert not host.install("python3-psutil")
     assert (host.done, host.state.exists()) == ([], False)
 
@@ -121,7 +115,7 @@ def test_a_unit_is_masked_before_its_package_comes(host: Host) -> None:
 
 
 def test_only_what_is_missing_is_asked_for(host: Host) -> None:
-    host.packages.update({"strace": "installed", "bpftrace": "config-files"})
+    host.packages.update({"strace": "ii", "bpftrace": "rc"})
     host.install("strace", "bpftrace", "python3-psutil")
     assert host.done == ["apt-get install bpftrace python3-psutil"]
     assert not host.state.exists(), "a folder that nobody needs"
@@ -153,7 +147,7 @@ def test_a_host_without_apt_says_what_is_to_be_installed(host: Host) -> None:
 def test_what_was_interrupted_is_finished(host: Host) -> None:
     host.state.mkdir()
     host.installing.write_text("nginx\n")
-    host.unit, host.packages["nginx"] = "masked", "half-configured"
+    host.unit, host.packages["nginx"] = "masked", "iF"
     host.program.touch()
     host.complaints = [INTERRUPTED]
     assert host.install_nginx()
@@ -161,8 +155,17 @@ def test_what_was_interrupted_is_finished(host: Host) -> None:
     assert not host.installing.exists()
 
 
+def test_what_was_unpacked_in_part_is_unpacked_again(host: Host) -> None:
+    host.state.mkdir()
+    host.installing.write_text("nginx\n")
+    host.packages["nginx-common"] = "iUR"
+    host.complaints = [INTERRUPTED]
+    host.install("nginx")
+    assert host.done == ["apt-get install nginx", "dpkg", "apt-get install nginx-common nginx"]
+
+
 def test_an_interruption_is_remembered_until_everything_is_installed(host: Host) -> None:
-    host.complaints, host.left_by_apt = [INTERRUPTED, INTERRUPTED], {"nginx-common": "unpacked"}
+    host.complaints, host.left_by_apt = [INTERRUPTED, INTERRUPTED], {"nginx-common": "iU"}
     with pytest.raises(ModuleFailedError):
         host.install("nginx")
     assert host.installing.exists()
@@ -179,7 +182,7 @@ def test_where_nothing_was_begun_nothing_is_remembered(host: Host) -> None:
 
 
 def test_what_others_have_interrupted_is_theirs(host: Host) -> None:
-    host.packages["theirs"] = "half-installed"
+    host.packages["theirs"] = "iH"
     (host.journal / "0001").touch()
     host.complaints = [INTERRUPTED] * 4
     for _ in range(2):
