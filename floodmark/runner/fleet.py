@@ -31,8 +31,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from floodmark.owner import Owner
 from floodmark.paths import ROOT
-from floodmark.runner.owner import Owner
 from floodmark.runs.archive import unpack
 from floodmark.values import ParameterValues
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from floodmark.errors import FloodmarkError, ParameterError
 from floodmark.inputs.parameters import whole_number
-from floodmark.runner.owner import Owner
+from floodmark.owner import Owner
 from floodmark.values import Variables
 from floodmark.web.options import DEFAULT_HOLD_S, RANGES
 

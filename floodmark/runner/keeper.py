@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from floodmark.owner import Owner
 from floodmark.paths import ROOT
-from floodmark.runner.owner import Owner
 
 # How often the lease is renewed (s). It lasts 15 s, so a control node that has no time may miss a dozen of them.
 RENEW_S = 1.0

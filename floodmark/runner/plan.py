@@ -46,9 +46,8 @@ from floodmark.model.stored import save
 from floodmark.paths import ROOT
 from floodmark.runner.capacity import Capacity, check_capacity
 from floodmark.runner.hold import hold_s_of
-from floodmark.runner.capacity import Capacity, check_capacity
 from floodmark.runner.room import room_of
-from floodmark.runs.folders import is_host_name, new_run, RESULTS, RunFolder, unwritable
+from floodmark.runs.folders import RESULTS, RunFolder, is_host_name, new_run, unwritable
 from floodmark.study.sentences import with_questions
 from floodmark.values import Variables
 from floodmark.verdict.views import check_sql

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from floodmark.disk import make_folder, write
-from floodmark.errors import did_you_mean, FailedHostError, RunError
+from floodmark.errors import FailedHostError, RunError, did_you_mean
 from floodmark.model.lab import LabRecord
 from floodmark.model.run import Plan, RunRecord
 from floodmark.model.stored import load

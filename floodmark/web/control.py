@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from floodmark.errors import FloodmarkError
+from floodmark.owner import Owner
 from floodmark.paths import ROOT
-from floodmark.runner.owner import Owner
 from floodmark.values import Content, ParameterValues, Value
 from floodmark.web.options import LOOPBACK
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from floodmark.owner import Owner
 from floodmark.paths import ROOT
 from floodmark.runner.fleet import ENDED
-from floodmark.runner.owner import Owner
 
 # Names that Ansible has for one variable; what was typed after --ask-become-pass comes behind them.
 PASSWORDS = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")

@@ -8,8 +8,8 @@ from ansible.plugins.action import ActionBase
 
 from floodmark.inputs.status_page import StatusPage
 from floodmark.model.run import Server
+from floodmark.owner import Owner
 from floodmark.runner.hold import wait_for_the_end
-from floodmark.runner.owner import Owner
 from floodmark.runner.way import way_of
 from floodmark.show.hold import how_to_reach
 

@@ -9,8 +9,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from floodmark.errors import FloodmarkError
+from floodmark.owner import Owner
 from floodmark.runner import keeper
-from floodmark.runner.owner import Owner
 from floodmark.runner.way import way_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from floodmark.runner.owner import Owner
+from floodmark.owner import Owner
 
 
 class ActionModule(ActionBase):

@@ -11,7 +11,7 @@ from ansible.utils.vars import load_extra_vars
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.inventory import CAPS, inventory_parameters
 from floodmark.inputs.parameters import Parameters
-from floodmark.runner.owner import Owner
+from floodmark.owner import Owner
 from floodmark.runner.way import way_of
 from floodmark.values import Value
 from floodmark.web import control

@@ -14,7 +14,7 @@ from ansible.executor.task_result import CallbackTaskResult
 from ansible.playbook.task import Task
 from ansible.plugins.callback import CallbackBase
 
-from floodmark.runner.owner import prepare_wish, wish_to_end
+from floodmark.owner import prepare_wish, wish_to_end
 from floodmark.runs.folders import RunFolder
 
 DOCUMENTATION = r"""

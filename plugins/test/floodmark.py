@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from floodmark.runner import owner
+from floodmark import owner
 from floodmark.runner.plan import owner_is_gone
 
 

@@ -23,8 +23,8 @@ import websocket
 
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.cases import load_cases
+from floodmark.owner import Owner
 from floodmark.runner.fleet import _free_port
-from floodmark.runner.owner import Owner
 from floodmark.values import Content
 from floodmark.web import control
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ PLAYBOOK = """
         dest: "{{ playbook_dir }}/python.json"
 """
 
-INVENTORIES = {
+INVENTORIES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "its connection": {"hosts": {"localhost": {"ansible_connection": "local"}}},
     "its name": {"hosts": {"localhost": {}}},
@@ -54,7 +55,7 @@ INVENTORIES = {
 
 @pytest.mark.parametrize("said", INVENTORIES)
 def test_it_runs_its_own_tasks_with_its_own_python_and_as_its_user(said: str, tmp_path: Path) -> None:
-    inventory = {"all": {"children": {"proxies": {"hosts": {"far": {}}}}, **INVENTORIES[said]}}
+    inventory: dict[str, Any] = {"all": {"children": {"proxies": {"hosts": {"far": {}}}}, **INVENTORIES[said]}}
     (tmp_path / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
     (tmp_path / "play.yml").write_text(PLAYBOOK, encoding="utf-8")
     done = run("ansible-playbook", str(tmp_path / "play.yml"), "-i", str(tmp_path / "hosts.yml"))

@@ -108,7 +108,7 @@ def test_a_run_that_is_killed_is_undone_at_once(testbed: Callable[[str], str], s
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_ended_restores_the_host_and_keeps_what_it_has(
-    number: signal.Signals, status: int, testbed: Callable[[str], str], snapshot: Callable[[], str]
+    number: signal.Signals, status: int, snapshot: Callable[[], str]
 ) -> None:
     before = snapshot()
     process, folder = start_case_3()
@@ -137,9 +137,7 @@ def test_a_second_signal_leaves_at_once(testbed: Callable[[str], str], snapshot:
     testbed("rm -rf /var/lib/floodmark/runs/*")
 
 
-def test_a_host_whose_keeper_and_playbook_stand_still_restores_itself(
-    testbed: Callable[[str], str], snapshot: Callable[[], str]
-) -> None:
+def test_a_host_whose_playbook_stands_still_restores_itself(snapshot: Callable[[], str]) -> None:
     before = snapshot()
     process, folder = start_case_3()
     process.send_signal(signal.SIGSTOP)

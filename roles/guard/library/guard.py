@@ -272,7 +272,8 @@ class Guard:
                 # For the case that it was killed; otherwise nothing is left to undo.
                 f"--property=ExecStopPost={program} undo",
                 "--property=RuntimeDirectory=floodmark-run", "--property=WatchdogSec=10",
-                "--property=TimeoutStopSec=90",
+                # A program that is frozen does not hear SIGABRT.
+                "--property=WatchdogSignal=SIGKILL", "--property=TimeoutStopSec=90",
                 # When memory is short it must live: nothing else undoes the run.
                 "--property=OOMScoreAdjust=-900",
                 # systemd forgets how a unit ended unless another one names it. The order itself changes nothing.

@@ -20,7 +20,7 @@ from floodmark.runner import hold
 ANSIBLE = """
 import os, pathlib, signal, sys
 from floodmark.runner.hold import need_terminal, wait_for_the_end
-from floodmark.runner.owner import Owner, prepare_wish, wish_to_end
+from floodmark.owner import Owner, prepare_wish, wish_to_end
 prepare_wish()
 signal.signal(signal.SIGUSR1, lambda *_: wish_to_end())
 folder = pathlib.Path(sys.argv[1])

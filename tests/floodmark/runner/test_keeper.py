@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from floodmark.owner import Owner
 from floodmark.runner import keeper
 from floodmark.runner.keeper import Keeping
-from floodmark.runner.owner import Owner
 
 # What stands for lease.py on a host: it notes what it is told, and answers as a file says.
 HOST = """
