@@ -235,7 +235,11 @@ def _answers_of_lab(folder: LabFolder, *, repeatable: bool) -> Iterator[_Answer]
 def _answers_of_points(folder: LabFolder, record: LabRecord, place: str) -> Iterator[_Answer]:
     transports = sorted({str(row.get("transport")) for row in record.table or []}, reverse=True)
     for host in record.overall or []:
-        held = all(row.passed for row in record.rows_of(host.host))
+        rows = record.rows_of(host.host)
+        # A point that is not valid is not among those that were asked, and may be the one that shows it.
+        if not all(row.valid for row in rows):
+            continue
+        held = all(row.passed for row in rows)
         for name, said in _known(asked_of_points(record.lab), host.claims, place, ""):
             yield _Answer(
                 name, place, " and ".join(transports), host.kernel or "", said, held, folder.path.name,

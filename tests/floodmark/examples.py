@@ -25,9 +25,11 @@ from ansible.vars.manager import VariableManager
 
 from floodmark.cli import main
 from floodmark.inputs.cases import CaseFile, Expectation, find_case, load_cases, read_model
+from floodmark.inputs.given import MARK
 from floodmark.inputs.inventory import CAPS, LAB_PARAMETERS, OWNED, PARAMETERS
 from floodmark.inputs.labs import STUDY, find_lab
 from floodmark.inputs.parameters import given_parameters, resolve_parameters
+from floodmark.inputs.status_page import FLOOD_FROM
 from floodmark.inputs.suites import read_suite
 from floodmark.runner import plan
 from floodmark.runs.folders import is_lab_folder
@@ -247,8 +249,10 @@ def check_yaml(text: str, folder: Path) -> None:
     elif "upstream" in content:
         read_model(file, CaseFile)
     else:
-        known = plan.role_variables() | {CAPS, LAB_PARAMETERS, OWNED, PARAMETERS}
-        unknown = {name for host in content.values() for name in host} - known
+        # Variables of the hosts that the block names, or of all.
+        known = plan.role_variables() | {CAPS, FLOOD_FROM, LAB_PARAMETERS, MARK, OWNED, PARAMETERS}
+        of_hosts = [host for host in content.values() if isinstance(host, dict)] or [content]
+        unknown = {name for host in of_hosts for name in host if not name.startswith("ansible_")} - known
         if unknown:
             raise ExampleError(f"no role has a variable {', '.join(sorted(unknown))}")
 

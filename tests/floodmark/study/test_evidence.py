@@ -216,6 +216,12 @@ def test_a_lab_answers_by_its_runs_and_by_its_points_together(tmp_path: Path) ->
     assert brk.command == "make lab LAB=memory-stability"
 
 
+def test_a_lab_with_a_point_that_is_not_valid_answers_by_its_valid_runs_alone(tmp_path: Path) -> None:
+    """The point that is missing may be the one that shows what is asked for."""
+    add_lab(tmp_path, valid=False)
+    assert [one.question for one in collect(tmp_path)] == ["memory_stays_constant/each"]
+
+
 def test_a_lab_with_other_settings_is_not_kept_and_can_be_asked(tmp_path: Path) -> None:
     folder = add_lab(tmp_path, nginx_workers=7)
     assert collect(tmp_path) == []
