@@ -28,11 +28,15 @@ def make(name: str, *arguments: str, timeout_s: float = 1800) -> dict[str, Any]:
 
 def test_a_playbook_makes_a_whole_lab_and_leaves_the_host_as_it_was(snapshot: Callable[[], str]) -> None:
     before = snapshot()
-    done = run("ansible-playbook", "run-lab.yml", "-e", "lab=single-request", *SHORT)
+    secret = "ansible_become_password=hush-hush-hush"  # of nobody: Ansible is root there already
+    done = run("ansible-playbook", "run-lab.yml", "-e", "lab=single-request", *SHORT, "-e", secret)
     assert done.returncode == 0, evidence(done)
     assert "✓ 2/2  transport=tcp" in done.stdout, evidence(done)
     assert "2 of 2 points are valid and their expectations hold" in " ".join(done.stdout.split())
-    for row in lab_of(done.stdout.replace("\n", ""))["table"]:
+    lab = lab_of(done.stdout.replace("\n", ""))
+    assert lab["secrets"] == ["ansible_become_password"]
+    assert run("grep", "-rl", "hush-hush-hush", "results").stdout == ""
+    for row in lab["table"]:
         assert (row["deepest_queue_conns"], row["active_with_poll_conns"], row["answered_504"]) == (1, 2, 1)
         assert row["calls_of_the_request"] > 8
     assert snapshot() == before
