@@ -37,6 +37,7 @@ RETURN = r"""
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -48,7 +49,7 @@ MASKS_OF_DEBIANS_HELPER = Path("/var/lib/systemd/deb-systemd-helper-masked")
 JOURNAL = Path("/var/lib/dpkg/updates")
 # Another apt, such as the one of a run whose control node was killed, gets this time to end (s).
 LOCK_TIMEOUT_S = 300
-APT_GET = ["apt-get", "--quiet", "--yes", f"--option=DPkg::Lock::Timeout={LOCK_TIMEOUT_S}"]
+LOCK_RETRY_S = 2
 INSTALL = [
     "install", "--no-install-recommends", "--no-remove", "--fix-broken",
     "--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold",
@@ -157,7 +158,7 @@ class Packages:
         Args:
             finish_first: whether one of before was interrupted. Only then what dpkg has begun is ours to finish.
         """
-        # apt-get waits until another one has ended, and dpkg does not: so it comes first in any case.
+        # This waits until another apt-get has ended. dpkg does not wait, and so it comes later.
         rc, said = self.apt_get(*INSTALL, *self.missing())
         if rc != 0 and finish_first:
             self.module.run_command(["dpkg", "--configure", "--pending", "--force-confold"], environ_update=ENVIRONMENT)
@@ -177,9 +178,15 @@ class Packages:
         )
 
     def apt_get(self, *arguments: str) -> tuple[int, str]:
-        """Run apt-get; return its exit status and what it said."""
-        rc, out, err = self.module.run_command([*APT_GET, *arguments], environ_update=ENVIRONMENT)
-        return rc, out + err
+        """Run apt-get, once no other one runs; return its exit status and what it said."""
+        deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            command = ["apt-get", "--quiet", "--yes", *arguments]
+            rc, out, err = self.module.run_command(command, environ_update=ENVIRONMENT)
+            # E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)
+            if rc == 0 or "Could not get lock" not in err or time.monotonic() > deadline_s:
+                return rc, out + err
+            time.sleep(LOCK_RETRY_S)
 
 
 def write(path: Path, line: str) -> None:

@@ -12,6 +12,7 @@ from tests.conftest import load_file
 
 host_packages = load_file("plugins/modules/host_packages.py")
 
+LOCKS = ("apt/lists/lock", "dpkg/lock-frontend")
 UNABLE = "E: Unable to locate package nginx\n"
 INTERRUPTED = "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem. \n"
 
@@ -87,6 +88,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host.helper.mkdir()
     host.journal.mkdir()
     monkeypatch.setattr(host_packages, "JOURNAL", host.journal)
+    monkeypatch.setattr(host_packages, "LOCK_RETRY_S", 0)
     monkeypatch.setattr(host_packages, "STATE", host.state)
     monkeypatch.setattr(host_packages, "MASKS_OF_DEBIANS_HELPER", host.helper)
     return host
@@ -125,6 +127,22 @@ def test_package_lists_are_fetched_only_when_the_known_ones_do_not_do(host: Host
     host.complaints = [UNABLE]
     host.install("nginx")
     assert host.done == ["apt-get install nginx", "apt-get update", "apt-get install nginx"]
+
+
+def test_another_apt_is_waited_for(host: Host) -> None:
+    """Debian's apt-daily.service runs soon after a boot, and locks the lists first, then dpkg."""
+    host.complaints = [
+        f"E: Could not get lock /var/lib/{what}. It is held by process 812 (apt-get)\n" for what in LOCKS
+    ]
+    host.install("nginx")
+    assert host.done == ["apt-get install nginx"] * 3
+
+
+def test_another_apt_that_does_not_end_is_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_packages, "LOCK_TIMEOUT_S", 0)
+    host.complaints = ["E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812 (apt)\n"] * 2
+    with pytest.raises(ModuleFailedError, match="held by process 812"):
+        host.install("nginx")
 
 
 def test_what_cannot_be_installed_is_said_in_one_sentence(host: Host) -> None:

@@ -211,7 +211,7 @@ ASK = "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.
 
 
 def everything_about(host: Bare) -> Callable[[], str]:
-    """Return a function that says all that somebody would notice of his nginx."""
+    """Return a function that says all that its owner would notice of the host's own nginx."""
     lines = [
         f"systemctl show --property={PROPERTIES} nginx.service",
         'ps --no-headers -o pid,lstart,args --ppid "$(systemctl show --value --property=MainPID nginx.service)" | sort',
