@@ -86,6 +86,12 @@ test-slow: $(VENV)/dev.stamp ## traces on other kernels, a kernel is installed a
 	@scripts/need qemu
 	@pytest -m slow $(ARGS)
 
+.PHONY: test-nemesis
+test-nemesis: $(VENV)/dev.stamp ## end a run by each signal at each of its tasks, and look at the host each time: an hour
+	@scripts/need testbed
+	@scripts/need goaccess
+	@FLOODMARK_INJECTIONS=all pytest tests/testbed/test_nemesis.py $(ARGS)
+
 .PHONY: bench-collector
 bench-collector: $(VENV)/dev.stamp ## what a look at the accept queue costs, beside other ways to look
 	@scripts/need testbed
