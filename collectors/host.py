@@ -48,7 +48,7 @@ SYSCTLS = (
     "net.ipv4.tcp_tw_reuse",
     "net.unix.max_dgram_qlen",
 )
-SYSCTL_RECORD = Path("/run/floodmark-sysctl/before.json")
+SYSCTL_RECORD = Path("/run/floodmark-sysctl.json")
 
 
 class Kernel(TypedDict):

@@ -307,7 +307,7 @@ def test_what_is_needed_to_put_a_host_back_stays_until_it_is_back(bare: Bare) ->
     assert removed.returncode != 0
     assert "sysctl -w net.core.somaxconn=4096" in removed.stderr, evidence(removed)
     bare("test -x /usr/lib/floodmark/sysctl.py && test -e /etc/systemd/system/floodmark-sysctl.service")
-    assert json.loads(bare("cat /run/floodmark-sysctl/before.json")) == {"net.core.somaxconn": "4096"}
+    assert json.loads(bare("cat /run/floodmark-sysctl.json")) == {"net.core.somaxconn": "4096"}
 
     bare("umount /proc/sys/net/core/somaxconn")
     removed = bare.remove()

@@ -154,7 +154,7 @@ def test_a_host_whose_control_node_is_killed_undoes_the_case_itself(
     playbook = start("-e", "case=2")
     playbook.wait_for_offer()
     # The file is there as long as the case is applied.
-    testbed("timeout 60 sh -c 'until [ -e /run/floodmark-sysctl/before.json ]; do sleep 0.1; done'")
+    testbed("timeout 60 sh -c 'until [ -e /run/floodmark-sysctl.json ]; do sleep 0.1; done'")
     playbook.kill()
     testbed("timeout 100 sh -c 'while [ -e /run/floodmark-run.json ]; do sleep 0.5; done'")
     testbed("rm -rf /var/lib/floodmark/runs/*; ! pgrep --exact tail")

@@ -32,7 +32,7 @@ UNITS = "floodmark-*"
 RECORD = Path("/run/floodmark-run.json")
 SOCKET = Path("/run/floodmark-run/lease")
 # What the kernel parameters were; it is gone when they are back (roles/sysctl/files/sysctl.py).
-SYSCTLS_BEFORE = Path("/run/floodmark-sysctl/before.json")
+SYSCTLS_BEFORE = Path("/run/floodmark-sysctl.json")
 # The longest time between two signs of life to systemd (s), which kills a service that gives none (WatchdogSec=).
 SIGN_OF_LIFE_S = 2.0
 # The longest time that stopping all units may take (s); the longest TimeoutStopSec= of them is 30.

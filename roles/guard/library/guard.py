@@ -280,7 +280,8 @@ class Guard:
                 *(["--property=Before=" + " ".join(self.params["units"])] if self.params["units"] else []),
                 *program.split(), "hold",
             )  # fmt: skip
-        return {"changed": True}
+        # A host that is held while it is provisioned is as it was when the lease ends.
+        return {"changed": bool(self.params["units"])}
 
     def keeper(self) -> int:
         """Return the uid that the control node logs in with."""

@@ -18,7 +18,7 @@ import os
 import sys
 from pathlib import Path
 
-RECORD = Path("/run/floodmark-sysctl/before.json")
+RECORD = Path("/run/floodmark-sysctl.json")
 INSTALLED = Path("/run/sysctl.d/60-floodmark.conf")
 
 
@@ -130,8 +130,6 @@ def restore() -> None:
         # In this order: whatever ends this program, one of the two files says that there was a run.
         INSTALLED.unlink(missing_ok=True)
         RECORD.unlink()
-    with contextlib.suppress(OSError):  # gone already, or not empty
-        RECORD.parent.rmdir()
 
 
 def main() -> int:
