@@ -200,6 +200,8 @@ def _look_on(event: str, arguments: tuple[Any, ...]) -> None:
         within = arguments[-1] if event in ("os.remove", "os.rmdir", "os.mkdir") else -1
         folder = Path(f"/proc/self/fd/{within}").readlink() if within >= 0 else Path.cwd()
         place = os.path.realpath(folder / os.fsdecode(path))
+        if event == "os.mkdir" and Path(place).is_dir():
+            return  # it is only made sure that it is there
         # A file without a name is made by opening its folder.
         if place != tempfile.gettempdir() and not any(place.startswith(folder) for folder in folders):
             seen.append(f"{event} {place}")

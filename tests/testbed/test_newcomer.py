@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
+import yaml
 
 from tests.conftest import environment
 from tests.testbed.conftest import ROOT, SHORT, evidence, folder_of, play, run, verdict_of
 
 PASSWORD = "correct; horse $battery"
-# As somebody writes it for the first time; the file of passwords is a vault.
+# As somebody writes it for the first time. The hosts are not those of other tests, because they have sudo.
 INVENTORY = """
 all:
-  vars: {ansible_become: true}
   children:
-    proxies: {hosts: {proxy1: }}
+    proxies: {hosts: {asks: }}
     load_generators: {hosts: {GENERATOR}}
-    testbed: {hosts: {TESTBED}}
+    testbed: {hosts: {asks: , asks-too: }, vars: {testbed_packages: PACKAGES}}
 """
-HERE, ELSEWHERE = "localhost: {ansible_connection: local}", "load1: "
+HERE, ELSEWHERE = "localhost: {ansible_connection: local}", "asks-too: "
+HOSTS = ("asks", "asks-too")
 PREPARE = f"""
 set -e
-command -v sudo >/dev/null || {{ apt-get update && apt-get install -y --no-install-recommends sudo; }} >/dev/null 2>&1
 id newcomer >/dev/null 2>&1 || useradd --create-home --shell /bin/bash newcomer
 echo 'newcomer:{PASSWORD}' | chpasswd
 echo 'newcomer ALL=(ALL) ALL' >/etc/sudoers.d/newcomer
 install -d -m 700 -o newcomer /home/newcomer/.ssh
 install -m 600 -o newcomer /root/.ssh/authorized_keys /home/newcomer/.ssh/
-sudo -n -u newcomer sudo -n true 2>/dev/null && exit 1 || true
+! sudo -n -u newcomer sudo -n true 2>/dev/null
 """
 
 
@@ -39,12 +39,14 @@ def inventory(folder: Path, generator: str) -> Path:
     """Write an inventory for hosts of the testbed on which one is no root."""
     (folder / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     (folder / "host_vars").mkdir()
-    hosts = ["proxy1", *(["load1"] if generator == ELSEWHERE else [])]
-    for host in hosts:
+    for host in HOSTS:
         (folder / f"host_vars/{host}.yml").write_text(
             "ansible_user: newcomer\nansible_become: true\n", encoding="utf-8"
         )
-    text = INVENTORY.replace("GENERATOR", generator).replace("TESTBED", ", ".join(f"{host}: " for host in hosts))
+    packages = yaml.safe_load((ROOT / "roles/testbed/defaults/main.yml").read_text(encoding="utf-8"))[
+        "testbed_packages"
+    ]
+    text = INVENTORY.replace("GENERATOR", generator).replace("PACKAGES", json.dumps([*packages, "sudo"]))
     (folder / "hosts.yml").write_text(text, encoding="utf-8")
     return folder / "hosts.yml"
 
@@ -59,22 +61,14 @@ def on_host(host: str, line: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def newcomer() -> Iterator[Callable[[Path], None]]:
-    """Start the hosts of an inventory, with a user who is not root; afterwards that user is gone."""
-    prepared: list[str] = []
-
-    def prepare(hosts: Path) -> None:
-        up = run("ansible-playbook", "playbooks/testbed-up.yml", "-i", str(hosts))
-        assert up.returncode == 0, evidence(up)
-        for host in ("proxy1", "load1"):
-            if f"{host}: " in hosts.read_text(encoding="utf-8"):
-                on_host(host, PREPARE)
-                prepared.append(host)
-
-    yield prepare
-    for host in prepared:
-        on_host(host, "rm -f /etc/sudoers.d/newcomer; pkill -KILL -u newcomer; sleep 0.2; userdel --remove newcomer")
+@pytest.fixture(scope="module", autouse=True)
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Start hosts with a user who becomes root with a password."""
+    hosts = str(inventory(tmp_path_factory.mktemp("inventory"), HERE))
+    up = run("ansible-playbook", "playbooks/testbed-up.yml", "-i", hosts)
+    assert up.returncode == 0, evidence(up)
+    for host in HOSTS:
+        on_host(host, PREPARE)
 
 
 def nothing_tells_it(folder: Path) -> None:
@@ -84,9 +78,8 @@ def nothing_tells_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("generator", [HERE, ELSEWHERE], ids=["flood from here", "flood from elsewhere"])
-def test_a_password_in_a_vault(tmp_path: Path, newcomer: Callable[[Path], None], generator: str) -> None:
+def test_a_password_in_a_vault(tmp_path: Path, generator: str) -> None:
     hosts = inventory(tmp_path, generator)
-    newcomer(hosts)
     secret = tmp_path / "secret"
     secret.write_text("of the vault\n", encoding="utf-8")
     made = run("ansible-vault", "encrypt_string", "--vault-password-file", str(secret), "--name",
@@ -99,9 +92,8 @@ def test_a_password_in_a_vault(tmp_path: Path, newcomer: Callable[[Path], None],
     nothing_tells_it(folder_of(done))
 
 
-def test_a_password_that_is_typed(tmp_path: Path, newcomer: Callable[[Path], None]) -> None:
+def test_a_password_that_is_typed(tmp_path: Path) -> None:
     hosts = inventory(tmp_path, ELSEWHERE)
-    newcomer(hosts)
     command = ["run-case.yml", *SHORT, "-e", "case=2", "-i", str(hosts), "--ask-become-pass"]
     with pexpect.spawn(
         str(Path(sys.executable).parent / "ansible-playbook"), command, cwd=str(ROOT), timeout=200, encoding="utf-8",
@@ -116,9 +108,8 @@ def test_a_password_that_is_typed(tmp_path: Path, newcomer: Callable[[Path], Non
     assert PASSWORD not in said
 
 
-def test_a_password_for_a_lab(tmp_path: Path, newcomer: Callable[[Path], None]) -> None:
+def test_a_password_for_a_lab(tmp_path: Path) -> None:
     hosts = inventory(tmp_path, HERE)
-    newcomer(hosts)
     command = ["run-lab.yml", "-e", "lab=study", "-e", "point=case 1", "-i", str(hosts), "-K"]
     with pexpect.spawn(
         str(Path(sys.executable).parent / "ansible-playbook"), command, cwd=str(ROOT), timeout=200, encoding="utf-8",
