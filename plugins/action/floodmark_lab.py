@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -15,6 +18,7 @@ from ansible.utils.vars import load_extra_vars
 
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.given import secrets_of
+from floodmark.owner import Owner
 from floodmark.runner.lab import begin_lab
 from floodmark.runner.passwords import handed_on
 from floodmark.runner.study import begin_or_go_on
@@ -49,18 +53,29 @@ class ActionModule(ActionBase):
         return str(begin_lab(extra.pop("lab", None), inventory, extra).path)
 
     def _make_runs(self, folder: str, extra: dict[str, Any]) -> dict[str, Any]:
-        """Let the command line make them. It is told the secrets through a pipe: others see arguments and files."""
+        """Let the command line make them, in a process that ends with the one that runs this playbook.
+
+        It is told the secrets through a pipe: others see arguments and files.
+        """
         secrets = secrets_of(extra, LabFolder(Path(folder)).read().secrets)
-        command = "study" if self._task.args.get("study") else "lab"
-        done = subprocess.run(
-            [
-                "setpriv", "--pdeathsig", "TERM", str(Path(sys.executable).parent / "floodmark"),
-                command, "--quiet", "-e", "@/dev/stdin", folder,
-            ],
-            input=json.dumps(secrets), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        said = {"changed": True, "lab": folder, "rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-        return said if done.returncode == 0 else {**said, "failed": True, "msg": "non-zero return code"}
+        command = [Path(sys.executable).parent / "floodmark", "study" if self._task.args.get("study") else "lab"]
+        owner = Owner.of_this_task()
+        with TemporaryFile("w+") as said:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command, "--quiet", "-e", "@/dev/stdin", folder],
+                stdin=subprocess.PIPE, stdout=said, stderr=said, text=True,
+            )  # fmt: skip
+            assert process.stdin
+            with suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(json.dumps(secrets))
+            ended = os.pidfd_open(process.pid)
+            if ended not in select.select([ended, *owner.descriptors], [], [])[0]:
+                process.terminate()
+            status = process.wait()
+            os.close(ended)
+            said.seek(0)
+            result = {"changed": True, "lab": folder, "rc": status, "stderr": said.read()}
+        return {**result, **({"failed": True, "msg": "non-zero return code"} if status else {})}
 
     def _passwords(self) -> AbstractContextManager[None]:
         """Hand on what was typed, or read from a file, for this Ansible: each run is another one."""

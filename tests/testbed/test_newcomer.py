@@ -110,7 +110,7 @@ def test_a_password_that_is_typed(tmp_path: Path) -> None:
 
 def test_a_password_for_a_lab(tmp_path: Path) -> None:
     hosts = inventory(tmp_path, HERE)
-    command = ["run-lab.yml", "-e", "lab=study", "-e", "point=case 1", "-i", str(hosts), "-K"]
+    command = ["run-lab.yml", "-e", '{"lab": "study", "point": "case 1"}', "-i", str(hosts), "-K"]
     with pexpect.spawn(
         str(Path(sys.executable).parent / "ansible-playbook"), command, cwd=str(ROOT), timeout=200, encoding="utf-8",
         env={**environment(), "COLUMNS": "200"},
