@@ -77,7 +77,7 @@ def read_config(path: Path) -> Config:
         why = f"it cannot be read: {error.strerror}"
     except RecursionError:
         why = "it is nested too deeply"
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         why = str(error)
     raise SystemExit(f"floodmark: {path}: {why}. The role collector writes this file; run the case again.")
 
@@ -106,9 +106,9 @@ def _listener(data: object) -> Listener:
     one = _get({"a listener": data}, "a listener", dict, "an object")
     transport, port = _text(one, "transport"), _get(one, "port", int, "a port")
     if transport not in ("unix", "tcp"):
-        raise ValueError(f"transport is {transport!r}, and unix or tcp was expected")
+        raise ValueError(f"transport is {repr(transport)[:60]}, and unix or tcp was expected")
     if not 0 <= port <= MOST_PORT:
-        raise ValueError(f"port is {port}, and 0 to {MOST_PORT} was expected")
+        raise ValueError(f"port is {repr(port)[:60]}, and 0 to {MOST_PORT} was expected")
     return Listener(_text(one, "name"), transport, _text(one, "path"), port)
 
 
@@ -122,7 +122,7 @@ def _rate(rates: dict[str, object], name: str) -> float:
 def _bytes(limits: dict[str, object], name: str) -> int:
     size: int = _get(limits, name, int, "a number of bytes")
     if size < 0:
-        raise ValueError(f"the limit of {name[:60]!r} is {size}, and a number of bytes from 0 on was expected")
+        raise ValueError(f"the limit of {name[:60]!r} is {repr(size)[:60]}, and 0 bytes or more were expected")
     return size
 
 
@@ -138,5 +138,5 @@ def _get(data: dict[str, object], name: str, kind: type | tuple[type, ...], call
         raise ValueError(f"it has no {name}")
     value = data[name]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name[:60]} is {repr(value)[:60]}, and {called} was expected")  # noqa: TRY004 - as JSON is
+        raise ValueError(f"{repr(name)[1:-1][:60]} is {repr(value)[:60]}, and {called} was expected")  # noqa: TRY004 - as JSON is
     return value

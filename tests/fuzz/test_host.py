@@ -32,6 +32,7 @@ CONFIGURATION = {
     "upstream_unit": "floodmark-upstream@2.service",
     "rates_hz": {"accept_queue": 1000, "unix_states": 20.5},
     "metrics": "",
+    "most_bytes": {"agent": 100_000_000, "nginx": 0},
 }
 
 
