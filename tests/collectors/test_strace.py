@@ -46,7 +46,8 @@ def fake(name: str, folder: Path, text: str) -> None:
 
 def start(tmp_path: Path, *command: str, path: str = os.environ["PATH"]) -> int:
     """Start a command as nginx is started; return its status, or that of the process that became a daemon."""
-    config = {"output": str(tmp_path), "listeners": [], "status_path": "/", "nginx_unit": "none.service",
+    listeners = [{"name": name, "transport": "tcp", "path": "", "port": 8080} for name in ("upstream", "front")]
+    config = {"output": str(tmp_path), "listeners": listeners, "status_path": "/", "nginx_unit": "none.service",
               "upstream_unit": "none.service", "rates_hz": {}}  # fmt: skip
     (tmp_path / "agent.json").write_text(json.dumps(config))
     # No pipe: the daemon would hold it open.

@@ -26,7 +26,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def trace_in(folder: Path, path: str, **listener: object) -> subprocess.CompletedProcess[str]:
     """Run the tracer with a PATH of its own until it ends by itself."""
     upstream = {"name": "upstream", "transport": "unix", "path": str(folder / "s"), "port": 0, **listener}
-    config = {"output": str(folder), "listeners": [upstream], "status_path": "/", "nginx_unit": "none.service",
+    front = {"name": "front", "transport": "tcp", "path": "", "port": 8080}
+    config = {"output": str(folder), "listeners": [upstream, front], "status_path": "/", "nginx_unit": "none.service",
               "upstream_unit": "none.service", "rates_hz": {}}  # fmt: skip
     (folder / "agent.json").write_text(json.dumps(config))
     return subprocess.run(
