@@ -181,25 +181,18 @@ def test_an_installation_that_was_killed_is_finished_by_the_next_run(without_ngi
     host("! test -e /var/lib/floodmark/installing")
 
 
-def units_of_systemd(host: Bare) -> dict[str, str]:
-    """Return the description of each unit of Floodmark as systemd has loaded it."""
-    names = host("cd /etc/systemd/system && ls floodmark-*.service | grep -v @").split()
-    return {name: host(f"systemctl show --property=Description {name}") for name in names}
-
-
 def test_units_that_systemd_was_not_told_of_are_loaded_by_the_next_run(bare: Bare) -> None:
-    """As when a playbook dies after it has written a unit: the next one finds the unit as it should be."""
+    """As when a playbook dies after it has written the units: the next one writes nothing and tells systemd."""
     done = bare.provision()
     assert done.returncode == 0, evidence(done)
-    units = units_of_systemd(bare)
-    agent = "/etc/systemd/system/floodmark-agent.service"
-    bare(f"cp {agent} /tmp/kept && sed -i 's/^Description=.*/Description=of another version/' {agent} && "
-         f"systemctl daemon-reload && systemctl start --no-block floodmark-agent; cp /tmp/kept {agent}; "
+    bare("cat > /etc/systemd/system/probe.service", b"[Service]\nExecStart=/bin/sleep 600\n")
+    bare("systemctl daemon-reload && systemctl start probe.service && echo >> /etc/systemd/system/probe.service && "
          "rm /usr/lib/floodmark/provisioned")  # fmt: skip
-    assert units_of_systemd(bare) != units
+    stale = "systemctl show --value --property=NeedDaemonReload probe.service"
+    assert bare(stale).strip() == "yes"
     done = bare.provision()
     assert done.returncode == 0, evidence(done)
-    assert units_of_systemd(bare) == units
+    assert bare(stale).strip() == "no"
 
 
 # --- an nginx of the host's own -------------------------------------------------------------------
@@ -299,10 +292,11 @@ def test_a_host_that_a_run_holds_keeps_everything(bare: Bare) -> None:
 
 def test_what_is_needed_to_put_a_host_back_stays_until_it_is_back(bare: Bare) -> None:
     with begin_case_3(bare) as process:
+        # The kernel parameter cannot be written from here on.
+        bare("echo 8 > /tmp/eight && mount --bind /tmp/eight /proc/sys/net/core/somaxconn && "
+             "mount -o remount,bind,ro /proc/sys/net/core/somaxconn")  # fmt: skip
         process.kill()
-    # The kernel parameter cannot be written now.
-    bare("echo 8 > /tmp/eight && mount --bind /tmp/eight /proc/sys/net/core/somaxconn && "
-         "mount -o remount,bind,ro /proc/sys/net/core/somaxconn")  # fmt: skip
+    bare("timeout 60 sh -c 'while systemctl --quiet is-active floodmark-run.service; do sleep 0.2; done'")
     removed = bare.remove("-e", "unfetched=remove")
     assert removed.returncode != 0
     assert "sysctl -w net.core.somaxconn=4096" in removed.stderr, evidence(removed)
