@@ -33,6 +33,8 @@ RECORD = Path("/run/floodmark-run.json")
 SOCKET = Path("/run/floodmark-run/lease")
 # What the kernel parameters were; it is gone when they are back (roles/sysctl/files/sysctl.py).
 SYSCTLS_BEFORE = Path("/run/floodmark-sysctl.json")
+SYSCTLS_SET = Path("/run/sysctl.d/60-floodmark.conf")
+SYSCTL_PROGRAM = Path(__file__).with_name("sysctl.py")
 # The longest time between two signs of life to systemd (s), which kills a service that gives none (WatchdogSec=).
 SIGN_OF_LIFE_S = 2.0
 # The longest time that stopping all units may take (s); the longest TimeoutStopSec= of them is 30.
@@ -201,6 +203,9 @@ def undo(why: str) -> None:
     units = [name for name, _state in _units()]
     if units:
         _command(["systemctl", "stop", *units], STOP_TIMEOUT_S)
+    if SYSCTLS_BEFORE.exists():
+        # Its unit could not put them back, or is gone; what was in the way may be gone as well.
+        _command(["/usr/bin/python3", "-B", str(SYSCTL_PROGRAM), "restore"], STOP_TIMEOUT_S)
     left = _left()
     if left:
         raise LeaseError("; ".join(left))
@@ -305,7 +310,10 @@ def _kernel_parameters_left() -> str:
         wanted = " ".join(f"{name}={value}" for name, value in before.items())
     except (OSError, ValueError, AttributeError) as error:
         return f"kernel parameters could not be put back, and {SYSCTLS_BEFORE} does not say what they were: {error}"
-    return f"kernel parameters could not be put back: set them with sysctl -w {wanted}, then remove {SYSCTLS_BEFORE}"
+    return (
+        f"kernel parameters could not be put back: set them with sysctl -w {wanted}, then remove {SYSCTLS_BEFORE} and "
+        f"{SYSCTLS_SET}"
+    )
 
 
 def _command(command: list[str], timeout_s: float) -> tuple[int, str]:
