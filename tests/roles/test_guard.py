@@ -25,7 +25,7 @@ class Host:
         self.done: list[str] = []
         self.folder = folder
         self.record = folder / "floodmark-run.json"
-        self.is_active, self.answer, self.undone = True, "undone", (0, "", "")
+        self.is_active, self.answer, self.undone = True, "undone []", (0, "[]", "")
         self.hold("run1")
         monkeypatch.setattr(guard, "RECORD", self.record)
 
@@ -99,12 +99,12 @@ def test_a_record_whose_service_is_gone_says_that_something_is_left(host: Host) 
     assert host.module().holder()["holds"] is False
 
 
-@pytest.mark.parametrize("answer", ["undone", "gone", "left floodmark-nginx.service is still active"])
+@pytest.mark.parametrize("answer", ['undone ["a failed: x"]', "gone", "left floodmark-nginx.service is still active"])
 def test_a_run_is_undone_by_its_service_or_without_it(host: Host, answer: str) -> None:
-    host.answer = answer
-    (host.folder / "run1/end.json").write_text('{"why": "over", "failures": ["a failed: x"]}')
+    host.answer, host.undone = answer, (0, '["a failed: x"]', "")
+    (host.folder / "run1/end.json").write_text('{"why": "over", "failures": []}')
     assert host.module().restored() == {"changed": True, "ended": "", "failures": ["a failed: x"]}
-    assert (f"/usr/bin/python3 -B {host.folder}/lease.py undo" in host.done) == (answer != "undone")
+    assert (f"/usr/bin/python3 -B {host.folder}/lease.py undo" in host.done) == (not answer.startswith("undone"))
 
 
 def test_a_run_that_was_ended_before_says_by_what(host: Host) -> None:

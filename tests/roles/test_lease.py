@@ -197,7 +197,7 @@ def test_a_lease_that_is_renewed_goes_on_and_one_that_is_ended_is_undone(host: H
     assert host.record.exists()
     keeper.stdin.write("end Ctrl-C\n")
     keeper.stdin.flush()
-    assert keeper.stdout.readline() == "undone\n"
+    assert keeper.stdout.readline() == "undone []\n"
     keeper.communicate(timeout=20)
     assert host.wait() == 0
     assert not host.record.exists()
@@ -237,10 +237,10 @@ def test_what_a_service_leaves_that_was_killed_is_undone_afterwards(host: Host) 
     host.process.kill()
     host.wait()
     assert host.record.exists()
-    assert host.run_to_the_end("undo") == (0, "", "")
+    assert host.run_to_the_end("undo") == (0, "[]", "")
     assert host.end()["why"] == "killed"
     assert not host.record.exists()
-    assert host.run_to_the_end("undo") == (0, "", ""), "there is nothing left"
+    assert host.run_to_the_end("undo") == (0, "[]", ""), "there is nothing left"
 
 
 def test_only_the_user_that_logs_in_may_renew_it(host: Host) -> None:
@@ -314,19 +314,21 @@ def test_units_are_described_before_they_are_stopped(host: Host) -> None:
 def test_a_unit_that_had_failed_is_said(host: Host) -> None:
     (host.folder / "units").write_text("floodmark-upstream@2.service loaded failed failed Floodmark upstream\n")
     host.hold()
-    assert host.run_to_the_end("end", "run1", "over")[1] == "undone"
-    assert host.end()["failures"] == ["floodmark-upstream@2.service failed: it said nothing"]
+    failed = ["floodmark-upstream@2.service failed: it said nothing"]
+    assert host.run_to_the_end("end", "run1", "over")[1] == f"undone {json.dumps(failed)}"
+    assert host.end()["failures"] == failed
 
 
 def test_what_cannot_be_written_does_not_keep_the_host_from_being_restored(host: Host) -> None:
     host.hold(folder=str(host.folder / "missing"))
-    assert host.run_to_the_end("end", "run1", "over")[1] == "undone"
+    said = host.run_to_the_end("end", "run1", "over")[1]
+    assert said == f'undone ["{host.folder}/missing/units.json was not written: No such file or directory"]'
     assert not host.record.exists()
 
 
 def test_a_lease_for_provisioning_has_nothing_to_write(host: Host) -> None:
     host.hold(folder=None)
-    assert host.run_to_the_end("end", "run1", "over")[1] == "undone"
+    assert host.run_to_the_end("end", "run1", "over")[1] == "undone []"
     assert list(host.run.iterdir()) == []
 
 
@@ -341,5 +343,5 @@ def test_many_may_ask_at_once(host: Host) -> None:
         one.start()
     for one in asking:
         one.join(40)
-    assert set(answers) <= {"undone", "gone"}
-    assert "undone" in answers
+    assert set(answers) <= {"undone []", "gone"}
+    assert "undone []" in answers

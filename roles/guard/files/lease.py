@@ -166,11 +166,11 @@ def hold() -> int:
         why = STOPPED
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        undo(why)
+        said = undo(why)
     except LeaseError as error:
         lease.answer_end(f"left {error}")
         raise
-    lease.answer_end("undone")
+    lease.answer_end(f"undone {json.dumps(said)}")
     return 0
 
 
@@ -185,20 +185,22 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 # --- undoing a run --------------------------------------------------------------------------------
 
 
-def undo(why: str) -> None:
+def undo(why: str) -> list[str]:
     """Undo the run that holds the host.
 
     Args:
         why: the lease has ended.
+
+    Returns:
+        A sentence for each unit that had failed before, and for what could not be written.
 
     Raises:
         LeaseError: something could not be undone; the record stays.
     """
     record = read_record()
     if record is None:
-        return
-    folder = Path(str(record["folder"])) if record.get("folder") else None
-    unwritten = _write_end(folder, why) if folder else []
+        return []
+    said = _describe_end(Path(str(record["folder"])), why) if record.get("folder") else []
     # They are named, so that all of them are waited for. Those of an earlier version are among them.
     units = [name for name, _state in _units()]
     if units:
@@ -211,36 +213,34 @@ def undo(why: str) -> None:
         raise LeaseError("; ".join(left))
     if units:
         _command(["systemctl", "reset-failed", *units], STOP_TIMEOUT_S)
-    for sentence in unwritten:
-        print(sentence, flush=True)
     RECORD.unlink(missing_ok=True)
+    return said
 
 
-def _write_end(folder: Path, why: str) -> list[str]:
+def _describe_end(folder: Path, why: str) -> list[str]:
     """Write what the units of the run are before they are stopped, and why the lease has ended.
 
     What is there already stays: who comes first has seen the run as it was.
 
     Returns:
-        Sentences about what could not be written.
+        A sentence for each unit that had failed, and for what could not be written.
     """
-    path = folder / "units.json"
+    path, failures = folder / "units.json", _failed_units()
     if path.exists():
-        return []
+        return failures
     read_ns = time.monotonic_ns()
     # Without --all those that are not active are left out.
     rc, out = _command(
         ["systemctl", "show", "--all", "--property=" + ",".join(PROPERTIES), UNITS + ".service"], STOP_TIMEOUT_S
     )
     if rc != 0:
-        return [f"{path} was not written: systemctl show: {out.strip()}"]
+        return [*failures, f"{path} was not written: systemctl show: {out.strip()}"]
     try:
         write_atomically(path, json.dumps(units_that_started(out, read_ns), indent=2) + "\n")
-        failures = _failed_units()
         write_atomically(folder / "end.json", json.dumps({"why": why, "failures": failures}, indent=2) + "\n")
     except OSError as error:
-        return [f"{path} was not written: {error.strerror}"]
-    return []
+        return [*failures, f"{path} was not written: {error.strerror}"]
+    return failures
 
 
 def units_that_started(shown: str, read_ns: int) -> list[dict[str, object]]:
@@ -347,7 +347,8 @@ def ask(verb: str, run_id: str, why: str = "", timeout_s: float = STOP_TIMEOUT_S
         timeout_s: for the answer; a lease that is ended answers when the run is undone.
 
     Returns:
-        held, undone, `left` and what is left to undo, or gone where this run does not hold the host.
+        held; undone and what undo() says, in JSON; left and what is left to undo; gone where this run does not hold the
+        host.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asker:
         asker.bind("")  # the kernel chooses a name for it, to which the answer goes
@@ -384,7 +385,7 @@ def main() -> int:
         if sys.argv[1:] == ["hold"]:
             return hold()
         if sys.argv[1:] == ["undo"]:
-            undo(KILLED)
+            print(json.dumps(undo(KILLED)))
             return 0
         if sys.argv[1:2] == ["end"] and len(sys.argv) == 4:
             print(ask("end", sys.argv[2], sys.argv[3]))

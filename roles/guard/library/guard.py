@@ -305,26 +305,32 @@ class Guard:
         if holder and holder["run_id"] != self.params["run_id"]:
             # A host that somebody else holds is not ours to touch.
             return {"changed": False, "ended": f"taken by run {holder['run_id']}", "failures": []}
-        if holder:
-            self.undo()
+        said = self.undo() if holder else None
         end = self.end()
-        return {"changed": bool(holder), "ended": "" if end["why"] == OVER else end["why"], "failures": end["failures"]}
+        return {
+            "changed": bool(holder),
+            "ended": "" if end["why"] == OVER else end["why"],
+            "failures": end["failures"] if said is None else said,
+        }
 
-    def undo(self) -> None:
+    def undo(self) -> list[str]:
+        """Undo the run, and return what lease.py says of it: a sentence for each unit that had failed, and so on."""
         program = ["/usr/bin/python3", "-B", self.params["program"]]
-        answer = self.run(*program, "end", self.params["run_id"], OVER).strip()
+        answer, _, said = self.run(*program, "end", self.params["run_id"], OVER).strip().partition(" ")
         if answer != "undone":
             # The service is gone, or has not been able to; what it has said comes again.
-            rc, _out, err = self.module.run_command([*program, "undo"])
+            rc, said, err = self.module.run_command([*program, "undo"])
             if rc != 0:
                 unit = "floodmark-sysctl.service"
-                _rc, said, _err = self.module.run_command(
+                _rc, journal, _err = self.module.run_command(
                     ["journalctl", "--no-pager", "--output=short-precise", "--lines=12", "--unit=" + unit]
                 )
                 self.module.fail_json(
-                    msg=f"the host is not as it was: {err.strip()}. The journal of {unit} ends with:\n{said.strip()}"
+                    msg=f"the host is not as it was: {err.strip()}. The journal of {unit} ends with:\n{journal.strip()}"
                 )
         self.wait_until_gone()
+        sentences: list[str] = json.loads(said or "[]")
+        return sentences
 
     def end(self) -> End:
         """Return what the lease has written about its end; nothing where there was none."""
