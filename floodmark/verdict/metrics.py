@@ -378,8 +378,9 @@ def _tcp(database: duckdb.DuckDBPyConnection) -> Figures:
 
     ListenOverflows counts for the whole network namespace. Where the upstream listens on TCP too, what it grew by from
     one reading to the next is laid to the queue that was seen fuller meanwhile, as a share of what fits into it: a
-    queue may fill and empty again within a millisecond, so nobody need have seen it full. Where the upstream listens
-    on a unix socket, all of it is of nginx's own queue or of somebody else's.
+    queue may fill and empty again within a millisecond, so nobody need have seen it full. A queue into which all fit
+    that were sent cannot overflow. Where the upstream listens on a unix socket, all of it is of nginx's own queue or of
+    somebody else's.
     """
 
     def growth(counter: str) -> object:
@@ -401,10 +402,11 @@ def _tcp(database: duckdb.DuckDBPyConnection) -> Figures:
             )
             SELECT coalesce(sum(grown) FILTER (
                 (SELECT transport FROM params) = 'unix'
-                OR coalesce((SELECT max(depth_conns / (limit_conns + 1)) FROM front_queue
-                             WHERE t_ns BETWEEN from_ns AND to_ns), 1)
-                >= coalesce((SELECT max(depth_conns / (limit_conns + 1)) FROM upstream_queue
-                             WHERE t_ns BETWEEN from_ns AND to_ns), 0)
+                OR ((SELECT sent FROM params) > coalesce((SELECT min(limit_conns) FROM front_queue), 0)
+                    AND coalesce((SELECT max(depth_conns / (limit_conns + 1)) FROM front_queue
+                                  WHERE t_ns BETWEEN from_ns AND to_ns), 1)
+                        >= coalesce((SELECT max(depth_conns / (limit_conns + 1)) FROM upstream_queue
+                                     WHERE t_ns BETWEEN from_ns AND to_ns), 0))
             ), 0)
             FROM steps WHERE grown > 0
             HAVING (SELECT count(*) FROM tcp_ext WHERE reason IS NULL) > 1
