@@ -41,7 +41,7 @@ def need(folder: Path, what: str, **programs: str) -> tuple[str, str]:
     for name, text in {**defaults, **programs}.items():
         (folder / name).write_text(f'#!/bin/bash\necho "{name} $*" >>{folder}/calls\n{text}\n', encoding="utf-8")
         (folder / name).chmod(0o755)
-    for name in ("bash", "sort", "mktemp", "rm", "tail", "mkdir", "env"):
+    for name in ("bash", "sort", "mktemp", "rm", "tail", "mkdir", "env", "timeout"):
         path = next(one for one in os.environ["PATH"].split(":") if Path(one, name).exists())
         (folder / name).symlink_to(f"{path}/{name}")
     done = subprocess.run(
@@ -56,8 +56,10 @@ def test_an_nginx_for_a_benchmark_is_installed_and_never_started(tmp_path: Path)
     calls, _ = need(tmp_path, "load")
     order = [line for line in calls.splitlines() if "nginx" in line]
     assert [line.split()[:2] for line in order] == [
-        ["systemctl", "mask"], ["apt-get", "install"], ["systemctl", "unmask"], ["systemctl", "disable"],
+        ["systemctl", "mask"], ["apt-get", "install"], ["apt-get", "install"], ["systemctl", "unmask"],
+        ["systemctl", "disable"],
     ]  # fmt: skip
+    assert "--download-only" in order[1]
     assert "wrk" in calls
     assert "hey" in calls
 

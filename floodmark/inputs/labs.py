@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 import duckdb
 from pydantic import Field
 
-from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean
+from floodmark.errors import FloodmarkError, LabError, ParameterError, did_you_mean, shown
 from floodmark.inputs.cases import (
     MOST_COMBINATIONS,
     SCHEMA_DIALECT,
@@ -280,7 +280,7 @@ def refuse_unknown_lab(name: str, folder: Path = LABS) -> None:
         LabError: there is none of that name.
     """
     if name not in (known := _names(folder)):
-        raise LabError(f"there is no lab '{name}': {did_you_mean(name, known)}Allowed are {', '.join(known)}.")
+        raise LabError(f"there is no lab '{shown(name)}': {did_you_mean(name, known)}Allowed are {', '.join(known)}.")
 
 
 def _names(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
-from floodmark.errors import ParameterError
+from floodmark.errors import ParameterError, quoted, shown
 from floodmark.inputs.inventory import HostVariables
 from floodmark.values import Variables
 
@@ -80,8 +80,8 @@ def check_flood_from(hosts: Iterable[str], variables: HostVariables) -> None:
 def _path(value: object, origin: str) -> object:
     if not isinstance(value, str) or not _PATH.fullmatch(value):
         raise ParameterError(
-            f"{origin}: {PATH}={value} is not allowed: it must begin with / and go on with letters, digits and . _ ~ - "
-            "/, such as /stats or /nginx/status; / itself is what the flood asks for."
+            f"{origin}: {PATH}={shown(value)} is not allowed: it must begin with / and go on with letters, digits and "
+            ". _ ~ - /, such as /stats or /nginx/status; / itself is what the flood asks for."
         )
     return str(value)
 
@@ -90,12 +90,12 @@ def _allowed(name: str, value: object, origin: str) -> object:
     if not isinstance(value, list):
         given = f'on the command line -e \'{{"{name}": ["192.0.2.0/24"]}}\'' if name == ALLOW else "[192.0.2.0/24]"
         raise ParameterError(
-            f"{origin}: {name}={value} is not allowed: it must be a list of addresses and networks; {given}."
+            f"{origin}: {name}={shown(value)} is not allowed: it must be a list of addresses and networks; {given}."
         )
     for one in value:
         if not _is_network(one):
             raise ParameterError(
-                f"{origin}: {name} has {one!r}, which is no address and no network: name some like 192.0.2.7 or "
+                f"{origin}: {name} has {quoted(one)}, which is no address and no network: name some like 192.0.2.7 or "
                 "192.0.2.0/24; 0.0.0.0/0 is everybody."
             )
     return [str(one) for one in value]

@@ -27,7 +27,7 @@ T = TypeVar("T")
 # Test -> its examples, and the least of all together.
 EXAMPLES: dict[str, int] = {}
 LEAST_EXAMPLES = 2000
-# `FUZZ=20 pytest tests/fuzz` looks for longer.
+# The same ones each time; `FUZZ=20 pytest tests/fuzz` looks for longer, and at others.
 TIMES = int(os.environ.get("FUZZ", "1"))
 
 
@@ -44,7 +44,7 @@ def fuzz(examples: int, *strategies: SearchStrategy[Any]) -> Callable[[Callable[
         # A folder of its own is not needed for each example; its files are written again. What fails is printed with
         # what makes it again, so no database of failures is kept in the checkout.
         chosen = settings(
-            max_examples=examples * TIMES, deadline=None, database=None, print_blob=True,
+            max_examples=examples * TIMES, derandomize=TIMES == 1, deadline=None, database=None, print_blob=True,
             suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
         )  # fmt: skip
         wrapped: Callable[..., None] = pytest.mark.timeout(120 * TIMES)(chosen(given(*strategies)(test)))

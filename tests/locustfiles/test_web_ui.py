@@ -56,6 +56,10 @@ class Page:
     answers: list[control.Answer] = field(default_factory=list)
     http: requests.Session = field(default_factory=requests.Session)
 
+    def __post_init__(self) -> None:
+        # As a browser does with each POST.
+        self.http.headers["Origin"] = self.url
+
     def log_in(self, password: str = PASSWORD) -> requests.Response:
         # The page that follows a login waits until a case is held up.
         follow = password != PASSWORD

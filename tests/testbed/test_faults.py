@@ -185,6 +185,8 @@ def test_a_host_whose_processors_are_taken_by_others_says_so(testbed: Callable[[
 
 DELAY_S = 0.02
 RELAY = "127.0.0.9"
+# What an inventory says of a host behind it: the host sees the control node as it is, and not who comes to the relay.
+FAR = f"proxy_address: {RELAY}\n          floodmark_flood_from: [198.18.0.0/15]"
 
 
 @contextlib.contextmanager
@@ -250,7 +252,7 @@ def test_twenty_milliseconds_each_way_shift_no_clock(testbed: Callable[[str], st
         # With -e it has the last word over what the inventory says.
         inventory = tmp_path / "far.yml"
         shutil.copy(ROOT / "inventory/testbed.yml", inventory)
-        text = inventory.read_text(encoding="utf-8").replace("proxy1:", f"proxy1:\n          proxy_address: {RELAY}", 1)
+        text = inventory.read_text(encoding="utf-8").replace("proxy1:", f"proxy1:\n          {FAR}", 1)
         inventory.write_text(text, encoding="utf-8")
         (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
         done = play(
