@@ -48,7 +48,7 @@ def test_a_host_that_is_lost_costs_its_own_results_alone(tmp_path: Path) -> None
     verdicts = {one["host"]: one for one in json.loads(run("floodmark", "show", "--json", folder.parent.name).stdout)}
     assert set(verdicts) == {"away", "proxy1", "proxy2"}, said
     assert (verdicts["proxy2"]["valid"], verdicts["proxy2"]["metrics"]["status"]) == (True, {"502": 23, "504": 9}), said
-    for host, why in {"away": "Look at the host", "proxy1": "Stop the run"}.items():
+    for host, why in {"away": "Look at the host", "proxy1": "End the lease"}.items():
         assert not verdicts[host]["valid"]
         (reason,) = verdicts[host]["reasons"]
         assert why in reason
