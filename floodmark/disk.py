@@ -79,7 +79,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Wait until a folder is on the disk with all that is in it, whoever wrote it."""
+    """Wait until a folder is on the disk with all that is in it, also what other programs wrote."""
     for path in folder.rglob("*"):
         if not path.is_symlink():
             sync(path)
