@@ -353,9 +353,10 @@ def id_of_this_checkout() -> str:
 
 
 def test_nginx_finds_its_configuration_good(testbed: Callable[[str], str]) -> None:
-    text = render(ROOT / "roles/nginx/templates/nginx.conf.j2", nginx_log_dir="/tmp", nginx_pid_path="/tmp/test.pid")
+    text = render(ROOT / "roles/nginx/templates/nginx.conf.j2", nginx_log_dir="/tmp")
     testbed(
-        f"mkdir -p /var/cache/floodmark-nginx; cat > /tmp/test.conf <<'END'\n{text}\nEND\nnginx -t -q -c /tmp/test.conf"
+        f"mkdir -p /var/cache/floodmark-nginx; cat > /tmp/test.conf <<'END'\n{text}\nEND\n"
+        "nginx -t -q -c /tmp/test.conf -g 'pid /dev/null;'"
     )
 
 
