@@ -41,11 +41,11 @@ def load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: in
         f"(new.{name} IS NOT NULL OR one.{name} IS NULL OR one.{name} IN ('', '-'))" for name in _READ_AS
     )
     with whole_lines(path, checks) as whole:
+        # Materialized, or DuckDB would read each value twice, once of them for the filter.
         database.execute(
             f"""
             INSERT INTO nginx_access
-            SELECT one.id, end_ns, unnest(new)
-            FROM (
+            WITH read AS MATERIALIZED (
                 SELECT one, TRY(CAST(CAST(one.msec AS DECIMAL(18, 3)) * 1000 AS BIGINT) * 1000000 - $wall_ns) AS end_ns,
                        {{{values}}} AS new
                 FROM (
@@ -55,6 +55,7 @@ def load_access_log(database: duckdb.DuckDBPyConnection, path: Path, wall_ns: in
                                   ignore_errors=true)
                 )
             )
+            SELECT one.id, end_ns, unnest(new) FROM read
             WHERE one.id IS NOT NULL AND end_ns IS NOT NULL AND {sound}
             """,
             {"wall_ns": wall_ns},
