@@ -221,13 +221,16 @@ def _states(line: ReadLine) -> Figure:
 
 def _active(database: duckdb.DuckDBPyConnection, line: ReadLine, span: Span, parameters: ParameterValues) -> Figure:
     """Return Active beside both readings of Q and A: that of the study, in front of nginx, and that at the upstream."""
-    moments = (
-        "(SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason "
+    database.execute(
+        "CREATE OR REPLACE TEMP TABLE sum_at_upstream AS "
+        "SELECT t_ns, depth_conns + accepted_conns + 1 AS expected_conns, NULL AS reason "
         f"FROM ({same_moment(rates_of(parameters))}) "
-        "UNION ALL SELECT t_ns, NULL, reason FROM upstream_conns WHERE reason IS NOT NULL)"
+        "UNION ALL SELECT t_ns, NULL, reason FROM upstream_conns WHERE reason IS NOT NULL"
     )
     active = line("stub_status", "active_conns", "stub_status", label="Active", colour="active")
-    upstream = line(moments, "expected_conns", "upstream_conns", label=UPSTREAM_SUM, colour="expected", dashed=True)
+    upstream = line(
+        "sum_at_upstream", "expected_conns", "upstream_conns", label=UPSTREAM_SUM, colour="expected", dashed=True
+    )
     figure = _figure(
         "active",
         "Active of nginx, beside Q + A + 1",
@@ -245,11 +248,14 @@ def _active(database: duckdb.DuckDBPyConnection, line: ReadLine, span: Span, par
 
 def _in_front(database: duckdb.DuckDBPyConnection, span: Span, *, keepalive: bool) -> Line | None:
     """Return Q + A + 1 as the study draws it, whenever a client comes or goes; None where requests do not tell."""
-    found = database.execute(f"FROM ({client_changes(keepalive=keepalive)})").fetchnumpy()
-    if not found["t_ns"].size:
+    # One number for each change, its time and then whether it begins: numbers are sorted faster than rows.
+    changes = database.execute(
+        f"SELECT 2 * t_ns + (step > 0)::BIGINT AS change FROM ({client_changes(keepalive=keepalive)})"
+    ).fetchnumpy()["change"]
+    if not changes.size:
         return None
-    order = np.argsort(found["t_ns"], kind="stable")
-    t_ns, sums = found["t_ns"][order], 1.0 + np.cumsum(found["step"][order])
+    changes = np.sort(changes)
+    t_ns, sums = changes >> 1, 1.0 + np.cumsum((changes & 1) * 2 - 1)
     last = np.append(t_ns[1:] != t_ns[:-1], True)
     x = np.concatenate([[span.low_s], span.seconds(t_ns[last]), [span.high_s]])
     y = np.concatenate([[1.0], sums[last], sums[-1:]])
