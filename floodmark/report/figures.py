@@ -16,7 +16,7 @@ from floodmark.text import many
 from floodmark.values import ParameterValues
 from floodmark.verdict.metrics import MESSAGE_CLASS
 from floodmark.verdict.tables import FAULTY_SQL
-from floodmark.verdict.views import client_changes, same_moment
+from floodmark.verdict.views import client_conns, same_moment
 
 # Steps in which events are counted (s), and how many of them a figure has at most.
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 600, 3600)
@@ -248,13 +248,12 @@ def _active(database: duckdb.DuckDBPyConnection, line: ReadLine, span: Span, par
 
 def _in_front(database: duckdb.DuckDBPyConnection, span: Span, *, keepalive: bool) -> Line | None:
     """Return Q + A + 1 as the study draws it, whenever a client comes or goes; None where requests do not tell."""
+    found = database.execute(client_conns(keepalive=keepalive)).fetchnumpy()
     # One number for each change, its time and then whether it begins: numbers are sorted faster than rows.
-    changes = database.execute(
-        f"SELECT 2 * t_ns + (step > 0)::BIGINT AS change FROM ({client_changes(keepalive=keepalive)})"
-    ).fetchnumpy()["change"]
+    changes = np.concatenate([2 * found["connected_ns"] + 1, 2 * found["end_ns"]])
     if not changes.size:
         return None
-    changes = np.sort(changes)
+    changes.sort()
     t_ns, sums = changes >> 1, 1.0 + np.cumsum((changes & 1) * 2 - 1)
     last = np.append(t_ns[1:] != t_ns[:-1], True)
     x = np.concatenate([[span.low_s], span.seconds(t_ns[last]), [span.high_s]])

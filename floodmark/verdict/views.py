@@ -185,8 +185,8 @@ def _same_moment_ns(source: str, rates_hz: Mapping[str, float]) -> int:
     return max(least_ns, round(PERIODS_OF_A_MOMENT * 1e9 / rates_hz[source])) if source in rates_hz else least_ns
 
 
-def client_changes(*, keepalive: bool) -> str:
-    """Return the query for when connections of clients begin (step 1) and end (-1).
+def client_conns(*, keepalive: bool) -> str:
+    """Return the query for when each connection of a client began and ended.
 
     There is no row where the requests do not say all of it.
 
@@ -194,7 +194,7 @@ def client_changes(*, keepalive: bool) -> str:
         keepalive: whether clients keep their connections after an answer.
     """
     return f"""
-        SELECT unnest([connected_ns, end_ns]) AS t_ns, unnest([1, -1]) AS step
+        SELECT connected_ns, end_ns
         FROM requests WHERE connected_ns IS NOT NULL AND NOT {keepalive}
         AND (SELECT count(*) FROM requests WHERE status IS NOT NULL AND connected_ns IS NULL) = 0
     """
@@ -213,7 +213,10 @@ def front_moment(rates_hz: Mapping[str, float], *, keepalive: bool, clock_error_
     # Changes are counted up to each mark: there are a million of them, and some thousand marks.
     return f"""
         WITH status AS (SELECT * FROM stub_status WHERE reason IS NULL),
-        changes AS ({client_changes(keepalive=keepalive)}),
+        changes AS (
+            SELECT unnest([connected_ns, end_ns]) AS t_ns, unnest([1, -1]) AS step
+            FROM ({client_conns(keepalive=keepalive)})
+        ),
         marks AS (
             SELECT DISTINCT unnest([t_ns - {around_ns} - 1, t_ns, t_ns + {around_ns}]) AS mark_ns FROM status
         ),
