@@ -592,6 +592,72 @@ def edge(
         sys.exit(130)
 
 
+@main.group()
+def host() -> None:
+    """Look at the hosts of an inventory, and put back what a run has left there.
+
+    \b
+    Example:  floodmark host status
+    """
+
+
+def _of_an_inventory(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that asks hosts its options."""
+    inventory = click.option(
+        "-i", "--inventory", default=Path("inventory/testbed.yml"), show_default=True, type=click.Path(path_type=Path),
+        help="An inventory; its proxies and load generators are asked.",
+    )  # fmt: skip
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    return inventory(as_json(asks_passwords(command)))
+
+
+@host.command("status")
+@_of_an_inventory
+def host_status(inventory: Path, as_json: bool) -> None:
+    """Say who holds each host, and what deviates from what was before Floodmark's runs. Nothing is changed.
+
+    The exit status is 1 where something deviates that no run looks after, and 2 where a host could not be asked.
+
+    \b
+    Example:  floodmark host status
+    """
+    _ask_hosts(inventory, as_json, restore=False)
+
+
+@host.command("restore")
+@click.option("--force", is_flag=True, help="Also end runs that go on.")
+@_of_an_inventory
+def host_restore(inventory: Path, as_json: bool, force: bool) -> None:
+    """Put back what deviates on each host, whatever version of Floodmark has left it.
+
+    Hosts put themselves back when a run ends in any way; this is for when that has failed. A host that a run holds is
+    left alone. The exit status is 1 where a host is not as it was afterwards, and 2 where one could not be asked.
+
+    \b
+    Example:  floodmark host restore
+    """
+    _ask_hosts(inventory, as_json, restore=True, force=force)
+
+
+def _ask_hosts(inventory: Path, as_json: bool, *, restore: bool, force: bool = False) -> None:
+    from floodmark.runner.hosts import ask_hosts
+    from floodmark.runner.suite import proxies_of
+    from floodmark.show.hosts import print_hosts
+
+    proxies_of(inventory)  # says what is wrong with an inventory
+    answers = ask_hosts(inventory, restore=restore, force=force)
+    if as_json:
+        found = {name: {**one.model_dump(), "as_it_was": one.is_as_it_was} for name, one in answers.statuses.items()}
+        failed = {name: {"failure": why} for name, why in answers.failures.items()}
+        click.echo(json.dumps({**found, **failed}, indent=2))
+    else:
+        print_hosts(Console(), answers)
+    if answers.failures:
+        sys.exit(2)
+    if any(not one.is_as_it_was and (restore or not one.is_held) for one in answers.statuses.values()):
+        sys.exit(1)
+
+
 @main.command()
 @click.option("--write", is_flag=True, help="Write what was found into study/evidence.csv, and docs/claims.md.")
 def claims(write: bool) -> None:

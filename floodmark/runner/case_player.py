@@ -11,12 +11,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import ansible_runner
 import psutil
@@ -123,31 +123,16 @@ class Play:
         """
         make_folder(log.parent, exist_ok=True)
         self._given = scratch / "env" / "extravars"
-        with _empty_folder(scratch), log.open("a", encoding="utf-8") as self._log:
-            ansible_runner.run(
-                private_data_dir=str(scratch),
-                project_dir=str(project),
-                # The kernel ends Ansible when this process is gone.
-                binary="setpriv",
-                cmdline=shlex.join(
-                    ["--pdeathsig", "TERM", str(PROGRAMS / "ansible-playbook"), str(project / "run-case.yml")]
-                ),
-                inventory=str(inventory),
+        with log.open("a", encoding="utf-8") as self._log:
+            run_ansible(
+                project, project / "run-case.yml", inventory, extra, scratch, self._on_event, self._on_tick,
                 limit=",".join([*limit, "load_generators", "localhost"]) if limit else None,
-                extravars=dict(extra),
-                # ansible-runner would trust any host key, and keep facts from one run to the next.
-                envvars={"ANSIBLE_HOST_KEY_CHECKING": "True", "ANSIBLE_NOCOLOR": "True"},
-                fact_cache_type="memory",
-                settings={"pexpect_timeout": TICK_S, "suppress_output_file": True},
-                quiet=True,
-                event_handler=self._on_event,
-                cancel_callback=self._on_tick,
-            )
+            )  # fmt: skip
         return self.folder if self.folder is not None and self.folder.is_finished else None
 
-    def _on_event(self, event: dict[str, Any]) -> bool:
-        """Take what an event of Ansible says; it need not be kept."""
-        data = event.get("event_data", {})
+    def _on_event(self, event: Mapping[str, object]) -> None:
+        """Take what an event of Ansible says."""
+        data = cast("Mapping[str, Any]", event.get("event_data", {}))
         result = data.get("res") or {}
         if event.get("stdout") and self._log:
             print(event["stdout"], file=self._log, flush=True)
@@ -161,12 +146,59 @@ class Play:
             self.on_plan(self.folder)
         elif event["event"] in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             self.why = f"host {data.get('host')}: {' '.join(message_of(result).split()).rstrip('.')}"
-        return False
 
     def _on_tick(self) -> bool:
         """Pass a signal on, and tell whether to end Ansible by force."""
         self.on_tick()
         return self.stop.pass_on()
+
+
+def run_ansible(
+    project: Path,
+    playbook: Path,
+    inventory: Path,
+    extra: Variables,
+    scratch: Path,
+    on_event: Callable[[Mapping[str, object]], None],
+    on_tick: Callable[[], bool] | None = None,
+    *,
+    limit: str | None = None,
+) -> None:
+    """Run a playbook until it ends, or until this process does.
+
+    Args:
+        project: the checkout.
+        playbook: of it.
+        inventory: where the hosts are described.
+        extra: what `-e` would give.
+        scratch: a folder for ansible-runner; it is emptied.
+        on_event: is told each event of ansible-runner.
+        on_tick: is called once a second, and tells whether to end Ansible by force.
+        limit: the hosts, as `--limit` has them.
+    """
+
+    def on_its_event(event: Mapping[str, object]) -> bool:
+        on_event(event)
+        return False  # it need not be kept
+
+    with _empty_folder(scratch):
+        ansible_runner.run(
+            private_data_dir=str(scratch),
+            project_dir=str(project),
+            # The kernel ends Ansible when this process is gone.
+            binary="setpriv",
+            cmdline=shlex.join(["--pdeathsig", "TERM", str(PROGRAMS / "ansible-playbook"), str(playbook)]),
+            inventory=str(inventory),
+            limit=limit,
+            extravars=dict(extra),
+            # ansible-runner would trust any host key, and keep facts from one run to the next.
+            envvars={"ANSIBLE_HOST_KEY_CHECKING": "True", "ANSIBLE_NOCOLOR": "True"},
+            fact_cache_type="memory",
+            settings={"pexpect_timeout": TICK_S, "suppress_output_file": True},
+            quiet=True,
+            event_handler=on_its_event,
+            cancel_callback=on_tick,
+        )
 
 
 @contextmanager

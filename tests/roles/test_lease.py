@@ -103,6 +103,7 @@ case "$1" in
 show) cat "$HOST/shown";;
 list-units) cat "$HOST/units";;
 stop) sed -i 's/ active running / inactive dead /' "$HOST/units";;
+is-active) test -e "$HOST/lease";;
 esac
 """
 
@@ -114,8 +115,9 @@ spec = importlib.util.spec_from_file_location("lease", {str(PROGRAM)!r})
 lease = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(lease)
 folder = pathlib.Path(sys.argv.pop(1))
-lease.RECORD, lease.SOCKET, lease.SYSCTLS_BEFORE = (folder / name for name in ("run.json", "lease", "before.json"))
-lease.SYSCTL_PROGRAM = folder / "sysctl.py"
+lease.RECORD, lease.SOCKET, lease.RUNS = (folder / name for name in ("run.json", "lease", "runs"))
+lease.SYSCTLS_BEFORE = (folder / "before.json", folder / "earlier.json")
+lease.SYSCTLS_SET, lease.SYSCTL_PROGRAM = folder / "60-floodmark.conf", folder / "sysctl.py"
 sys.exit(lease.main())
 """
 
@@ -266,7 +268,8 @@ def test_a_host_that_is_not_as_it_was_stays_on_record_and_is_said(host: Host) ->
     host.hold()
     status, said, _ = host.run_to_the_end("end", "run1", "over")
     assert (status, host.wait()) == (0, 1)
-    assert said.startswith("left kernel parameters could not be put back")
+    assert said.startswith("left kernel parameters were not put back (net.core.somaxconn is ")
+    assert "and was 4096)" in said
     assert "sysctl -w net.core.somaxconn=4096" in said
     assert host.record.exists()
     # What was in the way is gone: the program that puts them back does it now.
@@ -345,3 +348,57 @@ def test_many_may_ask_at_once(host: Host) -> None:
         one.join(40)
     assert set(answers) <= {"undone []", "gone"}
     assert "undone []" in answers
+
+
+# --- without a run --------------------------------------------------------------------------------
+
+
+def test_a_host_says_that_it_is_as_it_was(host: Host) -> None:
+    (host.folder / "units").write_text("floodmark-nginx.service loaded inactive dead Floodmark nginx\n")
+    status, said, _ = host.run_to_the_end("status")
+    assert (status, json.loads(said)) == (0, {"run": None, "floods": [], "left": [], "unfetched": []})
+
+
+def test_a_host_says_who_holds_it(host: Host) -> None:
+    host.hold()
+    assert json.loads(host.run_to_the_end("status")[1])["run"] == {"run_id": "run1", "owner": "me", "holds": True}
+    assert host.record.exists()
+
+
+def test_a_host_says_what_deviates_and_which_runs_were_not_fetched(host: Host) -> None:
+    (host.folder / "units").write_text(
+        "floodmark-nginx.service loaded active running Floodmark nginx\n"
+        "floodmark-locust-run1.service loaded active running A flood\n"
+    )
+    (host.folder / "earlier.json").write_text('{"net.core.somaxconn": "77"}')
+    (host.folder / "runs/run1").mkdir(parents=True)
+    (host.folder / "runs/run2").mkdir()
+    (host.folder / "runs/run1/units.json").write_text("[]")
+    said = json.loads(host.run_to_the_end("status")[1])
+    assert said["floods"] == ["floodmark-locust-run1.service"]
+    assert said["unfetched"] == ["run1"]
+    unit, flood, parameters = said["left"]
+    assert (unit, flood) == ("floodmark-nginx.service is still active", "floodmark-locust-run1.service is still active")
+    present = Path("/proc/sys/net/core/somaxconn").read_text().strip()
+    assert parameters.startswith(f"kernel parameters were not put back (net.core.somaxconn is {present} and was 77)")
+
+
+def test_parameters_of_which_nobody_knows_what_they_were_are_said(host: Host) -> None:
+    (host.folder / "units").write_text("")
+    (host.folder / "60-floodmark.conf").write_text("net.core.somaxconn = 8\n")
+    (sentence,) = json.loads(host.run_to_the_end("status")[1])["left"]
+    assert sentence.startswith(f"{host.folder}/60-floodmark.conf sets kernel parameters, and what they were")
+
+
+def test_what_a_run_has_left_without_a_record_is_put_back(host: Host) -> None:
+    (host.folder / "earlier.json").write_text("{}")
+    (host.folder / "sysctl.py").write_text(f"import os; os.unlink('{host.folder}/earlier.json')")
+    assert host.run_to_the_end("restore") == (0, "", "")
+    asked = (host.folder / "asked").read_text()
+    assert asked.index("stop floodmark-run.service") < asked.index("stop floodmark-nginx.service")
+    assert not (host.folder / "earlier.json").exists()
+
+
+def test_what_cannot_be_put_back_is_said(host: Host) -> None:
+    (host.folder / "units").write_text("floodmark-nginx.service loaded deactivating stop-sigterm Floodmark nginx\n")
+    assert host.run_to_the_end("restore") == (1, "", "lease: floodmark-nginx.service is still deactivating")

@@ -15,6 +15,7 @@ from tests.conftest import load_file
 def sysctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_file("roles/sysctl/files/sysctl.py")
     monkeypatch.setattr(module, "RECORD", tmp_path / "before.json")
+    monkeypatch.setattr(module, "EARLIER_RECORD", tmp_path / "earlier/before.json")
     monkeypatch.setattr(module, "INSTALLED", tmp_path / "sysctl.d/60-floodmark.conf")
     monkeypatch.setattr(module, "path_of", lambda name: tmp_path / name)
     (tmp_path / "net.core.somaxconn").write_text("4096\n")
@@ -42,6 +43,16 @@ def test_a_second_apply_does_not_take_our_values_for_the_hosts(sysctl: ModuleTyp
     sysctl.apply(tmp_path / "run.conf")
     sysctl.restore()
     assert sysctl.read("net.core.somaxconn") == "4096"
+
+
+def test_restore_puts_back_what_an_earlier_version_has_set(sysctl: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier/before.json").write_text('{"net.core.somaxconn": "77"}')
+    with pytest.raises(sysctl.SysctlError, match="a run of an earlier version has left"):
+        sysctl.apply(tmp_path / "run.conf")
+    sysctl.restore()
+    assert sysctl.read("net.core.somaxconn") == "77"
+    assert not (tmp_path / "earlier/before.json").exists()
 
 
 def test_restore_without_a_record_changes_nothing(sysctl: ModuleType) -> None:

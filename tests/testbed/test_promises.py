@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import psutil
@@ -210,6 +211,48 @@ def test_a_host_that_another_run_holds_is_left_alone(testbed: Callable[[str], st
     # The record alone, which a service leaves that was killed, holds nothing.
     done = play("-e", "case=1")
     assert done.returncode == 0, evidence(done)
+
+
+def test_a_host_that_is_in_use_is_left_alone_unless_one_insists(
+    testbed: Callable[[str], str], snapshot: Callable[[], str]
+) -> None:
+    before = snapshot()
+    process, folder = start_case_3()
+    status = asked("status", expected=0)
+    assert (status["run"]["run_id"], status["run"]["holds"]) == (folder.name, True)
+    asked("restore", expected=1)
+    assert testbed("systemctl is-active floodmark-nginx.service").strip() == "active"
+    assert asked("restore", "--force", expected=0)["as_it_was"]
+    assert without_raw_files(snapshot()) == without_raw_files(before)
+    assert process.wait(timeout=60) == 2
+    (verdict,) = shown_verdicts(folder)
+    assert "the host was restored before the run was over" in verdict["reasons"][0]
+
+
+def test_what_another_version_has_left_is_said_and_put_back(
+    testbed: Callable[[str], str], snapshot: Callable[[], str]
+) -> None:
+    before = snapshot()
+    assert asked("status", expected=0)["as_it_was"]
+    testbed(
+        "mkdir -p /run/floodmark-sysctl /run/sysctl.d; "
+        """echo '{"net.core.somaxconn": "'$(sysctl -n net.core.somaxconn)'"}' >/run/floodmark-sysctl/before.json; """
+        "echo net.core.somaxconn = 8 >/run/sysctl.d/60-floodmark.conf; sysctl -q -w net.core.somaxconn=8; "
+        "systemd-run --quiet --unit=floodmark-nginx-of-before.service sleep 600"
+    )
+    unit, parameters = asked("status", expected=1)["left"]
+    assert unit == "floodmark-nginx-of-before.service is still active"
+    assert "net.core.somaxconn is 8 and was 4096" in parameters
+    assert asked("restore", expected=0)["as_it_was"]
+    assert snapshot() == before
+
+
+def asked(*arguments: str, expected: int) -> dict[str, Any]:
+    """Return what the one host of the testbed says, and make sure of the command's exit status."""
+    done = run("floodmark", "host", *arguments, "--json")
+    assert done.returncode == expected, evidence(done)
+    (status,) = json.loads(done.stdout).values()
+    return dict(status)
 
 
 def test_a_run_leaves_what_tells_whether_it_was_whole(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@
     lease.py undo              undoes what a service that was killed has left; nothing happens where nothing is left
     lease.py end RUN_ID WHY    ends the lease and waits until the run is undone
     lease.py renew RUN_ID      what the control node runs through ssh: renews the lease with each line that it sends
+    lease.py status            prints in JSON who holds this host, and what deviates from what was before
+    lease.py restore           undoes whatever is left, of a run of any version; also a run that goes on
 
 All units of a run are bound to the transient service floodmark-run.service (BindsTo= in systemd.unit(5)): whenever it
 ends, systemd stops them, and each undoes its own change when it stops. The lease ends when its time is over, when the
@@ -29,12 +31,16 @@ from types import FrameType
 
 SERVICE = "floodmark-run.service"
 UNITS = "floodmark-*"
+# Those of a load generator (floodmark/runner/fleet.py).
+FLOODS = "floodmark-locust-"
 RECORD = Path("/run/floodmark-run.json")
 SOCKET = Path("/run/floodmark-run/lease")
-# What the kernel parameters were; it is gone when they are back (roles/sysctl/files/sysctl.py).
-SYSCTLS_BEFORE = Path("/run/floodmark-sysctl.json")
+# What the kernel parameters were; it is gone when they are back (roles/sysctl/files/sysctl.py). The second is where
+# Floodmark had it when a timer undid its runs.
+SYSCTLS_BEFORE = (Path("/run/floodmark-sysctl.json"), Path("/run/floodmark-sysctl/before.json"))
 SYSCTLS_SET = Path("/run/sysctl.d/60-floodmark.conf")
-SYSCTL_PROGRAM = Path(__file__).with_name("sysctl.py")
+SYSCTL_PROGRAM = Path("/usr/lib/floodmark/sysctl.py")
+RUNS = Path("/var/lib/floodmark/runs")
 # The longest time between two signs of life to systemd (s), which kills a service that gives none (WatchdogSec=).
 SIGN_OF_LIFE_S = 2.0
 # The longest time that stopping all units may take (s); the longest TimeoutStopSec= of them is 30.
@@ -89,7 +95,8 @@ def read_record() -> dict[str, object] | None:
         return None
     except (OSError, ValueError):
         record = None
-    return record if isinstance(record, dict) else {"run_id": "unknown", "owner": "somebody who left no record"}
+    unknown: dict[str, object] = {"run_id": "unknown", "owner": "somebody who left no record"}
+    return {**unknown, **record} if isinstance(record, dict) else unknown
 
 
 # --- the lease ------------------------------------------------------------------------------------
@@ -201,11 +208,22 @@ def undo(why: str) -> list[str]:
     if record is None:
         return []
     said = _describe_end(Path(str(record["folder"])), why) if record.get("folder") else []
+    _undo_units_and_parameters()
+    RECORD.unlink(missing_ok=True)
+    return said
+
+
+def _undo_units_and_parameters() -> None:
+    """Stop all units, and make sure that the host is as it was.
+
+    Raises:
+        LeaseError: it is not.
+    """
     # They are named, so that all of them are waited for. Those of an earlier version are among them.
     units = [name for name, _state in _units()]
     if units:
         _command(["systemctl", "stop", *units], STOP_TIMEOUT_S)
-    if SYSCTLS_BEFORE.exists():
+    if any(path.exists() for path in SYSCTLS_BEFORE):
         # Its unit could not put them back, or is gone; what was in the way may be gone as well.
         _command(["/usr/bin/python3", "-B", str(SYSCTL_PROGRAM), "restore"], STOP_TIMEOUT_S)
     left = _left()
@@ -213,8 +231,40 @@ def undo(why: str) -> list[str]:
         raise LeaseError("; ".join(left))
     if units:
         _command(["systemctl", "reset-failed", *units], STOP_TIMEOUT_S)
-    RECORD.unlink(missing_ok=True)
-    return said
+
+
+def restore() -> None:
+    """Undo what any run has left, whether there is a record of it or not; a run that goes on is ended.
+
+    Raises:
+        LeaseError: something could not be undone.
+    """
+    # The service undoes its run when it is stopped. What it could not undo is tried again.
+    _command(["systemctl", "stop", SERVICE], STOP_TIMEOUT_S)
+    undo(STOPPED)
+    _undo_units_and_parameters()
+
+
+def status() -> dict[str, object]:
+    """Return who holds this host, and what deviates from what was before Floodmark's runs; nothing is changed.
+
+    Returns:
+        `run`: run_id, owner and whether it holds the host, or None. `floods`: units of Locust, on a load generator.
+        `left`: a sentence for each thing that is not as it was. `unfetched`: runs whose files were not fetched.
+    """
+    record = read_record()
+    units = _units()
+    floods = [name for name, state in units if name.startswith(FLOODS) and state not in ("failed", "inactive")]
+    return {
+        "run": record and {"run_id": record["run_id"], "owner": record["owner"], "holds": _is_active(SERVICE)},
+        "floods": floods,
+        "left": _left(),
+        "unfetched": sorted(path.name for path in RUNS.glob("*") if any(path.iterdir())) if RUNS.is_dir() else [],
+    }
+
+
+def _is_active(unit: str) -> bool:
+    return _command(["systemctl", "is-active", "--quiet", unit], STOP_TIMEOUT_S)[0] == 0
 
 
 def _describe_end(folder: Path, why: str) -> list[str]:
@@ -299,21 +349,34 @@ def _units() -> list[tuple[str, str]]:
 def _left() -> list[str]:
     """Return a sentence for each thing that a run has changed and that is not undone."""
     left = [f"{name} is still {state}" for name, state in _units() if state not in ("failed", "inactive")]
-    if SYSCTLS_BEFORE.exists():
-        left.append(_kernel_parameters_left())
+    records = [path for path in SYSCTLS_BEFORE if path.exists()]
+    left += [_kernel_parameters_left(path) for path in records]
+    if SYSCTLS_SET.exists() and not records:
+        left.append(
+            f"{SYSCTLS_SET} sets kernel parameters, and what they were before is lost: set them by hand, then remove it"
+        )
     return left
 
 
-def _kernel_parameters_left() -> str:
+def _kernel_parameters_left(path: Path) -> str:
     try:
-        before = json.loads(SYSCTLS_BEFORE.read_text(encoding="utf-8"))
+        before = json.loads(path.read_text(encoding="utf-8"))
         wanted = " ".join(f"{name}={value}" for name, value in before.items())
+        present = ", ".join(f"{name} is {_value(name)} and was {value}" for name, value in before.items())
     except (OSError, ValueError, AttributeError) as error:
-        return f"kernel parameters could not be put back, and {SYSCTLS_BEFORE} does not say what they were: {error}"
+        return f"kernel parameters were not put back, and {path} does not say what they were: {error}"
     return (
-        f"kernel parameters could not be put back: set them with sysctl -w {wanted}, then remove {SYSCTLS_BEFORE} and "
+        f"kernel parameters were not put back ({present}): set them with sysctl -w {wanted}, then remove {path} and "
         f"{SYSCTLS_SET}"
     )
+
+
+def _value(name: str) -> str:
+    """Return what a kernel parameter is now."""
+    try:
+        return " ".join(Path("/proc/sys", *name.split(".")).read_text(encoding="ascii").split())
+    except OSError as error:
+        return f"unreadable ({error.strerror})"
 
 
 def _command(command: list[str], timeout_s: float) -> tuple[int, str]:
@@ -386,6 +449,12 @@ def main() -> int:
             return hold()
         if sys.argv[1:] == ["undo"]:
             print(json.dumps(undo(KILLED)))
+            return 0
+        if sys.argv[1:] == ["status"]:
+            print(json.dumps(status()))
+            return 0
+        if sys.argv[1:] == ["restore"]:
+            restore()
             return 0
         if sys.argv[1:2] == ["end"] and len(sys.argv) == 4:
             print(ask("end", sys.argv[2], sys.argv[3]))

@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 
 RECORD = Path("/run/floodmark-sysctl.json")
+# Where it was when a timer undid the runs.
+EARLIER_RECORD = Path("/run/floodmark-sysctl/before.json")
 INSTALLED = Path("/run/sysctl.d/60-floodmark.conf")
 
 
@@ -78,7 +80,7 @@ def write_record(before: dict[str, str]) -> None:
         raise
 
 
-def read_record() -> dict[str, str]:
+def read_record(path: Path) -> dict[str, str]:
     """Return what the parameters were.
 
     Raises:
@@ -86,16 +88,18 @@ def read_record() -> dict[str, str]:
     """
     # {"net.core.somaxconn": "4096"}
     try:
-        before = json.loads(RECORD.read_text(encoding="utf-8"))
+        before = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): str(value) for name, value in before.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise SysctlError(f"{RECORD} is damaged, and only it says what the parameters were: {error}") from error
+        raise SysctlError(f"{path} is damaged, and only it says what the parameters were: {error}") from error
 
 
 def apply(source: Path) -> None:
     """Set all parameters of a file."""
     text = source.read_text(encoding="utf-8")
     settings = parse(text)
+    if EARLIER_RECORD.exists():
+        raise SysctlError(f"a run of an earlier version has left {EARLIER_RECORD}: put it back first, with restore")
     if not RECORD.exists():  # a second apply must not take our own values for the host's
         if INSTALLED.exists():
             raise SysctlError(
@@ -116,8 +120,8 @@ def restore() -> None:
     Raises:
         SysctlError: for all parameters that could not be put back, after the others were.
     """
-    if RECORD.exists():
-        before = read_record()
+    for record in filter(Path.exists, (RECORD, EARLIER_RECORD)):
+        before = read_record(record)
         problems = []
         for name, value in before.items():
             try:
@@ -129,7 +133,9 @@ def restore() -> None:
             raise SysctlError("; ".join(problems))
         # In this order: whatever ends this program, one of the two files says that there was a run.
         INSTALLED.unlink(missing_ok=True)
-        RECORD.unlink()
+        record.unlink()
+        if record == EARLIER_RECORD:
+            record.parent.rmdir()
 
 
 def main() -> int:
