@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, environment, evidence, run
+from tests.testbed.test_promises import generators, wait_until
 
 pytestmark = pytest.mark.usefixtures("testbed")
 
@@ -35,8 +35,6 @@ def begun() -> Iterator[Callable[[], list[Path]]]:
             shutil.rmtree(path)
 
 
-# Ctrl-C ends Ansible before it restores. Once the case is applied, the host is left to its timer, and this fails.
-@pytest.mark.slow
 def test_ctrl_c_ends_it_with_130_and_it_goes_on_only_with_the_same_settings(
     snapshot: Callable[[], str], begun: Callable[[], list[Path]]
 ) -> None:
@@ -46,11 +44,8 @@ def test_ctrl_c_ends_it_with_130_and_it_goes_on_only_with_the_same_settings(
         ["env", "--default-signal=INT", "floodmark", "study", "--new", "-e", "users=8"],
         cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + 90
-        while not any((path / "logs/2.txt").exists() for path in begun()):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        time.sleep(5)
+        wait_until(lambda: any((path / "logs/2.txt").exists() for path in begun()), 90, "its second point")
+        wait_until(lambda: bool(generators()), 60, "a flood")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
