@@ -1,7 +1,7 @@
-"""A run is ended by a signal at any of its tasks: the host is as it was, and what is left of the run is honest.
+"""Commands that make runs are ended by a signal at any task: the host is as it was, and what is left is honest.
 
-`make test` draws a dozen moments by a seed that is printed; FLOODMARK_SEED repeats a draw. `make test-nemesis` takes
-all of them, and writes what came of each into results/nemesis.csv.
+`make test` draws some moments by a seed that is printed; FLOODMARK_SEED repeats a draw. `make test-nemesis` takes all
+moments of run-case.yml and more of the other commands, and writes what came of each into results/nemesis.csv.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -26,10 +27,54 @@ from tests.testbed.conftest import ROOT, SHORT, evidence, play, verdict_of
 from tests.testbed.test_promises import generators, wait_until, without_raw_files
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-DRAWN = 12
+ALL = os.environ.get("FLOODMARK_INJECTIONS") == "all"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that makes runs.
+
+    Attributes:
+        line: the command.
+        playbook: whose tasks are its moments.
+        drawn: how many moments are drawn of it; a sweep takes so many more.
+        last: the task at which it waits to be ended; without one it ends by itself.
+    """
+
+    line: Sequence[str]
+    playbook: str = "run-case.yml"
+    drawn: int = 1
+    last: str = "0"
+
+    def __str__(self) -> str:
+        return " ".join(self.line[:2])
+
+
+SUITE = """
+title: Is it left as it was?
+cases: [2]
+parameters: {baseline_s: 1, drain_s: 1, proxy_read_timeout_s: 1, proxy_connect_timeout_s: 1}
+repetitions: 1
+"""
+EVERY_LINE = (*SHORT, "-e", "case=2", "-e", "provision=always")
+RUN_CASE = Command(("ansible-playbook", "run-case.yml", *EVERY_LINE), drawn=8)
+# The points of a lab and of the study are runs; the first one is ended.
+COMMANDS = (
+    RUN_CASE,
+    Command(("floodmark", "lab", "active-over-somaxconn", *SHORT)),
+    Command(("ansible-playbook", "run-lab.yml", "-e", "lab=active-over-somaxconn", *SHORT)),
+    Command(("floodmark", "suite")),
+    Command(("ansible-playbook", "study.yml", "-e", "new=true")),
+    Command(
+        ("ansible-playbook", "web-ui.yml", *EVERY_LINE, "-e", "web_port=18090"), "web-ui.yml",
+        last="Hold | Wait until the case is to be left",
+    ),
+)  # fmt: skip
+# A sweep takes so many moments of each command other than run-case.yml.
+SWEPT = 12
 # Moments at which something was left once: they are always among those that are drawn.
 FOUND = (("Write the kernel parameters", signal.SIGTERM),)
-# How long a host may take to be as it was (s), counted from the end of ansible-playbook.
+# How long a host may take to be as it was (s), counted from the end of the command.
 RESTORED_S = {signal.SIGINT: 5, signal.SIGTERM: 5, signal.SIGKILL: 20}
 # What a shell calls them.
 STATUS = {one: 128 + one for one in SIGNALS}
@@ -40,13 +85,15 @@ class Injection:
     """A fault, when it came, and what became of it.
 
     Attributes:
+        command: that was ended.
         task: that had just begun.
         fault: the signal.
-        status: of ansible-playbook.
-        restored_s: time from the end of ansible-playbook until the host was as it was.
+        status: of the command.
+        restored_s: time from the end of the command until the host was as it was.
         left: what there is of the run.
     """
 
+    command: str
     task: str
     fault: str
     status: int
@@ -54,69 +101,112 @@ class Injection:
     left: str
 
 
-def injected(number: int, fault: signal.Signals, folder: Path) -> tuple[int, list[str], Path | None]:
-    """Make a run that gets a signal at its n-th task; return its status, the tasks that began, and its folder."""
-    known, file = set(ROOT.glob("results/*-case2-*")), folder / "tasks"
+def injected(
+    command: Command, moment: str, fault: signal.Signals, folder: Path
+) -> tuple[int, list[str], Sequence[Path]]:
+    """Start a command that gets a signal; return its status, the tasks that began, and the folders of its runs.
+
+    Args:
+        command: what is started.
+        moment: the number of the task at which the signal comes, or its name; 0 is never.
+        fault: the signal.
+        folder: of this test, empty.
+    """
+    known = set(ROOT.glob("results/*-case*-unix"))
+    line = list(command.line)
+    if command.line[-1] == "suite":
+        (folder / f"{folder.parent.name}-{folder.name}.yml").write_text(SUITE)
+        line.append(str(folder / f"{folder.parent.name}-{folder.name}.yml"))
     callbacks = f"{ROOT}/plugins/callback:{Path(__file__).parent}/nemesis"
-    process = subprocess.Popen(
-        ["env", "--default-signal=INT", "ansible-playbook", "run-case.yml", *SHORT, "-e", "case=2",
-         "-e", "provision=always"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=environment(
-            FLOODMARK_NEMESIS=f"{number} {fault.name} {file}", ANSIBLE_CALLBACK_PLUGINS=callbacks,
-            ANSIBLE_CALLBACKS_ENABLED="floodmark_failures,floodmark_signals,nemesis",
-        ),
-    )  # fmt: skip
-    status = process.wait(timeout=180)
-    mine = [
-        path for path in set(ROOT.glob("results/*-case2-unix")) - known if str(process.pid) in owner_of(RunFolder(path))
-    ]
-    return status, file.read_text().splitlines(), mine[0] if mine else None
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            ["env", "--default-signal=INT", *line],
+            cwd=ROOT, stdout=said, stderr=subprocess.STDOUT,
+            env=environment(
+                FLOODMARK_NEMESIS=f"{fault.name} {folder} {command.playbook} {moment}",
+                ANSIBLE_CALLBACK_PLUGINS=callbacks,
+                ANSIBLE_CALLBACKS_ENABLED="floodmark_failures,floodmark_signals,nemesis",
+            ),
+        )  # fmt: skip
+        (folder / "pid").write_text(str(process.pid))
+        status = process.wait(timeout=180)
+    # Nobody else makes runs meanwhile on this testbed, but those of another one have their results here as well.
+    return (
+        status,
+        (folder / "tasks").read_text().splitlines(),
+        sorted(path for path in set(ROOT.glob("results/*-case*-unix")) - known if is_of_this_testbed(RunFolder(path))),
+    )
 
 
-def owner_of(run: RunFolder) -> str:
-    """Return whose run it is."""
+def is_of_this_testbed(run: RunFolder) -> bool:
+    """Tell whether a run has measured the host of this testbed; one without a plan has measured nothing."""
     try:
-        return (run.read_run() if run.record.exists() else run.read_plan()).owner
+        return run.read_plan().hosts.proxies == ["proxy1"]
     except RunError:
-        return ""
+        return False
 
 
 @cache
-def tasks(folder: Path) -> Sequence[str]:
-    """Return the names of all tasks of a run."""
+def tasks(command: Command, folder: Path) -> Sequence[str]:
+    """Return the names of all tasks of a command, which is not ended before the last of them."""
     folder.mkdir()
-    status, names, _ = injected(0, signal.SIGINT, folder)
-    assert status == 0
-    return names
+    status, names, _ = injected(command, command.last, signal.SIGINT, folder)
+    assert status == (0 if command.last == "0" else STATUS[signal.SIGINT]), (folder / "said").read_text()
+    # What comes after the last one is what restores the host.
+    return names if command.last == "0" else names[: names.index(command.last) + 1]
 
 
-def moments(names: Sequence[str]) -> list[tuple[int, signal.Signals]]:
-    """Return when which signal comes: all that there are, or as many as are drawn."""
-    everything = [(number, fault) for number in range(1, len(names) + 1) for fault in SIGNALS]
-    if os.environ.get("FLOODMARK_INJECTIONS") == "all":
-        return everything
+def moments(folder: Path) -> Iterator[tuple[Command, int, signal.Signals]]:
+    """Yield which command gets which signal at which of its tasks: all that there are, or as many as are drawn."""
     seed = int(os.environ.get("FLOODMARK_SEED") or time.time())
     print(f"FLOODMARK_SEED={seed}")
-    drawn = random.Random(seed).sample(everything, DRAWN)
-    return [*((names.index(task) + 1, fault) for task, fault in FOUND), *drawn]
+    chance = random.Random(seed)
+    # Most runs of labs, suites and the study find their host provisioned.
+    plain = tasks(Command(("ansible-playbook", "run-case.yml", *SHORT, "-e", "case=2")), folder / "plain")
+    for command in COMMANDS:
+        if command is RUN_CASE:
+            names = tasks(command, folder / "provisioned")
+            yield from ((command, names.index(task) + 1, fault) for task, fault in FOUND)
+        else:
+            names = tasks(command, folder / command.playbook) if command.playbook != RUN_CASE.playbook else plain
+        everything = [(command, number, fault) for number in range(1, len(names) + 1) for fault in SIGNALS]
+        yield from (
+            everything if ALL and command is RUN_CASE else chance.sample(everything, SWEPT if ALL else command.drawn)
+        )
 
 
-@pytest.mark.timeout(7200)
-def test_a_run_that_is_ended_at_any_task_leaves_the_host_as_it_was(
+@pytest.fixture
+def tidy() -> Iterator[None]:
+    """Remove labs, studies and suites that were begun and not finished."""
+
+    def unfinished() -> set[Path]:
+        return {*ROOT.glob("results/*-lab-*"), *ROOT.glob("results/suites/test_a_command*")}
+
+    before = unfinished()
+    yield
+    for path in unfinished() - before:
+        shutil.rmtree(path)
+
+
+@pytest.mark.usefixtures("tidy")
+@pytest.mark.timeout(9000)
+def test_a_command_that_is_ended_at_any_task_leaves_the_host_as_it_was(
     tmp_path: Path, testbed: Callable[[str], str], snapshot: Callable[[], str]
 ) -> None:
-    names = tasks(tmp_path / "all")
-    before = without_raw_files(snapshot())
     made: list[Injection] = []
     wrong: list[str] = []
-    for number, fault in moments(names):
-        folder = tmp_path / f"{number}-{fault.name}"
-        folder.mkdir()
-        status, begun, results = injected(number, fault, folder)
+    everything = list(moments(tmp_path))
+    before = without_raw_files(snapshot())
+    for command, number, fault in everything:
+        folder = tmp_path / f"{COMMANDS.index(command)}-{number}-{fault.name}"
+        folder.mkdir(exist_ok=True)
+        status, begun, runs = injected(command, str(number), fault, folder)
         ended = time.monotonic()
-        task = begun[min(number, len(begun)) - 1]
-        where = f"{fault.name} at task {number} of {len(names)} ({task}), status {status}"
+        if len(begun) < number:
+            wrong.append(f"{command}: it has no task {number}, it ended with {status}")
+            continue
+        task = begun[number - 1]
+        where = f"{command}: {fault.name} at task {number} ({task}), status {status}"
         try:
             wait_until(lambda: without_raw_files(snapshot()) == before, RESTORED_S[fault], "the host is as it was")
             restored_s = round(time.monotonic() - ended, 1)
@@ -125,11 +215,10 @@ def test_a_run_that_is_ended_at_any_task_leaves_the_host_as_it_was(
             wrong.append(f"{where}: {error}\n{snapshot()}\ninstead of\n{before}")
             continue
         if status not in (STATUS[fault], -fault):
-            wrong.append(f"{where}: {STATUS[fault]} was expected")
-        left = what_is_left(results)
-        if left.startswith("wrong"):
-            wrong.append(f"{where}: {left}")
-        made.append(Injection(task, fault.name, status, restored_s, left))
+            wrong.append(f"{where}: {STATUS[fault]} was expected\n{(folder / 'said').read_text()[-2000:]}")
+        left = [what_is_left(run) for run in runs] or ["nothing"]
+        wrong += [f"{where}: {one}" for one in left if one.startswith("wrong")]
+        made.append(Injection(str(command), task, fault.name, status, restored_s, ", ".join(left)))
     report(made)
     done = play("-e", "case=2")
     assert done.returncode == 0, evidence(done)
@@ -138,11 +227,9 @@ def test_a_run_that_is_ended_at_any_task_leaves_the_host_as_it_was(
     assert not wrong, "\n\n".join(wrong)
 
 
-def what_is_left(results: Path | None) -> str:
-    """Say what there is of a run: nothing, a plan, or a verdict that is honest."""
-    if results is None:
-        return "nothing"
-    run = RunFolder(results)
+def what_is_left(path: Path) -> str:
+    """Say what there is of a run: a plan, or a verdict that is honest."""
+    run = RunFolder(path)
     try:
         if not run.record.exists():
             run.read_plan()
@@ -157,7 +244,7 @@ def what_is_left(results: Path | None) -> str:
 
 def report(made: Sequence[Injection]) -> None:
     """Write what came of each injection, if all of them were made."""
-    if os.environ.get("FLOODMARK_INJECTIONS") == "all" and made:
+    if ALL and made:
         with (ROOT / "results/nemesis.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, list(asdict(made[0])))
             table.writeheader()

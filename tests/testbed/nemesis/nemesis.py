@@ -1,4 +1,4 @@
-"""Sends ansible-playbook a signal when its n-th task begins, so that a test may end a run at each of its moments."""
+"""Sends a command a signal when the n-th task of its playbook begins, so that a test may end it at any moment."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 import signal
 from pathlib import Path
 
+from ansible.playbook import Playbook
 from ansible.playbook.task import Task
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = r"""
 name: nemesis
 type: notification
-short_description: Sends ansible-playbook a signal when a task begins
+short_description: Sends a command a signal when a task begins
 description:
-  - C(FLOODMARK_NEMESIS) is C(N SIGNAL FILE). The names of all tasks that have begun are written to the file. The signal
-    comes with the N-th, and with 0 never.
+  - C(FLOODMARK_NEMESIS) is C(SIGNAL FOLDER PLAYBOOK MOMENT). The names of all tasks of the playbook that have begun are
+    written to C(FOLDER/tasks). At the moment, which is the number of a task or its name, the process whose id is in
+    C(FOLDER/pid) gets the signal; with 0 it never does.
 """
 
 
@@ -26,13 +28,18 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        number, name, file = os.environ["FLOODMARK_NEMESIS"].split(" ", 2)
-        self._number, self._signal, self._file = int(number), signal.Signals[name], Path(file)
+        name, folder, self._playbook, self._moment = os.environ["FLOODMARK_NEMESIS"].split(" ", 3)
+        self._signal, self._folder = signal.Signals[name], Path(folder)
         self._begun = 0
+        self._counts = False
+
+    def v2_playbook_on_start(self, playbook: Playbook) -> None:
+        self._counts = Path(playbook._file_name).name == self._playbook
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002
-        self._begun += 1
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(task.get_name() + "\n")
-        if self._begun == self._number:
-            os.kill(os.getpid(), self._signal)
+        if self._counts:
+            self._begun += 1
+            with (self._folder / "tasks").open("a", encoding="utf-8") as file:
+                file.write(task.get_name() + "\n")
+            if self._moment in (str(self._begun), task.get_name()):
+                os.kill(int((self._folder / "pid").read_text(encoding="ascii")), self._signal)

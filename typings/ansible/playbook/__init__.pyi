@@ -1,1 +1,2 @@
-class Playbook: ...
+class Playbook:
+    _file_name: str
