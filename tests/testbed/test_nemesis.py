@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,8 @@ from tests.testbed.conftest import ROOT, SHORT, evidence, play, verdict_of
 from tests.testbed.test_promises import generators, wait_until, without_raw_files
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-ALL = os.environ.get("FLOODMARK_INJECTIONS") == "all"
+# all, or all/2 for every second one, and all/2+1 for the others: so two checkouts share a sweep.
+SHARE = re.fullmatch(r"all(?:/(\d)(?:\+(\d))?)?", os.environ.get("FLOODMARK_INJECTIONS", ""))
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,11 @@ def moments(folder: Path) -> Iterator[tuple[Command, int, signal.Signals]]:
         else:
             names = tasks(command, folder / command.playbook) if command.playbook != RUN_CASE.playbook else plain
         everything = [(command, number, fault) for number in range(1, len(names) + 1) for fault in SIGNALS]
-        yield from (
-            everything if ALL and command is RUN_CASE else chance.sample(everything, SWEPT if ALL else command.drawn)
-        )
+        if not SHARE:
+            yield from chance.sample(everything, command.drawn)
+        else:
+            swept = everything if command is RUN_CASE else chance.sample(everything, SWEPT)
+            yield from swept[int(SHARE[2] or 0) :: int(SHARE[1] or 1)]
 
 
 @pytest.fixture
@@ -244,7 +248,7 @@ def what_is_left(path: Path) -> str:
 
 def report(made: Sequence[Injection]) -> None:
     """Write what came of each injection, if all of them were made."""
-    if ALL and made:
+    if SHARE and made:
         with (ROOT / "results/nemesis.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, list(asdict(made[0])))
             table.writeheader()
