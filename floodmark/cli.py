@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from floodmark import __version__
 from floodmark.errors import FloodmarkError
+from floodmark.show.terminal import Console
+from floodmark.text import visible
 
 if TYPE_CHECKING:
     from floodmark.compare.model import Comparison, Question
@@ -32,7 +33,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FloodmarkError as error:
-            click.echo(f"floodmark: {error}", err=True)
+            click.echo(visible(f"floodmark: {error}"), err=True)
             sys.exit(2)
         except OSError as error:
             if not error.filename:

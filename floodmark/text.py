@@ -30,6 +30,16 @@ def percent(value: float | None) -> str:
     return text
 
 
+# Those that only tell a terminal what to do, but for the line break and the tabulator: each has a picture in Unicode.
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+_CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+def visible(text: str) -> str:
+    """Return a text in which what would tell a terminal what to do can be seen instead."""
+    return text.translate(_CONTROLS)
+
+
 def one_line(text: str) -> str:
     """Return a text without its line breaks."""
     return " ".join(text.split())

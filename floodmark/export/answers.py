@@ -14,6 +14,7 @@ from rich.markup import escape
 from floodmark.errors import RunError
 from floodmark.export.database import SAMPLED, STATED, columns_of, first_line
 from floodmark.inputs.sql import as_json
+from floodmark.show import terminal
 from floodmark.show.tables import table_of
 
 # Rows that are taken at a time: a table may be larger than memory.
@@ -62,7 +63,7 @@ def _print_as(shape: str, columns: list[str], answer: duckdb.DuckDBPyConnection)
         while some := answer.fetchmany(ROWS):
             writer.writerows(some)  # csv writes None as an empty field
     else:
-        _print_on_terminal(Console(), columns, answer)
+        _print_on_terminal(terminal.Console(), columns, answer)
 
 
 def _print_on_terminal(console: Console, columns: list[str], answer: duckdb.DuckDBPyConnection) -> None:

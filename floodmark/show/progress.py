@@ -34,6 +34,7 @@ from rich.table import Table
 from rich.text import Text
 
 from collectors.fields import REQUESTS
+from floodmark.show import terminal
 
 STATUS, ERROR = REQUESTS.columns.index("status"), REQUESTS.columns.index("error")
 REFRESH_S = 0.1
@@ -226,7 +227,7 @@ def main() -> None:
     """Draw until standard input ends."""
     # Ansible's children inherit the terminal; Ctrl-C is for Ansible, and we see the end of its events.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    painter = Painter(Console())
+    painter = Painter(terminal.Console())
     descriptor = sys.stdin.fileno()
     pending = b""
     try:

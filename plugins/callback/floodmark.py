@@ -15,7 +15,6 @@ from ansible.playbook.included_file import IncludedFile
 from ansible.playbook.play import Play
 from ansible.playbook.task import Task
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
-from rich.console import Console
 
 from floodmark.errors import FloodmarkError
 from floodmark.inputs.labs import STUDY
@@ -25,6 +24,7 @@ from floodmark.show.lab import print_lab
 from floodmark.show.progress import Event, is_rescued, message_of, step_of
 from floodmark.show.run import print_run
 from floodmark.show.study import print_study
+from floodmark.show.terminal import Console
 
 DOCUMENTATION = r"""
 name: floodmark

@@ -1,10 +1,17 @@
-"""How numbers are written, for the terminal and for pages."""
+"""How numbers and texts are written, for the terminal and for pages."""
 
 from __future__ import annotations
 
-import pytest
+import re
+from io import StringIO
 
-from floodmark.text import many, number, percent
+import pytest
+from rich.markup import escape
+from rich.text import Text
+
+from floodmark.show.tables import table_of
+from floodmark.show.terminal import Console
+from floodmark.text import many, number, percent, visible
 
 
 @pytest.mark.parametrize(
@@ -28,3 +35,17 @@ def test_a_share_that_is_not_all_does_not_read_like_all(value: float | None, tex
 
 def test_one_is_not_many() -> None:
     assert (many(1, "reading"), many(1024, "reading")) == ("1 reading", "1,024 readings")
+
+
+def test_what_would_tell_a_terminal_what_to_do_is_seen_instead() -> None:
+    text = "a\x1b]0;title\x07b\x9b2J\x7f\r\n\tc — ✓"
+    assert visible(text) == "a␛]0;title␇b�2J␡␍\n\tc — ✓"
+    out = StringIO()
+    console = Console(file=out, force_terminal=True, width=60)
+    table = table_of("Why")
+    table.add_row(escape(text))
+    console.print(table, Text(text), f"[bold]{escape(text)}[/]")
+    said = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
+    assert not [one for one in said if not one.isprintable() and one not in "\n\t"]
+    assert said.count("a␛]0;title") == 3
+    assert "\x1b[1m" in out.getvalue(), "what is ours is drawn"
