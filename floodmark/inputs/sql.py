@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, NewType
@@ -16,6 +17,9 @@ import duckdb
 
 from floodmark.inputs.cases import Figure, Observation
 from floodmark.text import number, one_line
+
+# How long a question about a few rows may take (s).
+TRIED_S = 10.0
 
 # A database whose SQL sees its own tables and nothing else.
 Locked = NewType("Locked", duckdb.DuckDBPyConnection)
@@ -81,15 +85,26 @@ def _condition(condition: str) -> str:
 def try_sql(database: Locked, figure: Figure) -> None:
     """Evaluate all that a figure, an expectation or a claim has, whatever comes of it.
 
+    Args:
+        database: with tables of a few rows.
+        figure: what is tried.
+
     Raises:
-        duckdb.Error: it does not work, or is more than a question.
+        duckdb.Error: it does not work, is more than a question, or takes too long.
     """
     if other := other_statement(figure):
         raise duckdb.InvalidInputException(f"it is to be one SELECT, and this is more: {other}")
-    look(database, figure)
-    if isinstance(figure, Observation):
-        observe(database, figure)
-        is_so(database, figure.applies)
+    timer = threading.Timer(TRIED_S, database.interrupt)
+    timer.start()
+    try:
+        look(database, figure)
+        if isinstance(figure, Observation):
+            observe(database, figure)
+            is_so(database, figure.applies)
+    except duckdb.InterruptException:
+        raise duckdb.Error(f"on tables of a few rows it has no answer after {TRIED_S:g} s") from None
+    finally:
+        timer.cancel()
 
 
 def observe(database: Locked, observation: Observation) -> tuple[Any, bool | None]:

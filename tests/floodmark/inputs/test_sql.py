@@ -9,9 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from floodmark.inputs import sql
 from floodmark.inputs.cases import Case, Expectation, Figure, load_cases
 from floodmark.inputs.parameters import resolve_parameters
-from floodmark.inputs.sql import Locked, as_json, lock, look, observe, other_statement, plain
+from floodmark.inputs.sql import Locked, as_json, lock, look, observe, other_statement, plain, try_sql
 from floodmark.model.load import GeneratorSummary
 from floodmark.verdict.tables import create_tables
 from floodmark.verdict.views import create_views
@@ -167,3 +168,18 @@ def test_a_statement_is_found_wherever_it_stands() -> None:
 def test_our_own_cases_only_ask(case: Case) -> None:
     asked = [*case.fault, *case.expect, *case.figures]
     assert [other_statement(one) for one in asked] == [""] * len(asked)
+
+
+@pytest.mark.parametrize(
+    "from_",
+    ["range(1000000000000)", "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n)"],
+    ids=["very many rows", "rows without end"],
+)
+def test_a_question_that_takes_too_long_is_given_up(
+    theirs: tuple[Locked, Path], monkeypatch: pytest.MonkeyPatch, from_: str
+) -> None:
+    monkeypatch.setattr(sql, "TRIED_S", 0.2)
+    database, _ = theirs
+    with pytest.raises(duckdb.Error, match=r"no answer after 0\.2 s"):
+        try_sql(database, asks("max(1)", from_))
+    try_sql(database, asks())
