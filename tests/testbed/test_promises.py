@@ -95,15 +95,19 @@ def test_provisioning_twice_changes_nothing() -> None:
     assert re.findall(r"^changed: .*", provisioning, re.MULTILINE) == [], provisioning
 
 
-def test_a_run_that_is_killed_is_undone_at_once(testbed: Callable[[str], str], snapshot: Callable[[], str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "left by its terminal"])
+def test_a_run_that_is_gone_is_undone_at_once(
+    number: signal.Signals, testbed: Callable[[str], str], snapshot: Callable[[], str]
+) -> None:
     before = snapshot()
     process, _ = start_case_3()
     assert testbed("cat /proc/sys/net/core/somaxconn").strip() == "8"
-    kill_tree_of(process)
+    process.send_signal(number)
     wait_until(
         lambda: without_raw_files(snapshot()) == without_raw_files(before), 20, f"{snapshot()}\ninstead of\n{before}"
     )
     assert not generators(), "somebody still floods"
+    assert process.wait(timeout=60) in (-number, 128 + number)
     testbed("rm -rf /var/lib/floodmark/runs/*")
 
 
@@ -166,6 +170,29 @@ def test_a_lease_that_dies_undoes_the_run(
     assert process.wait(timeout=60) == 2
     (verdict,) = shown_verdicts(folder)
     assert "the program that holds it was killed" in verdict["reasons"][0]
+
+
+def test_a_host_whose_keeper_is_killed_restores_itself(snapshot: Callable[[], str]) -> None:
+    before = snapshot()
+    process, folder = start_case_3()
+    keeper_of(folder).kill()
+    wait_until(
+        lambda: without_raw_files(snapshot()) == without_raw_files(before), 20, f"{snapshot()}\ninstead of\n{before}"
+    )
+    assert process.wait(timeout=60) == 2
+    (verdict,) = shown_verdicts(folder)
+    assert "the host was restored before the run was over: it heard nothing" in verdict["reasons"][0]
+
+
+def keeper_of(folder: Path) -> psutil.Process:
+    """Return the process that keeps the lease of a run: what it says goes into the run's folder."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "floodmark.runner.keeper" in process.cmdline() and any(
+                folder.name in file.path for file in process.open_files()
+            ):
+                return process
+    pytest.fail(f"nobody keeps the lease of {folder.name}")
 
 
 def test_no_unit_of_a_run_starts_when_no_run_holds_the_host(testbed: Callable[[str], str]) -> None:
