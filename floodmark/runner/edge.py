@@ -2,7 +2,7 @@
 
 Each probe is an ordinary run with an open flood and a seed of its own. Near the edge chance decides whether a rate
 holds, so a single probe only says where to look next. A rate is said to hold when it did in twenty probes in a row; one
-that breaks meanwhile is given up for a slightly lower one. Where the chance to break rises by a factor of e within 4 %
+that breaks meanwhile is given up for a lower one, each time twice as far below. Where the chance to break rises by a factor of e within 4 %
 of the rate, the rate that is said to hold does so again in nine of ten probes in 94 of 100 searches
 (tests/floodmark/runner/test_edge.py).
 """
@@ -42,6 +42,8 @@ PROBES_TO_HOLD = 20
 # The lowest rate that breaks has done so more than once, or after it seemed to hold.
 BREAKS_TO_BREAK = 2
 MOST_PROBES = 120
+# The ratio of a rate that was given up to the next one is at most this.
+WIDEST_STEP = 2.0
 LEAST_RATE = 1.0
 # An invalid run says nothing about its rate. It is made again, so often.
 INVALID_ALLOWED = 2
@@ -118,7 +120,16 @@ class Search:
             return False
         if self.breaks is None or self.breaks > self.most:
             return self.holds >= self.most
-        return self.breaks / self.holds <= (1 + self.precision) * 1.01
+        step = self._step if self.breaks in self._given_up else 1 + self.precision
+        return self.breaks / self.holds <= step * 1.01
+
+    @property
+    def _step(self) -> float:
+        """How far below a rate that was given up the next one is, as their ratio: twice as far each time, up to half.
+
+        Where chance decides over a wide range of rates, many small steps would not come to its end.
+        """
+        return min((1 + self.precision) ** 2.0 ** min(len(self._given_up) - 1, 9), WIDEST_STEP)
 
     @property
     def is_certain(self) -> bool:
@@ -135,8 +146,7 @@ class Search:
         if not self._is_closed:
             if breaks is None or breaks > self.most:
                 return min(holds * 2, self.most)
-            # What was given up is near to what holds.
-            return _rounded(breaks / (1 + self.precision) if breaks in self._given_up else math.sqrt(holds * breaks))
+            return _rounded(breaks / self._step if breaks in self._given_up else math.sqrt(holds * breaks))
         again = None if breaks is None else self._to_break(breaks)
         return again or (None if self.is_certain else holds)
 

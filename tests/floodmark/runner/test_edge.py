@@ -6,6 +6,7 @@ import io
 import json
 import math
 import random
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_where_chance_decides_the_rate_that_is_said_to_hold_holds_again() -> Non
     assert sum(held >= 9 for held in again) >= 0.93 * len(again), sorted(again)[:30]
     # And it is no lower than it must be: at 780 one probe of 250 breaks.
     assert sum(rate > 780 for rate in stated) > 0.9 * len(stated)
+
+
+def test_where_chance_decides_over_a_wide_range_the_search_comes_to_an_end() -> None:
+    """A busy machine makes a short queue half full now and then, also far below what it can do."""
+    draw = random.Random(3)
+    found = [search(lambda rate: draw.random() < (rate / 1500) ** 3, precision=0.05) for _ in range(200)]
+    assert sum(edge.certain for edge in found) >= 190
+    assert statistics.median(len(edge.probes) for edge in found) < 70
+    again = [draw.random() >= ((edge.holds or 0) / 1500) ** 3 for edge in found if edge.certain for _ in range(10)]
+    assert sum(again) / len(again) > 0.9
 
 
 @pytest.mark.parametrize(("holds_in", "at_most"), [(0.4, 0.001), (0.6, 0.01), (0.8, 0.2)])
