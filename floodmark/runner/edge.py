@@ -2,9 +2,9 @@
 
 Each probe is an ordinary run with an open flood and a seed of its own. Near the edge chance decides whether a rate
 holds, so a single probe only says where to look next. A rate is said to hold when it did in twenty probes in a row; one
-that breaks meanwhile is given up for a lower one, each time twice as far below. Where the chance to break rises by a factor of e within 4 %
-of the rate, the rate that is said to hold does so again in nine of ten probes in 94 of 100 searches
-(tests/floodmark/runner/test_edge.py).
+that breaks meanwhile is given up for a lower one, each time twice as far below. Where the chance to break rises by a
+factor of e within 4 % of the rate, the rate that is said to hold does so again in nine of ten probes in 94 of 100
+searches (tests/floodmark/runner/test_edge.py).
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Search:
 
         Where chance decides over a wide range of rates, many small steps would not come to its end.
         """
-        return min((1 + self.precision) ** 2.0 ** min(len(self._given_up) - 1, 9), WIDEST_STEP)
+        doublings = min(len(self._given_up) - 1, 9)
+        return min(math.exp(2.0**doublings * math.log1p(self.precision)), WIDEST_STEP)
 
     @property
     def is_certain(self) -> bool:
