@@ -131,7 +131,10 @@ def injected(
             ),
         )  # fmt: skip
         (folder / "pid").write_text(str(process.pid))
-        status = process.wait(timeout=180)
+        try:
+            status = process.wait(timeout=180)
+        finally:
+            process.kill()  # nothing happens where it has ended
     # Nobody else makes runs meanwhile on this testbed, but those of another one have their results here as well.
     return (
         status,
