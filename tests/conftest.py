@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,13 @@ def read_access_report(path: Path) -> dict[str, Any]:
 def evidence(done: subprocess.CompletedProcess[str]) -> str:
     """Return all that a command said, for the message of a failing test."""
     return f"\n$ {' '.join(map(str, done.args))}\nstatus {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from collectors.exporter import newest_rows, parse_address
 from collectors.fields import ACCEPT_QUEUE
 from tests.collectors.test_agent import RunningAgent
-from tests.conftest import ROOT
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.conftest import ROOT, free_port
 
 
 def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
