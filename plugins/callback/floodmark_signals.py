@@ -29,6 +29,9 @@ description:
 
 # What ends a process that people or systems have had enough of.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# How long Ansible may take to end (s) when there is nothing to restore. It gives its workers 5. It also kills them, and
+# if one of them held the lock of its queue it waits for ever (cleanup() in ansible/plugins/strategy/__init__.py).
+LONGEST_END_S = 10
 # What a person calls them.
 CALLED = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
@@ -89,6 +92,8 @@ class CallbackModule(CallbackBase):
             return
         for one, handler in self._before.items():
             signal.signal(one, handler)
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+        signal.alarm(LONGEST_END_S)
         try:
             os.kill(os.getpid(), number)
         except KeyboardInterrupt:
