@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from floodmark import __version__
-from floodmark.errors import FloodmarkError
+from floodmark.errors import FloodmarkError, Interrupted
 from floodmark.show.terminal import Console
 from floodmark.text import visible
 
@@ -26,12 +26,18 @@ HELP_OF_GIVEN = "A parameter of the runs; @FILE for a file of them; may be repea
 
 
 class Commands(click.Group):
-    """A group whose commands end with one sentence when the user's input is wrong."""
+    """A group whose commands end with one sentence when the user's input is wrong, or a signal has come."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a FloodmarkError, or a file that cannot be used, becomes its sentence and status 2."""
+        """Run a command.
+
+        A FloodmarkError, or a file that cannot be used, becomes its sentence and status 2; a signal its own status.
+        """
         try:
             return super().invoke(ctx)
+        except Interrupted as sentence:
+            click.echo(f"floodmark: {sentence}", err=True)
+            sys.exit(sentence.status)
         except FloodmarkError as error:
             click.echo(visible(f"floodmark: {error}"), err=True)
             sys.exit(2)
@@ -394,7 +400,6 @@ def suite(file: Path, dry_run: bool) -> None:
     Example:  floodmark suite suites/kernels.yml --dry-run
               floodmark suite suites/kernels.yml
     """
-    from floodmark.runner.case_player import Interrupted
     from floodmark.runner.suite import load_suite, run_suite
     from floodmark.runs.folders import RESULTS
     from floodmark.runs.journal import read_journal
@@ -404,11 +409,7 @@ def suite(file: Path, dry_run: bool) -> None:
     if dry_run:
         print_plan(Console(), loaded, read_journal(loaded, RESULTS))
         return
-    try:
-        good = run_suite(Console(), file, loaded)
-    except Interrupted as sentence:
-        click.echo(f"floodmark: {sentence}", err=True)
-        sys.exit(130)
+    good = run_suite(Console(), file, loaded)
     sys.exit(0 if good else 1)
 
 
@@ -439,7 +440,6 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
     from floodmark.report.study import write_study_page
-    from floodmark.runner.case_player import Interrupted
     from floodmark.runner.lab import begin_lab, go_on_with, judge_lab, run_points
     from floodmark.runs.folders import is_lab_folder
     from floodmark.show.lab import print_lab, print_labs
@@ -451,11 +451,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
     folder = go_on_with(name, given) if is_lab_folder(name) else begin_lab(name, inventory, given)
     again = folder.read().overall is not None
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
-        try:
-            run_points(Console(file=progress if quiet else None, stderr=as_json), folder, given=given)
-        except Interrupted as sentence:
-            click.echo(f"floodmark: {sentence}", err=True)
-            sys.exit(130)
+        run_points(Console(file=progress if quiet else None, stderr=as_json), folder, given=given)
     record = judge_lab(folder, again=again)
     write_lab_report(folder.path)
     if record.lab == STUDY:
@@ -495,7 +491,6 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, 
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
     from floodmark.report.study import write_study_page
-    from floodmark.runner.case_player import Interrupted
     from floodmark.runner.lab import judge_lab, run_points
     from floodmark.runner.study import begin_or_go_on, command_of, go_on_with_study
     from floodmark.show.study import print_study
@@ -506,11 +501,7 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, 
     folder = go_on_with_study(name, given) if name else begin_or_go_on(inventory, given, new=new)
     again = folder.read().overall is not None
     with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
-        try:
-            run_points(Console(file=progress if quiet else None), folder, command_of(folder.read()), given)
-        except Interrupted as sentence:
-            click.echo(f"floodmark: {sentence}", err=True)
-            sys.exit(130)
+        run_points(Console(file=progress if quiet else None), folder, command_of(folder.read()), given)
     record = judge_lab(folder, again=again)
     write_lab_report(folder.path)
     write_study_page(folder)
@@ -572,7 +563,7 @@ def edge(
               floodmark edge --case 1 -e transport=tcp -e users=2000 -e duration_s=20 --p99-ms 20
     """
     from floodmark.inputs.given import marked_by, read_given
-    from floodmark.runner.case_player import Interrupted, Stop
+    from floodmark.runner.case_player import Stop
     from floodmark.runner.edge import Prober, Search, run_edge
     from floodmark.runner.suite import list_inventory, proxies_of
 
@@ -586,11 +577,7 @@ def edge(
         raise FloodmarkError(f"-e: {', '.join(fixed)} is for the search to choose: leave it out.")
     prober = Prober(console, inventory, host or hosts[0], {"case": number, "users": "1000", **given}, p99_ms, Stop())
     prober.marked = marked_by(list_inventory(inventory).variables)
-    try:
-        run_edge(console, Search(start, most, precision / 100, confirm), prober)
-    except Interrupted as sentence:
-        click.echo(f"floodmark: {sentence}", err=True)
-        sys.exit(130)
+    run_edge(console, Search(start, most, precision / 100, confirm), prober)
 
 
 @main.group()

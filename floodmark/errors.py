@@ -42,6 +42,19 @@ class FloodmarkError(Exception):
         super().__init__("".join(one if one.isprintable() or one in self.as_it_is else _escaped(one) for one in cut))
 
 
+class Interrupted(Exception):  # noqa: N818 - it is not an error, somebody wanted it
+    """What was to be done was ended by a signal; its sentence says how to go on.
+
+    Args:
+        sentence: as people read it.
+        number: of the signal.
+    """
+
+    def __init__(self, sentence: str, number: int) -> None:
+        super().__init__(sentence)
+        self.status = 128 + number
+
+
 class CaseError(FloodmarkError):
     """A case that does not exist, or a case file that does not fit its schema."""
 

@@ -22,7 +22,7 @@ import ansible_runner
 import psutil
 
 from floodmark.disk import make_folder
-from floodmark.errors import FloodmarkError
+from floodmark.errors import FloodmarkError, Interrupted
 from floodmark.runs.folders import RunFolder
 from floodmark.show.progress import message_of
 from floodmark.values import Variables
@@ -34,15 +34,12 @@ PATIENCE_S = 60
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(Exception):  # noqa: N818 - it is not an error, somebody wanted it
-    """What was to be done was ended by a signal; its sentence says how to go on."""
-
-
 @dataclass
 class Stop:
     """The wish to end, as a signal expresses it; a second one wants it at once."""
 
     wanted_at: float | None = None
+    number: int = signal.SIGINT
     at_once: bool = False
     _passed_on: bool = False
 
@@ -58,9 +55,14 @@ class Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _want(self, _number: int, _frame: FrameType | None) -> None:
+    def _want(self, number: int, _frame: FrameType | None) -> None:
         self.at_once = self.wanted_at is not None
-        self.wanted_at = self.wanted_at or time.monotonic()
+        if self.wanted_at is None:
+            self.wanted_at, self.number = time.monotonic(), number
+
+    def end(self, sentence: str) -> Interrupted:
+        """Return what is raised when it is heeded."""
+        return Interrupted(sentence, self.number)
 
     def pass_on(self) -> bool:
         """Ask Ansible to end, once; return True when it had time enough, or is to have no more."""

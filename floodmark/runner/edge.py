@@ -27,7 +27,7 @@ from floodmark.model.metrics import Metrics
 from floodmark.model.stored import write_json
 from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT
-from floodmark.runner.case_player import Interrupted, Play, Stop, need_setpriv
+from floodmark.runner.case_player import Play, Stop, need_setpriv
 from floodmark.runs.folders import RESULTS, RunFolder
 from floodmark.runs.verdicts import read_verdicts
 from floodmark.show.progress import step_of
@@ -351,7 +351,7 @@ class Prober:
             extra = {"load_shape": "open", "rate": f"{rate:g}", "arrival_seed": seed, **self.extra}
             run = play.make(ROOT, self.inventory.resolve(), [self.host], extra, SCRATCH, self.log)
         if self.stop.wanted_at is not None:
-            raise Interrupted("interrupted: the runs that were made are kept, and the search begins again")
+            raise self.stop.end("interrupted: the runs that were made are kept, and the search begins again")
         if run is None:
             raise FloodmarkError(
                 f"a run at {rate:g} a second has no verdict: {play.why}. {self.log} has what Ansible said."

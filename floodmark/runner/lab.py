@@ -27,7 +27,7 @@ from floodmark.model.lab import LabPoint, LabRecord, Overall, PointRow
 from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT, relative
-from floodmark.runner.case_player import Interrupted, Play, Stop, need_setpriv
+from floodmark.runner.case_player import Play, Stop, need_setpriv
 from floodmark.runner.plan import RUN_OPTIONS, check_names, control_node, measured_in_host_time
 from floodmark.runner.suite import list_inventory
 from floodmark.runs.folders import RESULTS, LabFolder, RunFolder, find_lab_folder, new_folder
@@ -234,7 +234,7 @@ def _make_run(folder: LabFolder, number: int, secrets: Variables, bar: Bar, stop
         extra = {**record.given, **secrets, "lab": record.lab, "point": point.name}
         run = play.make(ROOT, Path(record.inventory), [], extra, folder.path / "ansible-runner", log)
     if stop.wanted_at is not None:
-        raise Interrupted(f"interrupted after {bar.done} of {bar.total} points: go on with: {how_to_go_on}")
+        raise stop.end(f"interrupted after {bar.done} of {bar.total} points: go on with: {how_to_go_on}")
     if run is None:
         raise FloodmarkError(
             f"the point '{point.name}' ended without a verdict: {play.why or 'Ansible did not say why'}. What it "

@@ -16,7 +16,7 @@ from floodmark.errors import FloodmarkError, SuiteError
 from floodmark.inputs.inventory import HostVariables, Inventory
 from floodmark.inputs.suites import Suite, SuiteRun, read_suite, resolve_suite
 from floodmark.paths import ROOT, relative
-from floodmark.runner.case_player import PROGRAMS, Interrupted, Play, Stop, need_setpriv
+from floodmark.runner.case_player import PROGRAMS, Play, Stop, need_setpriv
 from floodmark.runs.folders import RESULTS
 from floodmark.runs.journal import Finished, Journal, open_journal
 from floodmark.show.suite import Bar, estimate_s, print_summary
@@ -167,7 +167,7 @@ def _make_run(suite: Suite, run: SuiteRun, boot: bool, journal: Journal, bar: Ba
             if folder:
                 return journal.finish(run, folder, time.monotonic() - begun)
         if stop.wanted_at is not None:
-            raise Interrupted(
+            raise stop.end(
                 f"interrupted after {bar.done} of {bar.total} runs; {run.name} is the next one: {how_to_go_on}"
             )
         journal.fail(run, play.why)

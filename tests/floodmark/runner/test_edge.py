@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from floodmark.cli import main
-from floodmark.errors import FloodmarkError
+from floodmark.errors import FloodmarkError, Interrupted
 from floodmark.model.check import Check, Severity
 from floodmark.model.metrics import Metrics
 from floodmark.model.run import RunRecord
@@ -25,7 +25,7 @@ from floodmark.model.stored import save
 from floodmark.model.verdict import Verdict
 from floodmark.paths import ROOT
 from floodmark.runner import edge
-from floodmark.runner.case_player import Interrupted, Play, Stop
+from floodmark.runner.case_player import Play, Stop
 from floodmark.runner.edge import (
     MOST_PROBES,
     PROBES_TO_HOLD,

@@ -162,7 +162,10 @@ def test_a_suite_goes_on_after_sigkill_without_repeating_or_losing_a_run(project
     assert (again.returncode, len(project.journal("began"))) == (0, 4)
 
 
-def test_while_a_suite_runs_it_cannot_be_started_again_and_ctrl_c_says_how_to_go_on(project: Project) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_while_a_suite_runs_it_cannot_be_started_again_and_a_signal_says_how_to_go_on(
+    project: Project, number: signal.Signals, status: int
+) -> None:
     project.finish(0)
     first = project.start("nohup")
     wait_for(lambda: len(project.journal("began")) == 1)
@@ -173,9 +176,9 @@ def test_while_a_suite_runs_it_cannot_be_started_again_and_ctrl_c_says_how_to_go
     assert second.returncode == 2
     assert f"suite mine is being run by another process (pid {first.pid}" in errors
 
-    first.send_signal(signal.SIGINT)
+    first.send_signal(number)
     _, errors = first.communicate(timeout=30)
-    assert first.returncode == 130
+    assert first.returncode == status
     assert errors.startswith("floodmark: interrupted after 0 of 3 runs; block1-case1-somaxconn=")
     assert f"go on with: floodmark suite {project.suite}" in errors
     assert project.processes() == []
