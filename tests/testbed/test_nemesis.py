@@ -147,9 +147,9 @@ def is_of_this_testbed(run: RunFolder) -> bool:
     """Tell whether a run has measured the host of this testbed; one without a plan has measured nothing."""
     try:
         known = run.read_run() if run.record.exists() else run.read_plan()
-        return known.hosts.proxies == ["proxy1"]
     except RunError:
         return False
+    return known.hosts.proxies == ["proxy1"]
 
 
 @cache

@@ -77,6 +77,17 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(
         assert view.asked == [path.as_uri()]
 
 
+def test_a_sentence_of_the_study_has_more_room_than_its_verdict(browser: Browser, path: Path) -> None:
+    with View(browser, path) as view:
+        verdicts = view.page.locator(".conditions td:first-child:has-text('limit: ')")
+        assert verdicts.count() > 0
+        for verdict in verdicts.all():
+            box, sentence = verdict.bounding_box(), verdict.locator("+ td").bounding_box()
+            assert box
+            assert sentence
+            assert sentence["width"] > 1.5 * box["width"]
+
+
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 def test_without_scripts_the_drawings_are_seen_with_labels_of_a_readable_size(
     browser: Browser, path: Path, width: int
