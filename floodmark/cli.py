@@ -435,6 +435,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
               floodmark lab single-request -e transport=tcp
               floodmark lab 20261126T191500Z-lab-single-request
     """
+    from floodmark.disk import open_log
     from floodmark.inputs.given import read_given
     from floodmark.inputs.labs import STUDY, load_labs
     from floodmark.report.index import write_index
@@ -450,7 +451,7 @@ def lab(name: str | None, inventory: Path, extra: tuple[str, ...], quiet: bool, 
     given = read_given(extra)
     folder = go_on_with(name, given) if is_lab_folder(name) else begin_lab(name, inventory, given)
     again = folder.read().overall is not None
-    with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
+    with open_log(folder.path / "progress.txt") as progress:
         run_points(Console(file=progress if quiet else None, stderr=as_json), folder, given=given)
     record = judge_lab(folder, again=again)
     write_lab_report(folder.path)
@@ -487,6 +488,7 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, 
               floodmark study -i inventory/kernels.yml
               floodmark study -e proxy_read_timeout_s=60 -e proxy_connect_timeout_s=60
     """
+    from floodmark.disk import open_log
     from floodmark.inputs.given import read_given
     from floodmark.report.index import write_index
     from floodmark.report.lab import write_lab_report
@@ -500,7 +502,7 @@ def study(name: str | None, inventory: Path, extra: tuple[str, ...], new: bool, 
         raise click.UsageError("NAME is an execution that is there, and --new begins another: give one of them.")
     folder = go_on_with_study(name, given) if name else begin_or_go_on(inventory, given, new=new)
     again = folder.read().overall is not None
-    with (folder.path / "progress.txt").open("a", encoding="utf-8") as progress:
+    with open_log(folder.path / "progress.txt") as progress:
         run_points(Console(file=progress if quiet else None), folder, command_of(folder.read()), given)
     record = judge_lab(folder, again=again)
     write_lab_report(folder.path)

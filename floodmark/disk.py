@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 # For their user alone.
 FILE_MODE = 0o600
@@ -66,7 +67,19 @@ def make_folder(path: Path, *, exist_ok: bool = False) -> None:
         FileExistsError: it is there already.
         OSError: it cannot be made.
     """
-    path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=exist_ok)
+    # mkdir(parents=True) leaves the mode of those above to the umask.
+    for one in reversed([above for above in path.parents if not above.exists()]):
+        one.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    path.mkdir(mode=FOLDER_MODE, exist_ok=exist_ok)
+
+
+def open_log(path: Path) -> TextIO:
+    """Open a file to which lines are added as they come, by this process or by one that it starts.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE), "a", encoding="utf-8")
 
 
 def sync(path: Path) -> None:

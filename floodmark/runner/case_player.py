@@ -21,7 +21,7 @@ from typing import Any, TextIO, cast
 import ansible_runner
 import psutil
 
-from floodmark.disk import make_folder
+from floodmark.disk import make_folder, open_log
 from floodmark.errors import FloodmarkError, Interrupted
 from floodmark.runs.folders import RunFolder
 from floodmark.show.progress import message_of
@@ -125,7 +125,7 @@ class Play:
         """
         make_folder(log.parent, exist_ok=True)
         self._given = scratch / "env" / "extravars"
-        with log.open("a", encoding="utf-8") as self._log:
+        with open_log(log) as self._log:
             run_ansible(
                 project, project / "run-case.yml", inventory, extra, scratch, self._on_event, self._on_tick,
                 limit=",".join([*limit, "load_generators", "localhost"]) if limit else None,

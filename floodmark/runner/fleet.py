@@ -31,6 +31,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from floodmark.disk import open_log
 from floodmark.owner import Owner
 from floodmark.paths import ROOT
 from floodmark.runs.archive import unpack
@@ -359,7 +360,7 @@ def check_gzip(packed: IO[bytes]) -> None:
 def _complain(fleet: Fleet, problem: str) -> None:
     """Print a problem, and add it to locust.log: the verdict sends readers there when processes are lost."""
     print(f"floodmark: {problem}", file=sys.stderr)
-    with (fleet.results / "locust.log").open("a", encoding="utf-8") as log:
+    with open_log(fleet.results / "locust.log") as log:
         log.write(f"floodmark: {problem}\n")
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from floodmark.disk import open_log
 from floodmark.owner import Owner
 from floodmark.paths import ROOT
 
@@ -70,7 +71,7 @@ def start(keeping: Keeping, log: Path) -> subprocess.Popen[bytes]:
     """
     settings = json.dumps(dataclasses.asdict(keeping)).encode()
     reading, writing = os.pipe()
-    with log.open("ab") as said:
+    with open_log(log) as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "floodmark.runner.keeper"],
             # Ctrl-C in the terminal is for Ansible, and what ends a task must not end this.

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from floodmark.disk import make_folder, sync
+from floodmark.disk import make_folder, open_log, sync
 from floodmark.errors import RunError, SuiteError
 from floodmark.inputs.suites import Suite, SuiteRun
 from floodmark.model.stored import write_json
@@ -92,7 +92,7 @@ class Journal:
         self._append(event="failed", run=run.name, why=why)
 
     def _append(self, **line: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with open_log(self.path) as file:
             file.write(json.dumps({"at": _now(), **line}, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())

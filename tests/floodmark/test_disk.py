@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from floodmark.disk import make_folder, whole_file, write
+from floodmark.disk import make_folder, open_log, whole_file, write
 from tests.floodmark.power_cut import PowerCut
 
 OLD, NEW = "old\n", "new\n" * 1000
@@ -19,7 +19,10 @@ def test_what_is_written_is_there_for_its_user_alone(tmp_path: Path) -> None:
     assert (tmp_path / "lab.json").read_text() == NEW
     assert stat.S_IMODE((tmp_path / "lab.json").stat().st_mode) == 0o600
     make_folder(tmp_path / "a" / "b")
-    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    with open_log(tmp_path / "a" / "said") as log:
+        log.write(OLD)
+    assert stat.S_IMODE((tmp_path / "a" / "said").stat().st_mode) == 0o600
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o700, 0o700]
     with pytest.raises(FileExistsError):
         make_folder(tmp_path / "a" / "b")
 
