@@ -337,7 +337,7 @@ def test_a_run_can_be_looked_at_from_another_terminal_and_does_not_notice() -> N
 def start_case_3() -> tuple[subprocess.Popen[bytes], Path]:
     """Start a long run and wait until its flood is on; return it and its folder."""
     process = subprocess.Popen(
-        ["env", "--default-signal=INT", "ansible-playbook", "run-case.yml", "-e", "case=3", "-e", "baseline_s=1",
+        ["env", "--default-signal=INT,HUP", "ansible-playbook", "run-case.yml", "-e", "case=3", "-e", "baseline_s=1",
          "-e", "drain_s=1", "-e", "proxy_read_timeout_s=30", "-e", "proxy_connect_timeout_s=1"],
         cwd=ROOT, env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
