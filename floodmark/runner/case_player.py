@@ -6,6 +6,7 @@ the kernel sends one. So no run goes on that nobody waits for.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import signal
@@ -193,8 +194,16 @@ def run_ansible(
             inventory=str(inventory),
             limit=limit,
             extravars=dict(extra),
-            # ansible-runner would trust any host key, and keep facts from one run to the next.
-            envvars={"ANSIBLE_HOST_KEY_CHECKING": "True", "ANSIBLE_NOCOLOR": "True"},
+            envvars={
+                # ansible-runner would trust any host key.
+                "ANSIBLE_HOST_KEY_CHECKING": "True",
+                "ANSIBLE_NOCOLOR": "True",
+                # It adds its own callbacks to these, and would replace those of ansible.cfg.
+                "ANSIBLE_CALLBACK_PLUGINS": os.environ.get(
+                    "ANSIBLE_CALLBACK_PLUGINS", str(project / "plugins/callback")
+                ),
+            },
+            # It would keep facts from one run to the next.
             fact_cache_type="memory",
             settings={"pexpect_timeout": TICK_S, "suppress_output_file": True},
             quiet=True,
